@@ -1,0 +1,29 @@
+"""The harness: trains the same recurrent models in Keras 3 and in PyTorch and tells whether they agree.
+
+Importing it imports no framework.
+"""
+
+from typing import Any
+
+__all__ = ["Case", "InputError", "Pool", "Verdict", "judge", "load_case", "prepare", "read_trace", "run_cases"]
+
+_HOMES = {
+    "Case": "compare.case",
+    "InputError": "compare.errors",
+    "Pool": "compare.runners",
+    "Verdict": "compare.judge",
+    "judge": "compare.judge",
+    "load_case": "compare.case",
+    "prepare": "compare.harness",
+    "read_trace": "compare.trace",
+    "run_cases": "compare.harness",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that `import compare` stays quick."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compare' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,206 @@
+"""The command line: `python -m compare`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from compare.errors import InputError, nearest
+
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise InputError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 agree, 1 differ, 2 bad input, 3 a runner failed, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parse(given)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except InputError as error:
+        print(f"rnn-parity: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rnn-parity: interrupted; the traces written so far are kept", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="rnn-parity",
+        description="Train the same recurrent models in Keras 3 and in PyTorch and tell whether they agree.",
+        epilog="Without a command: run. Exit codes: 0 all agree, 1 something differs, 2 bad usage or input, "
+        "3 a runner could not do its work, 130 interrupted.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands)
+    _add_list(commands)
+    names = list(commands.choices)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given = ["run", *given]
+    if given[0] not in names and not given[0].startswith("-"):
+        raise InputError(f"command {given[0]!r} is unknown; {nearest(given[0], names)}")
+    return parser.parse_args(given)
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="train each case on both sides and judge",
+        description="Train each case on both sides and judge.",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
+    run.add_argument("--backend", nargs="+", metavar="NAME", help="tensorflow, torch, jax (default: KERAS_BACKEND, else all installed)")
+    run.add_argument("--dtype", metavar="DTYPE", help="float32 or float64")
+    run.add_argument("--epochs", type=int, metavar="N", help="epochs of training")
+    run.add_argument("--seed", type=int, metavar="N", help="seed of data, schedule and weights")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of a case, repeatable")
+    run.add_argument("--csv", metavar="FILE", help="your own series, with a header line")
+    run.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    run.add_argument("--features", nargs="+", metavar="COLUMN", help="the columns to predict from (default: the target)")
+    run.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
+    run.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
+    run.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)")
+    run.add_argument("--stock", action="store_true", help="each framework's own optimizer defaults and biases")
+    run.add_argument("--json", action="store_true", help="the verdict on standard output, nothing else there")
+    run.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
+
+
+def _add_list(commands: Any) -> None:
+    listing = commands.add_parser("list", help="built-in cases, data sets and the backends found here")
+    listing.set_defaults(command=_list)
+    listing.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from compare.backends import choose_backends
+    from compare.harness import create_out, prepare, run_cases
+    from compare.runners import Pool
+
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs} must be at least 1")
+    if not options.timeout > 0:
+        raise InputError(f"--timeout {options.timeout:g} must be more than 0 seconds")
+    backends = choose_backends(options.backend)
+    starts = prepare(_chosen_cases(options))
+    out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
+    create_out(out)
+    with Pool(out / "logs", options.jobs or os.cpu_count() or 1, options.timeout) as pool:
+        with _progress(options, starts, backends) as on_event:
+            verdict = run_cases(starts, backends, out, pool, on_event)
+        threads = pool.threads
+    _report(options, verdict, [start.case for start in starts], out, threads)
+    return verdict.exit_code
+
+
+def _chosen_cases(options: argparse.Namespace) -> list[Any]:
+    from compare.case import built_in_names, load_case, parse_setting, with_fields
+
+    fields: dict[str, Any] = dict(parse_setting(text) for text in options.set)
+    for field, value in {
+        "dtype": options.dtype,
+        "seed": options.seed,
+        "training.epochs": options.epochs,
+        "training.stock": True if options.stock else None,
+    }.items():
+        if value is not None:
+            fields[field] = value
+    if options.csv is not None:
+        if options.target is None:
+            raise InputError("--csv needs --target COLUMN, the column to predict")
+        fields |= {"data.dataset": "csv", "data.csv": options.csv, "data.target": options.target}
+        fields["data.features"] = tuple(options.features or ())
+    elif options.target is not None or options.features is not None:
+        raise InputError("--target and --features need --csv FILE")
+    return [with_fields(load_case(name), fields) for name in options.cases or built_in_names()]
+
+
+def _progress(options: argparse.Namespace, starts: Sequence[Any], backends: Sequence[str]) -> Any:
+    from contextlib import nullcontext
+
+    from compare.harness import plan
+    from compare.report.console import ProgressBars, ProgressLines
+
+    if options.quiet:
+        return nullcontext(lambda event: None)
+    tasks = sum(len(plan(start, backends, Path())) for start in starts)
+    if sys.stderr.isatty():
+        return ProgressBars(tasks, {start.case.name: start.case.training.epochs for start in starts})
+    return ProgressLines(tasks)
+
+
+def _report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out: Path, threads: int) -> None:
+    import platform
+
+    from rich.console import Console
+
+    from compare.report.console import print_known_differences, print_verdict
+    from compare.report.html import write_html
+    from compare.report.junit import write_junit
+    from compare.report.wording import conclusion
+
+    versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
+    environment = {
+        "Python": platform.python_version(),
+        **versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads for each runner": str(threads),
+        "command": " ".join(["rnn-parity", *sys.argv[1:]]),
+    }
+    write_html(verdict, cases, environment, out / "report.html")
+    write_junit(verdict, out / "junit.xml")
+    if options.json:
+        print(json.dumps(verdict.as_json(), indent=1))
+        return
+    console = Console(highlight=False)
+    if options.quiet:
+        console.print(conclusion(verdict), markup=False, soft_wrap=True)
+        return
+    print_known_differences(console, cases)
+    console.print()
+    print_verdict(console, verdict)
+    console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from compare.backends import BACKENDS, version
+    from compare.case import built_in_names, load_case
+    from compare.datasets import DATASETS
+
+    cases = [load_case(name) for name in built_in_names()]
+    backends = {name: version(name) for name in BACKENDS}
+    if options.json:
+        content = {
+            "cases": [{"name": case.name, "task": case.task} for case in cases],
+            "backends": backends,
+            "datasets": list(DATASETS),
+        }
+        print(json.dumps(content, indent=1))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=False)
+    for case in cases:
+        model = f"{case.model.cell}, {case.model.layers} × {case.model.units} units"
+        table.add_row("case", case.name, f"{case.task}, {model}, {case.data.dataset}")
+    for name, found in backends.items():
+        table.add_row("backend", name, found or "not installed")
+    for name, words in DATASETS.items():
+        table.add_row("data set", name, words)
+    Console(highlight=False).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

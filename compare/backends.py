@@ -1,0 +1,91 @@
+"""Which runners there are, which are installed here, and in which environment their processes run."""
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from compare.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A Keras backend: the module to import, and the distributions that may hold it."""
+
+    module: str
+    distributions: tuple[str, ...]
+
+
+BACKENDS = {
+    "tensorflow": Backend("tensorflow", ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tf-nightly")),
+    "torch": Backend("torch", ("torch",)),
+    "jax": Backend("jax", ("jax",)),
+}
+
+# The native PyTorch side, against which every Keras runner is compared.
+REFERENCE_RUNNER = "torch"
+
+
+def keras_runner(backend: str) -> str:
+    """Name the runner that trains the Keras side on a backend."""
+    return f"keras-{backend}"
+
+
+def backend_of(runner: str) -> str:
+    """Name the framework that a runner computes with."""
+    return runner.removeprefix("keras-")
+
+
+def version(backend: str) -> str | None:
+    """Return a backend's installed version without importing it; None if it is not installed."""
+    known = BACKENDS[backend]
+    if importlib.util.find_spec(known.module) is None:
+        return None
+    for distribution in known.distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def choose_backends(given: list[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the backends asked for: those given, else `KERAS_BACKEND`, else all that are installed.
+
+    Raises InputError for an unknown name, or if none is installed.
+    """
+    if given:
+        source, names = "--backend", list(dict.fromkeys(given))
+    elif environment.get("KERAS_BACKEND"):
+        source, names = "KERAS_BACKEND", [environment["KERAS_BACKEND"]]
+    else:
+        names = [name for name in BACKENDS if version(name) is not None]
+        if not names:
+            raise InputError(f"no backend is installed; install one of: {', '.join(BACKENDS)}")
+        return names
+    for name in names:
+        if name not in BACKENDS:
+            raise InputError(f"{source}: backend {name!r} is unknown; {nearest(name, BACKENDS)}")
+    return names
+
+
+def worker_environment(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a runner's process: its Keras backend, its number of threads, quiet logs."""
+    changed = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": environment.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+        # Each runner may be given a GPU that others use too.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if threads == 1:
+        changed["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    if runner != REFERENCE_RUNNER:
+        changed["KERAS_BACKEND"] = backend_of(runner)
+    kept = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
+    return kept | changed

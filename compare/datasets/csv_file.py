@@ -1,0 +1,54 @@
+"""A user's own series from a CSV file with a header line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from compare.datasets.series import Series
+from compare.errors import InputError, nearest
+
+
+def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
+    """Read the target column and the feature columns (by default the target alone), rows in time order.
+
+    Raises InputError for a file that is missing, empty or not text, an unknown column, and a value that is missing,
+    infinite or not a number.
+    """
+    import pandas as pd  # takes most of a second, and only this reader needs it
+
+    if not Path(path).is_file():
+        raise InputError(f"CSV file {path!r} does not exist or is not a file")
+    try:
+        table = pd.read_csv(path, skipinitialspace=True)
+    except pd.errors.EmptyDataError:
+        raise InputError(f"CSV file {path!r} is empty; expected a header line and rows of numbers") from None
+    except UnicodeDecodeError:
+        raise InputError(f"CSV file {path!r} is not UTF-8 text") from None
+    except pd.errors.ParserError as error:
+        raise InputError(f"CSV file {path!r} is not a table: {str(error).strip()}") from None
+    except OSError as error:
+        raise InputError(f"CSV file {path!r} cannot be read: {error.strerror}") from None
+
+    names = tuple(features) or (target,)
+    for name in dict.fromkeys((target, *names)):
+        if name not in table.columns:
+            raise InputError(f"CSV file {path!r} has no column {name!r}; {nearest(name, map(str, table.columns))}")
+    if table.empty:
+        raise InputError(f"CSV file {path!r} has a header but no rows")
+    columns = {name: _numbers(table[name], path) for name in dict.fromkeys((target, *names))}
+    return Series(np.stack([columns[name] for name in names], axis=1), columns[target], names, target)
+
+
+def _numbers(column: "pd.Series", path: str) -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821 - pandas is imported late
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if wrong.size:
+        first = int(wrong[0])
+        value = column.iloc[first]
+        what = "is missing" if pd.isna(value) else f"{value!r} is not a finite number"
+        more = f" (and {wrong.size - 1} more)" if wrong.size > 1 else ""
+        raise InputError(f"CSV file {path!r}, column {column.name!r}, row {first + 1} after the header: {what}{more}")
+    return numbers

@@ -1,0 +1,138 @@
+"""From cases to a verdict: starts prepared, runners put to work, traces judged."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from compare.backends import REFERENCE_RUNNER, keras_runner
+from compare.case import Case
+from compare.errors import InputError
+from compare.judge import Comparison, Verdict, judge
+from compare.runners import Event, Pool, Task
+from compare.start import Start, make_start, write_start
+from compare.storage import write_json
+from compare.trace import TraceError, read_trace
+
+# Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
+TWINS = 4
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has no whole trace."""
+
+    error: str
+    log: str | None
+
+
+def prepare(cases: Sequence[Case]) -> list[Start]:
+    """Make the starts of cases before anything is written.
+
+    Raises InputError for data that cannot be used, two cases of one name, or none.
+    """
+    if not cases:
+        raise InputError("no case was given")
+    names = [case.name for case in cases]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two cases are named {name!r}; give each case its own name")
+    return [make_start(case) for case in cases]
+
+
+def create_out(out: Path) -> None:
+    """Create the folder of a run; raises InputError where it cannot be written or holds something."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, str] | None = None) -> list[Task]:
+    """List the trainings of one case: the PyTorch side, its twins, and a Keras runner for every backend."""
+    case = start.case
+    folder = out / case.name
+
+    def task(runner: str, name: str, twin: dict[str, object] | None = None) -> Task:
+        fault = None if twin else (faults or {}).get(runner)
+        return Task(runner, case.name, folder / "start", folder / name, twin, fault)
+
+    tasks = [task(REFERENCE_RUNNER, REFERENCE_RUNNER)]
+    tasks += [task(keras_runner(backend), keras_runner(backend)) for backend in backends]
+    for precision in _precisions(case, backends):
+        for seed in range(1, TWINS + 1):
+            tasks.append(task(REFERENCE_RUNNER, _twin(precision, seed), {"precision": precision, "seed": seed}))
+    return tasks
+
+
+def run_cases(
+    starts: Sequence[Start],
+    backends: Sequence[str],
+    out: Path,
+    pool: Pool,
+    on_event: Callable[[Event], None] = lambda event: None,
+    faults: Mapping[str, str] | None = None,
+) -> Verdict:
+    """Train every case on both sides, judge, and write `verdict.json` into `out`, a folder that exists.
+
+    A fault, given by runner as FILE.py:function, is planted in that runner after its start was hashed.
+    """
+    tasks = []
+    for start in starts:
+        write_start(start, out / start.case.name / "start")
+        tasks += plan(start, backends, out, faults)
+    failures: dict[Path, Failure] = {}
+    for event in pool.run(tasks):
+        if event.kind == "failed":
+            failures[event.task.out] = Failure(event.error or "unknown", event.log)
+        on_event(event)
+    comparisons = [
+        _compare(start, keras_runner(backend), out / start.case.name, failures)
+        for start in starts
+        for backend in backends
+    ]
+    verdict = Verdict(comparisons)
+    write_json(out / "verdict.json", verdict.as_json())
+    return verdict
+
+
+def _compare(start: Start, runner: str, folder: Path, failures: Mapping[Path, Failure]) -> Comparison:
+    case = start.case
+
+    def failed(error: str, log: str | None = None) -> Comparison:
+        return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=error, log=log)
+
+    for name in (runner, REFERENCE_RUNNER):
+        if folder / name in failures:
+            failure = failures[folder / name]
+            return failed(f"{name}: {failure.error}", failure.log)
+    try:
+        expected, obtained = read_trace(folder / REFERENCE_RUNNER), read_trace(folder / runner)
+        names = [_twin(obtained.manifest["precision"], seed) for seed in range(1, TWINS + 1)]
+        for name in names:
+            if folder / name in failures:
+                return failed(f"{name} of {REFERENCE_RUNNER}: {failures[folder / name].error}")
+        twins = [read_trace(folder / name) for name in names]
+    except TraceError as error:
+        return failed(str(error))
+    return judge(expected, obtained, twins, start.windows.test_targets, start.scaling)
+
+
+def _precisions(case: Case, backends: Sequence[str]) -> list[str]:
+    """Which precisions a Keras runner may turn out to compute in; on torch and jax Keras may narrow float64."""
+    return ["float64", "float32"] if case.dtype == "float64" and set(backends) - {"tensorflow"} else [case.dtype]
+
+
+def _twin(precision: str, seed: int) -> str:
+    return f"twin-{precision}-{seed}"
+
+
+def discard(out: Path) -> None:
+    """Remove a folder in which a run has written nothing."""
+    if out.is_dir() and not any(out.iterdir()):
+        shutil.rmtree(out)

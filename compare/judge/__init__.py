@@ -1,0 +1,135 @@
+"""The judge: two traces and the reference's twins in, a comparison out; NumPy only."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compare.judge import presence
+from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
+from compare.judge.journey import loss_errors, strayed, strayed_predictions, strayed_weights
+from compare.judge.metrics import forecast_metrics
+from compare.judge.verdict import Comparison, Curves, Difference, Verdict
+from compare.trace import Trace
+from compare.windows import Scaling
+
+__all__ = ["Comparison", "Curves", "Difference", "Verdict", "judge"]
+
+
+def judge(expected: Trace, obtained: Trace, twins: Sequence[Trace], truth: np.ndarray, scaling: Scaling) -> Comparison:
+    """Compare a Keras runner's trace with the PyTorch side's: same start, same journey, nothing absent.
+
+    The twins are of the expected side, in the precision in which the obtained side computes; truth (windows, horizon)
+    is what the predictions predict, scaled.
+    """
+    step_of = _last_steps(expected, obtained)
+    presence_checks = (
+        presence.start_differences(expected, obtained),
+        presence.absent_columns(expected, obtained),
+        presence.absent_steps(expected, obtained),
+        presence.absent_weights(expected, obtained, step_of),
+        presence.absent_predictions(expected, obtained, truth.shape),
+    )
+    comparison = Comparison(
+        case=obtained.manifest["case"],
+        runner=obtained.manifest["runner"],
+        reference=expected.manifest["runner"],
+        dtype=expected.manifest["dtype"],
+        status="agrees",
+        checks=len(presence_checks),
+        steps=min(len(expected.rows), len(obtained.rows)),
+        differences=[difference for check in presence_checks for difference in check],
+        notes=_notes(obtained),
+        versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
+    )
+    comparison = _judge_journey(comparison, expected, obtained, twins, step_of)
+    comparison = _with_predictions(comparison, expected, obtained, truth, scaling)
+    return replace(comparison, status="differs" if comparison.differences else "agrees")
+
+
+def _judge_journey(
+    comparison: Comparison, expected: Trace, obtained: Trace, twins: Sequence[Trace], step_of: dict[int, int]
+) -> Comparison:
+    differences = list(comparison.differences)
+    if comparison.steps == 0 or set(expected.columns) != set(obtained.columns):
+        return replace(comparison, differences=differences)  # the absence is a difference already
+    errors = loss_errors(expected, obtained)
+    comparison = replace(comparison, max_relative_loss_difference=float(errors.max()))
+    try:
+        envelope = measure_envelope(expected, twins, obtained.manifest["precision"])
+    except ValueError as error:
+        differences.append(Difference("no-envelope", len(expected.rows), "forward", str(error)))
+        return replace(comparison, differences=differences)
+
+    found = [strayed(phase, envelope) for phase in errors_by_phase(expected, obtained, comparison.steps)]
+    found += strayed_weights(expected, obtained, envelope, step_of)
+    checks = len(expected.columns) + sum(len(expected.checkpoints[epoch]) for epoch in envelope.weights)
+    if _comparable_predictions(expected, obtained):
+        assert expected.predictions is not None and obtained.predictions is not None
+        step = int(expected.manifest["steps"])
+        found.append(strayed_predictions(expected.predictions, obtained.predictions, envelope, step))
+        checks += 1
+    differences += [difference for _, difference in found if difference is not None]
+    return replace(
+        comparison,
+        checks=comparison.checks + checks,
+        differences=differences,
+        largest_share_of_allowed=max(share for share, _ in found),
+        curves=_curves(expected, obtained, errors, envelope),
+    )
+
+
+def _with_predictions(
+    comparison: Comparison, expected: Trace, obtained: Trace, truth: np.ndarray, scaling: Scaling
+) -> Comparison:
+    if not _comparable_predictions(expected, obtained) or expected.predictions.shape != truth.shape:
+        return comparison
+    own_units = {
+        trace.manifest["runner"]: scaling.undo(trace.predictions) for trace in (expected, obtained)
+    }
+    true_values = scaling.undo(truth)
+    curves = comparison.curves
+    if curves is not None:
+        left, right = own_units[comparison.reference], own_units[comparison.runner]
+        curves = replace(curves, truth=true_values, expected_predictions=left, obtained_predictions=right)
+    return replace(
+        comparison,
+        max_prediction_difference=prediction_error(expected.predictions, obtained.predictions),
+        metrics={runner: forecast_metrics(true_values, predictions) for runner, predictions in own_units.items()},
+        curves=curves,
+    )
+
+
+def _comparable_predictions(expected: Trace, obtained: Trace) -> bool:
+    left, right = expected.predictions, obtained.predictions
+    return left is not None and right is not None and left.size > 0 and left.shape == right.shape
+
+
+def _curves(expected: Trace, obtained: Trace, errors: np.ndarray, envelope: Envelope) -> Curves:
+    steps = len(errors)
+    nothing = np.empty((0, 1))
+    return Curves(
+        expected_losses=expected.losses[:steps],
+        obtained_losses=obtained.losses[:steps],
+        loss_errors=errors,
+        loss_envelope=envelope.by_phase["loss"][:steps],
+        loss_allowed=envelope.allowed("loss")[:steps],
+        truth=nothing,
+        expected_predictions=nothing,
+        obtained_predictions=nothing,
+    )
+
+
+def _last_steps(expected: Trace, obtained: Trace) -> dict[int, int]:
+    steps_per_epoch = int(expected.manifest["steps"]) // int(expected.manifest["epochs"])
+    return {epoch: epoch * steps_per_epoch - 1 for epoch in expected.checkpoints.keys() | obtained.checkpoints.keys()}
+
+
+def _notes(obtained: Trace) -> list[str]:
+    manifest = obtained.manifest
+    if manifest["precision"] == manifest["dtype"]:
+        return []
+    return [
+        f"Keras {manifest['versions'].get('keras')} computes in {manifest['precision']} on this backend although "
+        f"{manifest['dtype']} was asked for ({', '.join(manifest['narrowed'])}); judged in {manifest['precision']}"
+    ]

@@ -1,0 +1,69 @@
+"""Same journey: the free-running trainings may drift apart only as far as rounding carries them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from compare.judge.envelope import MARGIN, Envelope, Errors, prediction_error, weight_errors
+from compare.judge.verdict import Difference
+from compare.trace import Trace
+
+BEYOND = "beyond-rounding"
+
+
+def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | None]:
+    """Compare one phase's errors with the envelope: the largest share of what is allowed, and the first step beyond."""
+    allowed = envelope.allowed(errors.phase)[: len(errors.values)]
+    shares = errors.values / allowed[:, None]
+    largest = float(shares.max())
+    beyond = np.flatnonzero((shares > 1).any(axis=1))
+    if not beyond.size:
+        return largest, None
+    step = int(beyond[0])
+    worst = int(np.argmax(errors.values[step]))
+    tensor = errors.tensors[worst] or None
+    what = {"loss": "the loss", "gradient": f"the gradient of {tensor}", "update": f"the update of {tensor}"}
+    words = f"{what[errors.phase]} differs further than rounding carries it"
+    error = float(errors.values[step, worst])
+    return largest, Difference(BEYOND, step, errors.phase, words, tensor, error, float(allowed[step]))
+
+
+def strayed_weights(
+    expected: Trace, obtained: Trace, envelope: Envelope, step_of: dict[int, int]
+) -> Iterator[tuple[float, Difference | None]]:
+    """Compare the weights after each epoch that both traces keep whole."""
+    for epoch in sorted(expected.checkpoints.keys() & obtained.checkpoints.keys()):
+        left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
+        if _shapes(left) != _shapes(right):
+            continue  # reported as absent or of another shape
+        allowed = MARGIN * envelope.weights[epoch]
+        errors = weight_errors(left, right)
+        worst = max(errors, key=lambda name: errors[name])
+        error = errors[worst]
+        words = f"the weights {worst} after epoch {epoch} differ further than rounding carries them"
+        beyond = Difference(BEYOND, step_of[epoch], "update", words, worst, error, allowed)
+        yield error / allowed, beyond if error > allowed else None
+
+
+def strayed_predictions(
+    expected: np.ndarray, obtained: np.ndarray, envelope: Envelope, step: int
+) -> tuple[float, Difference | None]:
+    """Compare the predictions for the held-out windows; the test metrics are made of these and can stray no further."""
+    allowed = MARGIN * envelope.predictions
+    error = prediction_error(expected, obtained)
+    words = "the predictions differ further than rounding carries them"
+    beyond = Difference(BEYOND, step, "forward", words, relative_error=error, allowed=allowed)
+    return error / allowed, beyond if error > allowed else None
+
+
+def loss_errors(expected: Trace, obtained: Trace) -> np.ndarray:
+    """The relative difference of the loss at every step that both traces have; infinite where one is not finite."""
+    steps = min(len(expected.rows), len(obtained.rows))
+    left, right = expected.losses[:steps], obtained.losses[:steps]
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = np.abs(right - left) / np.maximum(np.abs(left), np.finfo(np.float64).tiny)
+    return np.where(np.isnan(errors), np.inf, errors)
+
+
+def _shapes(tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

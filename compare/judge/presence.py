@@ -1,0 +1,87 @@
+"""Nothing passes by absence: what one trace lacks, what is not finite, and what did not start the same."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from compare.judge.verdict import Difference
+from compare.trace import Trace
+
+
+def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+    """Compare the hashes of data, schedule and initial weights, made inside each process."""
+    for name in ("data", "schedule", "weights"):
+        left, right = (trace.manifest.get("hashes", {}).get(name) for trace in (expected, obtained))
+        if left is None or right is None:
+            yield Difference("missing-hash", 0, "start", f"the hash of the {name} is missing", tensor=name)
+        elif left != right:
+            yield Difference("start", 0, "start", f"the two sides did not start from the same {name}", tensor=name)
+    if expected.manifest["dtype"] != obtained.manifest["dtype"]:
+        words = f"dtype {obtained.manifest['dtype']}, expected {expected.manifest['dtype']}"
+        yield Difference("dtype", 0, "start", words)
+
+
+def absent_columns(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+    """Name every recorded figure that one trace has and the other lacks."""
+    for column in expected.columns:
+        if column not in obtained.columns:
+            yield Difference("missing-tensor", 0, "start", f"{column} is missing", tensor=column.partition("/")[2] or column)
+    for column in obtained.columns:
+        if column not in expected.columns:
+            yield Difference("extra-tensor", 0, "start", f"{column} was not expected", tensor=column.partition("/")[2] or column)
+
+
+def absent_steps(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+    """Name the first step that a trace lacks, of those that were planned or that the other has."""
+    planned = max(int(expected.manifest["steps"]), len(expected.rows), len(obtained.rows))
+    for trace in (expected, obtained):
+        steps = len(trace.rows)
+        runner = trace.manifest["runner"]
+        not_finite = np.flatnonzero(~np.isfinite(trace.losses))
+        if not_finite.size:
+            step = int(not_finite[0])
+            words = f"the loss of {runner} is not finite and its training stopped"
+            yield Difference("not-finite", step, "loss", words, off_side=runner)
+        elif steps != planned:
+            what = "was cut short" if trace.truncated else "ends"
+            words = f"the trace of {runner} {what} after {steps} of {planned} steps"
+            yield Difference("missing-steps", steps, "loss", words, off_side=runner)
+        elif not trace.complete:
+            yield Difference("incomplete", steps, "forward", f"the trace of {runner} has no end", off_side=runner)
+        if steps == 0:
+            yield Difference("empty", 0, "start", f"the trace of {runner} is empty", off_side=runner)
+
+
+def absent_weights(expected: Trace, obtained: Trace, step_of: dict[int, int]) -> Iterator[Difference]:
+    """Name every checkpoint, and every tensor in one, that one trace lacks or has in another shape or dtype."""
+    for epoch in sorted(expected.checkpoints.keys() | obtained.checkpoints.keys()):
+        step = step_of.get(epoch, 0)
+        if epoch not in expected.checkpoints or epoch not in obtained.checkpoints:
+            side = (expected if epoch not in expected.checkpoints else obtained).manifest["runner"]
+            words = f"the weights of {side} after epoch {epoch} are missing"
+            yield Difference("missing-checkpoint", step, "update", words, off_side=side)
+            continue
+        left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
+        for name in sorted(left.keys() | right.keys()):
+            if name not in left or name not in right:
+                kind = "missing-tensor" if name not in right else "extra-tensor"
+                yield Difference(kind, step, "update", f"{name} is on one side only after epoch {epoch}", tensor=name)
+            elif (left[name].shape, left[name].dtype) != (right[name].shape, right[name].dtype):
+                words = (
+                    f"{name} is {right[name].dtype}{list(right[name].shape)}, "
+                    f"expected {left[name].dtype}{list(left[name].shape)}"
+                )
+                yield Difference("shape", step, "update", words, tensor=name)
+
+
+def absent_predictions(expected: Trace, obtained: Trace, shape: tuple[int, ...]) -> Iterator[Difference]:
+    """Say where predictions are missing, empty, or not of the shape of what they predict."""
+    step = int(expected.manifest["steps"])
+    for trace in (expected, obtained):
+        runner = trace.manifest["runner"]
+        if trace.predictions is None or trace.predictions.size == 0:
+            words = f"{runner} has no predictions"
+            yield Difference("missing-predictions", step, "forward", words, off_side=runner)
+        elif trace.predictions.shape != shape:
+            words = f"the predictions of {runner} are {list(trace.predictions.shape)}, expected {list(shape)}"
+            yield Difference("shape", step, "forward", words, off_side=runner)

@@ -1,0 +1,149 @@
+"""What the judge returns: differences with their place, comparisons and the verdict over all of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+SCHEMA = 1
+
+# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step.
+PHASES = ("start", "forward", "loss", "gradient", "clip", "update")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference and its place; the errors are relative, None where there is no number to give."""
+
+    kind: str
+    step: int
+    phase: str
+    words: str
+    tensor: str | None = None
+    relative_error: float | None = None
+    allowed: float | None = None
+    off_side: str = "unknown"
+    timestep: int | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Where it stands in the order of computation."""
+        return self.step, PHASES.index(self.phase)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `verdict.json` has it."""
+        parts = (self.tensor or "").split("/")
+        recurrent = parts[0].startswith("layer") and len(parts) >= 3
+        return {
+            "step": self.step,
+            "phase": self.phase,
+            "tensor": self.tensor,
+            "layer": parts[0] or None,
+            "direction": parts[1] if recurrent else None,
+            "gate": parts[3] if recurrent and len(parts) > 3 else None,
+            "timestep": self.timestep,
+            "relative_error": _finite(self.relative_error),
+            "allowed": _finite(self.allowed),
+            "off_side": self.off_side,
+            "kind": self.kind,
+            "words": self.words,
+        }
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a report draws of a comparison: by step, and by held-out window in the series' own units."""
+
+    expected_losses: np.ndarray
+    obtained_losses: np.ndarray
+    loss_errors: np.ndarray
+    loss_envelope: np.ndarray
+    loss_allowed: np.ndarray
+    truth: np.ndarray
+    expected_predictions: np.ndarray
+    obtained_predictions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One Keras runner against native PyTorch on one case."""
+
+    case: str
+    runner: str
+    reference: str
+    dtype: str
+    status: Literal["agrees", "differs", "failed"]
+    error: str | None = None
+    log: str | None = None
+    checks: int = 0
+    steps: int = 0
+    max_relative_loss_difference: float | None = None
+    max_prediction_difference: float | None = None
+    largest_share_of_allowed: float | None = None
+    metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
+    notes: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    curves: Curves | None = None
+
+    @property
+    def first_difference(self) -> Difference | None:
+        """The first difference in the order of computation."""
+        return min(self.differences, key=lambda difference: difference.order, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `verdict.json` has it."""
+        first = self.first_difference
+        return {
+            "case": self.case,
+            "runner": self.runner,
+            "reference": self.reference,
+            "dtype": self.dtype,
+            "agree": self.status == "agrees",
+            "status": self.status,
+            "error": self.error,
+            "checks": self.checks,
+            "steps": self.steps,
+            "max_relative_loss_difference": _finite(self.max_relative_loss_difference),
+            "max_prediction_difference": _finite(self.max_prediction_difference),
+            "largest_share_of_allowed": _finite(self.largest_share_of_allowed),
+            "metrics": {side: dict(figures) for side, figures in self.metrics.items()},
+            "first_difference": None if first is None else first.as_json(),
+            "causes": [],
+            "notes": list(self.notes),
+            "versions": dict(self.versions),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All comparisons of a run."""
+
+    comparisons: Sequence[Comparison]
+
+    @property
+    def agree(self) -> bool:
+        """Whether there was a comparison and every one agrees."""
+        return bool(self.comparisons) and all(comparison.status == "agrees" for comparison in self.comparisons)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all agree, 1 something differs, 3 a runner could not do its work; a difference goes first."""
+        statuses = {comparison.status for comparison in self.comparisons}
+        if "differs" in statuses:
+            return 1
+        return 0 if self.agree else 3
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `verdict.json`."""
+        return {
+            "agree": self.agree,
+            "schema": SCHEMA,
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,126 @@
+"""The console: a table and a conclusion on standard output, progress on standard error."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from compare.case import Case
+from compare.causes import known_differences
+from compare.judge.verdict import Verdict
+from compare.report.wording import conclusion, explain, figure, share
+from compare.runners import Event, Task
+
+LINE_SECONDS = 5.0
+
+COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow"}
+
+
+def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
+    """Say which known differences were matched, one line each."""
+    lines = {line: None for case in cases for line in known_differences(case)}
+    for cause, words, matched in lines:
+        state = "[green]matched[/]" if matched else "[yellow]as it is[/]"
+        console.print(f"{state}  [bold]{cause}[/]  {escape(words)}", soft_wrap=True)
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Print the table of comparisons, what is to be said of each, and the conclusion."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("case", "runner", "dtype", "verdict"):
+        table.add_column(name)
+    for name in ("steps", "loss", "of allowed", "mse"):
+        table.add_column(name, justify="right")
+    for comparison in verdict.comparisons:
+        metrics = comparison.metrics.get(comparison.runner, {})
+        table.add_row(
+            comparison.case,
+            comparison.runner,
+            comparison.dtype,
+            f"[{COLOURS[comparison.status]}]{comparison.status}[/]",
+            str(comparison.steps),
+            figure(comparison.max_relative_loss_difference),
+            share(comparison),
+            figure(metrics.get("mse")),
+        )
+    console.print(table)
+    for comparison in verdict.comparisons:
+        lines = list(comparison.notes)
+        if comparison.status != "agrees":
+            lines.insert(0, explain(comparison))
+        if comparison.log:
+            lines.append(f"last lines of its log:\n{comparison.log}")
+        for line in lines:
+            console.print(f"{comparison.case} on {comparison.runner}: {line}", markup=False, soft_wrap=True)
+    console.print(f"\n[bold]{escape(conclusion(verdict))}[/]", soft_wrap=True)
+
+
+class ProgressLines:
+    """Progress as plain lines, where standard error is no terminal."""
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.ended = 0
+        self.last = time.monotonic()
+
+    def __enter__(self) -> "ProgressLines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, event: Event) -> None:
+        """Say what ended, and now and then how far a training is."""
+        if event.kind in ("done", "failed"):
+            self.ended += 1
+            self._say(f"[{self.ended}/{self.tasks}] {_label(event.task)}: {event.error or 'done'}")
+        elif event.kind == "progress" and time.monotonic() - self.last > LINE_SECONDS:
+            self._say(f"{_label(event.task)}: epoch {event.epoch}, loss {event.loss:.4g}")
+
+    def _say(self, line: str) -> None:
+        self.last = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
+
+
+class ProgressBars:
+    """Progress as bars: one for the whole run and one for each training under way."""
+
+    def __init__(self, tasks: int, epochs: dict[str, int]) -> None:
+        self.epochs = epochs
+        self.bars: dict[Task, TaskID] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[loss]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.whole = self.progress.add_task("[bold]trainings[/]", total=tasks, loss="")
+
+    def __enter__(self) -> "ProgressBars":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Move the bar of the training that the event is about."""
+        if event.kind == "started":
+            total = self.epochs[event.task.case]
+            self.bars[event.task] = self.progress.add_task(_label(event.task), total=total, loss="starting")
+        elif event.kind == "progress":
+            self.progress.update(self.bars[event.task], completed=event.epoch, loss=f"loss {event.loss:.4g}")
+        else:
+            self.progress.advance(self.whole)
+            if event.task in self.bars:
+                self.progress.remove_task(self.bars.pop(event.task))
+
+
+def _label(task: Task) -> str:
+    return f"{task.case} {task.out.name}"

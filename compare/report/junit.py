@@ -1,0 +1,25 @@
+"""JUnit XML, so that a CI server shows each comparison as a test."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from compare.judge.verdict import Verdict
+from compare.report.wording import explain
+
+
+def write_junit(verdict: Verdict, path: Path) -> None:
+    """Write one test case a comparison: differing ones as failures, runners that could not work as errors."""
+    count = {status: sum(c.status == status for c in verdict.comparisons) for status in ("differs", "failed")}
+    suite = ElementTree.Element(
+        "testsuite",
+        name="rnn-parity",
+        tests=str(len(verdict.comparisons)),
+        failures=str(count["differs"]),
+        errors=str(count["failed"]),
+    )
+    for comparison in verdict.comparisons:
+        case = ElementTree.SubElement(suite, "testcase", classname=comparison.case, name=comparison.runner)
+        if comparison.status != "agrees":
+            tag = "failure" if comparison.status == "differs" else "error"
+            ElementTree.SubElement(case, tag, message=explain(comparison)).text = comparison.log or explain(comparison)
+    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

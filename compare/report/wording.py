@@ -1,0 +1,61 @@
+"""The sentences of every report."""
+
+from collections.abc import Sequence
+
+from compare.judge.verdict import Comparison, Difference, Verdict
+
+
+def figure(value: float | None) -> str:
+    """Write a small figure with two digits."""
+    return "–" if value is None else f"{value:.1e}"
+
+
+def place(difference: Difference) -> str:
+    """Say where a difference stands."""
+    if difference.phase == "start":
+        return "before the first step"
+    return f"step {difference.step}, {difference.phase}" + (f", {difference.tensor}" if difference.tensor else "")
+
+
+def explain(comparison: Comparison) -> str:
+    """Say in one sentence what came of a comparison."""
+    if comparison.status == "failed":
+        return f"{comparison.error}"
+    first = comparison.first_difference
+    if first is None:
+        return (
+            f"{comparison.steps} steps agree: loss within {figure(comparison.max_relative_loss_difference)} relative, "
+            f"at most {share(comparison)} of what rounding explains"
+        )
+    numbers = ""
+    if first.relative_error is not None:
+        numbers = f": relative error {figure(first.relative_error)}, allowed {figure(first.allowed)}"
+    return f"first at {place(first)}: {first.words}{numbers}"
+
+
+def share(comparison: Comparison) -> str:
+    """Say how much of what is allowed was used."""
+    value = comparison.largest_share_of_allowed
+    if value is None:
+        return "–"
+    return f"{value:.0%}" if value < 10 else f"{value:.0f}×"
+
+
+def conclusion(verdict: Verdict) -> str:
+    """Say in one line what came of a run."""
+    total = len(verdict.comparisons)
+    counts = {status: [c for c in verdict.comparisons if c.status == status] for status in ("differs", "failed")}
+    if verdict.agree:
+        worst = max(c.max_relative_loss_difference or 0.0 for c in verdict.comparisons)
+        noun = "comparison agrees" if total == 1 else "comparisons agree"
+        return f"All {total} {noun}: losses within {figure(worst)} at every step." if total > 1 else (
+            f"The comparison agrees: loss within {figure(worst)} at every step."
+        )
+    parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
+    return f"{'; '.join(parts)}: " + ", ".join(f"{c.case} on {c.runner}" for found in counts.values() for c in found) + "."
+
+
+def _verb(status: str, found: Sequence[Comparison]) -> str:
+    if status == "failed":
+        return "could not be run"
+    return "differs" if len(found) == 1 else "differ"

@@ -1,0 +1,203 @@
+"""Worker processes, one for each runner: started, kept warm across tasks, watched, and outlived."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from compare.backends import backend_of, version, worker_environment
+
+# How much of a failed runner's log is shown.
+LOG_LINES = 12
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training for one runner: from a start's folder to a trace's folder."""
+
+    runner: str
+    case: str
+    start: Path
+    out: Path
+    twin: dict[str, Any] | None = None
+    fault: str | None = None
+
+    def message(self) -> str:
+        """The line that a worker reads."""
+        fields = {"start": str(self.start), "out": str(self.out), "twin": self.twin, "fault": self.fault}
+        return json.dumps(fields) + "\n"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a task: it started, made progress, was done, or failed with an error."""
+
+    kind: Literal["started", "progress", "done", "failed"]
+    task: Task
+    epoch: int = 0
+    loss: float | None = None
+    error: str | None = None
+    log: str | None = None
+
+
+class Worker:
+    """One child process; it works on one task at a time."""
+
+    def __init__(self, runner: str, threads: int, log: Path) -> None:
+        self.runner = runner
+        self.log = log
+        self.task: Task | None = None
+        self.heard = time.monotonic()
+        self._rest = b""
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "compare.worker", runner],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=worker_environment(runner, threads),
+                # A Ctrl-C at the terminal reaches the harness alone, which then ends its children in order.
+                start_new_session=True,
+            )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def give(self, task: Task) -> None:
+        """Send a task; a worker that has died is noticed when its output ends."""
+        self.task = task
+        self.heard = time.monotonic()
+        try:
+            self.stdin.write(task.message().encode())
+            self.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """Read the events that have arrived; None at the end of its output, when the worker has died."""
+        content = os.read(self.stdout.fileno(), 65536)
+        if not content:
+            return None
+        self.heard = time.monotonic()
+        *lines, self._rest = (self._rest + content).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def log_tail(self) -> str:
+        """The last lines that the process printed."""
+        return "\n".join(self.log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:])
+
+    def end(self) -> str:
+        """Kill the process if it still runs, and say how it ended."""
+        if self.process.poll() is None:
+            try:
+                self.process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        code = self.process.wait()
+        self.stdin.close()
+        self.stdout.close()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
+class Pool:
+    """Runs tasks on worker processes, at most `jobs` at a time, and keeps idle workers warm for the next call."""
+
+    def __init__(self, logs: Path, jobs: int, timeout: float = 600, threads: int | None = None) -> None:
+        self.logs = logs
+        self.jobs = jobs
+        self.timeout = timeout
+        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self._workers: list[Worker] = []
+        self._started = 0
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in list(self._workers):
+            worker.process.kill()
+            self._drop(worker)
+        self._selector.close()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+        """Run the tasks and yield what happens to each; the last event of each task is "done" or "failed".
+
+        A worker that dies, or says nothing for `timeout` seconds, fails its own task only.
+        """
+        waiting = []
+        for task in tasks:
+            if version(backend_of(task.runner)) is None:
+                yield Event("failed", task, error=_missing(task.runner))
+            else:
+                waiting.append(task)
+        while waiting or self._busy():
+            while waiting and len(self._busy()) < self.jobs:
+                task, worker = self._next(waiting)
+                waiting.remove(task)
+                worker.give(task)
+                yield Event("started", task)
+            for key, _ in self._selector.select(timeout=0.5):
+                yield from self._hear(key.data)
+            for worker in self._busy():
+                if time.monotonic() - worker.heard > self.timeout:
+                    yield from self._fail(worker, f"said nothing for {self.timeout:g} s and was ended")
+
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.task is not None]
+
+    def _next(self, waiting: list[Task]) -> tuple[Task, Worker]:
+        """Choose a task that a warm worker can take, else one whose runner has no worker yet, else the first."""
+        for task in waiting:
+            for worker in self._workers:
+                if worker.task is None and worker.runner == task.runner:
+                    return task, worker
+        started = {worker.runner for worker in self._workers}
+        task = next((task for task in waiting if task.runner not in started), waiting[0])
+        self._started += 1
+        worker = Worker(task.runner, self.threads, self.logs / f"{task.runner}-{self._started}.log")
+        self._workers.append(worker)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        return task, worker
+
+    def _hear(self, worker: Worker) -> Iterator[Event]:
+        events = worker.read()
+        if events is None:
+            yield from self._fail(worker, None)
+            return
+        for event in events:
+            task = worker.task
+            if task is None or event["event"] == "ready":
+                continue
+            if event["event"] == "progress":
+                yield Event("progress", task, epoch=event["epoch"], loss=event["loss"])
+                continue
+            worker.task = None
+            if event["event"] == "done":
+                yield Event("done", task)
+            else:
+                yield Event("failed", task, error=event["error"], log=worker.log_tail())
+
+    def _fail(self, worker: Worker, reason: str | None) -> Iterator[Event]:
+        task = worker.task
+        log = worker.log_tail()
+        how = self._drop(worker)
+        if task is not None:
+            yield Event("failed", task, error=f"the process {reason or how}", log=log)
+
+    def _drop(self, worker: Worker) -> str:
+        self._workers.remove(worker)
+        self._selector.unregister(worker.stdout)
+        return worker.end()
+
+
+def _missing(runner: str) -> str:
+    backend = backend_of(runner)
+    return f"backend {backend} is not installed; python -m pip install {backend}"

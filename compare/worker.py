@@ -1,0 +1,261 @@
+"""The child process: builds one side, trains it and writes its trace; one import of a framework for many cases.
+
+Reads tasks as JSON lines from standard input and answers with JSON events on what was its standard output; everything
+that the framework prints goes to standard error.
+"""
+
+import gc
+import importlib.util
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compare.backends import REFERENCE_RUNNER, backend_of
+from compare.start import Start, read_start, start_hashes
+from compare.trace import TraceWriter
+
+PROGRESS_SECONDS = 0.2
+
+
+class Side:
+    """One side of a comparison. A planted fault changes its attributes after the start was hashed."""
+
+    package: Any
+    model: Any
+    loss: Any
+    optimizer: Any
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.inputs, self.targets = start.windows.training_inputs, start.windows.training_targets
+        self.schedule = start.schedule
+
+    def model_arguments(self) -> dict[str, Any]:
+        """The keywords that both packages' `build` take."""
+        case = self.start.case
+        return {
+            "cell": case.model.cell,
+            "features": self.start.features,
+            "units": case.model.units,
+            "outputs": case.data.horizon,
+            "layers": case.model.layers,
+            "dtype": case.dtype,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What computes: versions, threads, precision."""
+        raise NotImplementedError
+
+    def columns(self) -> list[str]:
+        """What is recorded at each step."""
+        return self.package.columns(self.model)
+
+    def train(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Train, yielding (epoch, rows)."""
+        batch_size = self.start.case.training.batch_size
+        return self.package.train(
+            self.model, self.loss, self.optimizer, self.inputs, self.targets, self.schedule, batch_size
+        )
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights now, in the canonical form."""
+        return self.package.to_canonical(self.model)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """The model's outputs now."""
+        return self.package.predict(self.model, inputs)
+
+    def release(self) -> None:
+        """Return the memory of this case."""
+        gc.collect()
+
+
+class TorchSide(Side):
+    """The native PyTorch side; with `twin` its weights and its Adam differ in the last bit."""
+
+    def __init__(self, start: Start, twin: dict[str, Any] | None) -> None:
+        import torch
+
+        import torch_models
+        from torch_models.twins import perturb_adam, perturb_weights
+
+        super().__init__(start)
+        self.torch, self.package = torch, torch_models
+        case = start.case
+        torch.manual_seed(case.seed)
+        self.model = torch_models.build(**self.model_arguments())
+        if case.training.stock:
+            torch_models.train_both_biases(self.model)
+        self.optimizer = torch_models.build_optimizer(
+            self.model.parameters(), case.training.optimizer, case.training.learning_rate, stock=case.training.stock
+        )
+        self.loss = torch.nn.MSELoss()
+        weights = dict(start.weights)
+        if twin is not None:
+            weights = perturb_weights(weights, twin["precision"], twin["seed"])
+            perturb_adam(self.optimizer, twin["precision"], twin["seed"])
+        torch_models.load_canonical(self.model, weights)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "versions": {"torch": self.torch.__version__},
+            "threads": self.torch.get_num_threads(),
+            "precision": self.start.case.dtype,
+            "narrowed": [],
+        }
+
+
+class KerasSide(Side):
+    """The Keras side, on the backend that `KERAS_BACKEND` names."""
+
+    def __init__(self, start: Start, twin: dict[str, Any] | None) -> None:
+        if twin is not None:
+            raise ValueError("twins are trained on the PyTorch side")
+        case = start.case
+        if os.environ["KERAS_BACKEND"] == "jax":
+            import jax
+
+            jax.config.update("jax_enable_x64", case.dtype == "float64")
+        import keras
+
+        import keras_models
+        from keras_models.precision import narrowed_operations
+
+        super().__init__(start)
+        self.keras, self.package = keras, keras_models
+        keras.config.set_floatx(case.dtype)
+        self.narrowed = narrowed_operations(case.dtype)
+        keras.utils.set_random_seed(case.seed)
+        self.model = keras_models.build(**self.model_arguments())
+        self.optimizer = keras_models.build_optimizer(case.training.optimizer, case.training.learning_rate)
+        self.loss = keras.losses.MeanSquaredError()
+        keras_models.load_canonical(self.model, dict(start.weights))
+
+    def facts(self) -> dict[str, Any]:
+        import importlib.metadata
+
+        backend = self.keras.backend.backend()
+        return {
+            "versions": {"keras": self.keras.__version__, backend: importlib.metadata.version(backend)},
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            "precision": "float32" if self.narrowed else self.start.case.dtype,
+            "narrowed": self.narrowed,
+        }
+
+    def release(self) -> None:
+        self.keras.backend.clear_session(free_memory=True)
+        if self.keras.backend.backend() == "jax":
+            import jax
+
+            jax.clear_caches()
+        super().release()
+
+
+def load_fault(place: str) -> Any:
+    """Load a planted fault, given as FILE.py:function."""
+    file, _, name = place.rpartition(":")
+    spec = importlib.util.spec_from_file_location("planted_fault", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"fault {place!r} is not FILE.py:function")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def checkpoint_epochs(epochs: int) -> set[int]:
+    """Choose after which epochs weights are kept: 1, 2, 4, 8, … and the last."""
+    return {2**power for power in range(epochs.bit_length())} | {epochs}
+
+
+def perform(task: dict[str, Any], runner: str, send: Any) -> None:
+    """Train one case and write its trace."""
+    start = read_start(Path(task["start"]))
+    kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
+    side: Side = kind(start, task.get("twin"))
+    windows = start.windows
+    data = {
+        "training_inputs": side.inputs,
+        "training_targets": side.targets,
+        "test_inputs": windows.test_inputs,
+        "test_targets": windows.test_targets,
+    }
+    manifest = {
+        "case": start.case.name,
+        "runner": runner,
+        "dtype": start.case.dtype,
+        "twin": task.get("twin"),
+        "steps": start.steps,
+        "epochs": start.case.training.epochs,
+        "hashes": start_hashes(data, side.schedule, side.weights()),
+        **side.facts(),
+    }
+    if task.get("fault"):
+        load_fault(task["fault"])(side)
+    with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
+        end = _train(side, trace, start.case.training.epochs, send)
+        trace.finish(side.predict(windows.test_inputs), end)
+    side.release()
+
+
+def _train(side: Side, trace: TraceWriter, epochs: int, send: Any) -> dict[str, Any]:
+    kept = checkpoint_epochs(epochs)
+    steps_per_epoch = side.start.steps // epochs
+    steps = 0
+    began = last_sent = time.monotonic()
+    for epoch, rows in side.train():
+        not_finite = np.flatnonzero(~np.isfinite(rows[:, 0]))
+        if not_finite.size:
+            trace.append(rows[: not_finite[0] + 1])
+            return {"stopped": f"the loss is not finite at step {steps + int(not_finite[0])}"}
+        trace.append(rows)
+        steps += len(rows)
+        if steps == (epoch + 1) * steps_per_epoch and epoch + 1 in kept:
+            trace.checkpoint(epoch + 1, side.weights())
+        now = time.monotonic()
+        if now - last_sent > PROGRESS_SECONDS or steps == side.start.steps:
+            last_sent = now
+            send({"event": "progress", "epoch": epoch + 1, "loss": float(rows[-1, 0])})
+    return {"stopped": None, "seconds": time.monotonic() - began}
+
+
+def main(runner: str) -> None:
+    """Serve tasks until standard input ends."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+
+    def send(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event) + "\n")
+
+    tasks: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_tasks, args=(tasks,), daemon=True).start()
+    __import__("torch" if runner == REFERENCE_RUNNER else "keras")
+    send({"event": "ready", "backend": backend_of(runner)})
+    while True:
+        task = json.loads(tasks.get())
+        try:
+            perform(task, runner, send)
+        except Exception as error:  # whatever a framework raises is this comparison's result, not the harness's end
+            traceback.print_exc()
+            send({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+        else:
+            send({"event": "done"})
+
+
+def _read_tasks(tasks: "queue.Queue[str]") -> None:
+    for line in sys.stdin:
+        tasks.put(line)
+    # The harness has closed the pipe or died: there is nobody left to work for.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

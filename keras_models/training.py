@@ -1,0 +1,53 @@
+"""Train a Keras model on a given batch schedule, recording every step; `torch_models/training.py` is its mirror."""
+
+import importlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from keras_models.weights import layouts
+
+# Steps in one compiled call: enough to hide the cost of the call, few enough that their batches stay small in memory.
+STEPS_PER_CALL = 128
+
+
+def columns(model: keras.Model) -> list[str]:
+    """Name what `train` records at each step: the loss, then the norms of all gradients and of all updates."""
+    tensors = [name for layout in layouts(model) for name in layout.names]
+    return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors)]
+
+
+def train(
+    model: keras.Model,
+    loss: keras.losses.Loss,
+    optimizer: keras.optimizers.Optimizer,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    schedule: np.ndarray,
+    batch_size: int = 32,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
+
+    Inputs (windows, time, features), targets (windows, outputs), schedule (epochs, windows): the order of the windows
+    in each epoch. The last, smaller batch of an epoch is kept. At every yield the model holds its current weights.
+    """
+    backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
+    # Only JAX needs compiling to be fast; elsewhere XLA would round in other places than the framework itself does.
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
+    optimizer.build(model.trainable_variables)
+    full_batches, rest = divmod(schedule.shape[1], batch_size)
+    run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL))
+    for epoch, order in enumerate(schedule):
+        batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
+        for start in range(0, full_batches, STEPS_PER_CALL):
+            chosen = batches[start : start + STEPS_PER_CALL]
+            yield epoch, run_steps(inputs[chosen], targets[chosen])
+        if rest:
+            chosen = order[None, -rest:]
+            yield epoch, run_steps(inputs[chosen], targets[chosen])
+
+
+def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Return the model's outputs (windows, outputs) for inputs (windows, time, features)."""
+    return model.predict(inputs, batch_size=batch_size, verbose=0)

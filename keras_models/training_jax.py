@@ -1,0 +1,63 @@
+"""Many training steps in one `lax` loop: the genuine layers, loss and optimizer, and the record of each step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from keras_models.weights import Layout, group_norms
+
+
+def compile_steps(
+    model: keras.Model, found: list[Layout], capacity: int
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step.
+
+    It is compiled once for every batch size, whatever the number of steps up to `capacity`.
+    """
+    width = 1 + 2 * sum(len(layout.names) for layout in found)
+    norms = group_norms(found)
+    gradient_of_loss = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
+
+    @jax.jit
+    def run(state: Any, steps: Any, inputs: jax.Array, targets: jax.Array) -> tuple[Any, jax.Array]:
+        def one_step(step: Any, carry: Any) -> Any:
+            (trainable, non_trainable, optimizer_variables), rows = carry
+            (loss, aux), gradients = gradient_of_loss(
+                trainable,
+                non_trainable,
+                [],
+                inputs[step],
+                targets[step],
+                None,
+                training=True,
+                optimizer_variables=optimizer_variables,
+            )
+            non_trainable = aux[2]
+            updated, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
+            updates = [new - old for new, old in zip(updated, trainable, strict=True)]
+            row = jnp.concatenate([loss[None], norms(gradients), norms(updates)])
+            return (updated, non_trainable, optimizer_variables), rows.at[step].set(row)
+
+        rows = jnp.zeros((inputs.shape[0], width), dtype=state[0][0].dtype)
+        return jax.lax.fori_loop(0, steps, one_step, (state, rows))
+
+    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
+
+    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        steps = len(inputs)
+        if 1 < steps < capacity:
+            padding = [(0, capacity - steps)] + [(0, 0)] * (inputs.ndim - 1)
+            inputs = np.pad(inputs, padding)
+            targets = np.pad(targets, padding[: targets.ndim])
+        state = tuple([variable.value for variable in group] for group in groups)
+        state, rows = run(state, steps, inputs, targets)
+        for group, values in zip(groups, state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+        return np.asarray(rows[:steps], dtype=np.float64)
+
+    return run_steps

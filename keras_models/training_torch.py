@@ -1,0 +1,34 @@
+"""Training steps on Keras's torch backend: the genuine layers, loss and `optimizer.apply`, and the record of each step."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import torch
+
+from keras_models.weights import Layout, group_norms
+
+
+def compile_steps(
+    model: keras.Model, found: list[Layout], capacity: int
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
+    del capacity  # nothing is compiled
+    variables = [layout.variable for layout in found]
+    values = [variable.value for variable in variables]
+    norms = group_norms(found)
+
+    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        rows = []
+        for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+            outputs = model(x, training=True)
+            loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
+            gradients = torch.autograd.grad(loss, values)
+            with torch.no_grad():
+                before = [value.detach().clone() for value in values]
+                model.optimizer.apply(list(gradients), variables)
+                updates = [value.detach() - old for value, old in zip(values, before, strict=True)]
+                rows.append(torch.cat([loss.detach()[None], norms(gradients), norms(updates)]))
+        return torch.stack(rows).cpu().numpy().astype(np.float64)
+
+    return run_steps

@@ -1,0 +1,129 @@
+"""Keras variables <-> the canonical dict of NumPy arrays; `torch_models/weights.py` is its mirror."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+# The order in which Keras lays the gates side by side in one variable. A SimpleRNN has no gates.
+GATES = {
+    keras.layers.SimpleRNN: (),
+    keras.layers.LSTM: ("input", "forget", "candidate", "output"),
+    keras.layers.GRU: ("update", "reset", "candidate"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the canonical tensors stand in one Keras variable.
+
+    The variable reshaped to `shape` holds one tensor for every index of its `group_axes`, in the order of `names`.
+    """
+
+    variable: keras.Variable
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    group_axes: tuple[int, ...]
+
+    @property
+    def other_axes(self) -> tuple[int, ...]:
+        """The axes that lie inside one canonical tensor."""
+        return tuple(axis for axis in range(len(self.shape)) if axis not in self.group_axes)
+
+    def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut a value of the variable, or of its gradient, into canonical tensors."""
+        grouped = np.asarray(value).reshape(self.shape).transpose(self.group_axes + self.other_axes)
+        grouped = grouped.reshape(-1, *(self.shape[axis] for axis in self.other_axes))
+        return {name: part.copy() for name, part in zip(self.names, grouped, strict=True)}
+
+    def join(self, tensors: dict[str, np.ndarray]) -> np.ndarray:
+        """Put canonical tensors together to a value of the variable; the inverse of `split`."""
+        order = self.group_axes + self.other_axes
+        grouped = np.stack([tensors[name] for name in self.names])
+        grouped = grouped.reshape([self.shape[axis] for axis in order])
+        return grouped.transpose(np.argsort(order)).reshape(self.variable.shape)
+
+
+def layouts(model: keras.Model) -> list[Layout]:
+    """List where every trainable variable's numbers stand in the canonical form, in the order of the variables."""
+    found: list[Layout] = []
+    for layer in model.layers:
+        if type(layer) in GATES:
+            found += _recurrent_layouts(layer, f"{layer.name}/forward")
+        elif isinstance(layer, keras.layers.Dense):
+            found += [_plain_layout(variable, f"{layer.name}/{variable.name}") for variable in layer.trainable_variables]
+        elif layer.trainable_variables:
+            raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
+    return found
+
+
+def _recurrent_layouts(layer: keras.layers.RNN, prefix: str) -> list[Layout]:
+    gates = GATES[type(layer)]
+    units = layer.units
+    found = []
+    for variable in layer.trainable_variables:
+        if not gates:
+            found.append(_plain_layout(variable, f"{prefix}/{variable.name}"))
+        elif variable.name == "bias" and len(variable.shape) == 2:
+            # GRU with reset_after: one row is added to the input's product, the other to the state's.
+            names = tuple(f"{prefix}/{bias}/{gate}" for bias in ("input_bias", "recurrent_bias") for gate in gates)
+            found.append(Layout(variable, names, (2, len(gates), units), (0, 1)))
+        else:
+            names = tuple(f"{prefix}/{variable.name}/{gate}" for gate in gates)
+            rows = tuple(variable.shape[:-1])
+            found.append(Layout(variable, names, (*rows, len(gates), units), (len(rows),)))
+    return found
+
+
+def _plain_layout(variable: keras.Variable, name: str) -> Layout:
+    return Layout(variable, (name,), tuple(variable.shape), ())
+
+
+def to_canonical(model: keras.Model) -> dict[str, np.ndarray]:
+    """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
+    return {
+        name: tensor
+        for layout in layouts(model)
+        for name, tensor in layout.split(keras.ops.convert_to_numpy(layout.variable)).items()
+    }
+
+
+def load_canonical(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
+    """Load canonical tensors into the model, all of them and nothing else.
+
+    Raises ValueError naming every tensor that is missing, left over or of another shape.
+    """
+    found = layouts(model)
+    expected = {name: part.shape for layout in found for name, part in layout.split(layout.variable.numpy()).items()}
+    check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
+    for layout in found:
+        layout.variable.assign(layout.join(tensors))
+
+
+def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError naming every tensor that is missing, left over or of another shape."""
+    problems = [f"{name} is missing" for name in expected if name not in obtained]
+    problems += [f"{name} is not in the model" for name in obtained if name not in expected]
+    problems += [
+        f"{name} has shape {obtained[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in obtained and obtained[name] != shape
+    ]
+    if problems:
+        raise ValueError("canonical weights do not fit the model: " + "; ".join(problems))
+
+
+def group_norms(found: list[Layout]) -> Callable[[list[Any]], Any]:
+    """Return a function from backend tensors, one a layout, to the Euclidean norms of all canonical tensors."""
+
+    def norms(values: list[Any]) -> Any:
+        squares = []
+        for layout, value in zip(found, values, strict=True):
+            grouped = keras.ops.reshape(keras.ops.square(value), layout.shape)
+            squares.append(keras.ops.reshape(keras.ops.sum(grouped, axis=layout.other_axes), (len(layout.names),)))
+        return keras.ops.sqrt(keras.ops.concatenate(squares))
+
+    return norms
+

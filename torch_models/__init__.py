@@ -1,0 +1,18 @@
+"""The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
+
+from torch_models.optimizers import build_optimizer
+from torch_models.recurrent import CELLS, build, train_both_biases
+from torch_models.training import columns, predict, train
+from torch_models.weights import load_canonical, to_canonical
+
+__all__ = [
+    "CELLS",
+    "build",
+    "build_optimizer",
+    "columns",
+    "load_canonical",
+    "predict",
+    "to_canonical",
+    "train",
+    "train_both_biases",
+]

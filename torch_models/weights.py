@@ -1,0 +1,141 @@
+"""PyTorch parameters <-> the canonical dict of NumPy arrays; `keras_models/weights.py` is its mirror."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from torch_models.recurrent import Recurrent
+
+# The order in which PyTorch lays the gates one below the other in one parameter. An RNN has no gates.
+GATES = {
+    nn.RNN: (),
+    nn.LSTM: ("input", "forget", "candidate", "output"),
+    nn.GRU: ("reset", "update", "candidate"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the canonical tensors stand in one PyTorch parameter.
+
+    The parameter reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
+    `group_axes`, in the order of `names`. The model adds `second_bias`, where there is one, to the parameter.
+    """
+
+    parameter: nn.Parameter
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    group_axes: tuple[int, ...]
+    second_bias: nn.Parameter | None = None
+
+    @property
+    def other_axes(self) -> tuple[int, ...]:
+        """The axes that lie inside one canonical tensor, kernels as (in, out)."""
+        return tuple(axis for axis in reversed(range(len(self.shape))) if axis not in self.group_axes)
+
+    def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut a value of the parameter, or of its gradient, into canonical tensors."""
+        grouped = np.asarray(value).reshape(self.shape).transpose(self.group_axes + self.other_axes)
+        grouped = grouped.reshape(-1, *(self.shape[axis] for axis in self.other_axes))
+        return {name: part.copy() for name, part in zip(self.names, grouped, strict=True)}
+
+    def join(self, tensors: dict[str, np.ndarray]) -> np.ndarray:
+        """Put canonical tensors together to a value of the parameter; the inverse of `split`."""
+        order = self.group_axes + self.other_axes
+        grouped = np.stack([tensors[name] for name in self.names])
+        grouped = grouped.reshape([self.shape[axis] for axis in order])
+        return grouped.transpose(np.argsort(order)).reshape(self.parameter.shape)
+
+    def value(self) -> torch.Tensor:
+        """Return what the model computes with: the parameter, and its second bias added."""
+        value = self.parameter.detach()
+        return value if self.second_bias is None else value + self.second_bias.detach()
+
+
+def layouts(model: Recurrent) -> list[Layout]:
+    """List where every parameter's numbers stand in the canonical form."""
+    found: list[Layout] = []
+    for index, layer in enumerate(model.layers):
+        found += _recurrent_layouts(layer, f"layer{index}/forward")
+    found.append(_plain_layout(model.head.weight, "head/kernel"))
+    found.append(_plain_layout(model.head.bias, "head/bias"))
+    return found
+
+
+def _recurrent_layouts(layer: nn.RNNBase, prefix: str) -> list[Layout]:
+    gates = GATES[type(layer)]
+    units = layer.hidden_size
+    kernels = {"kernel": layer.weight_ih_l0, "recurrent_kernel": layer.weight_hh_l0}
+    if not gates:
+        found = [_plain_layout(parameter, f"{prefix}/{kernel}") for kernel, parameter in kernels.items()]
+        return [*found, Layout(layer.bias_ih_l0, (f"{prefix}/bias",), (units,), (), layer.bias_hh_l0)]
+    found = [
+        Layout(parameter, _names(prefix, kernel, gates), (len(gates), units, parameter.shape[1]), (0,))
+        for kernel, parameter in kernels.items()
+    ]
+    bias_shape = (len(gates), units)
+    if isinstance(layer, nn.GRU):
+        biases = {"input_bias": layer.bias_ih_l0, "recurrent_bias": layer.bias_hh_l0}
+        return found + [Layout(parameter, _names(prefix, bias, gates), bias_shape, (0,)) for bias, parameter in biases.items()]
+    return [*found, Layout(layer.bias_ih_l0, _names(prefix, "bias", gates), bias_shape, (0,), layer.bias_hh_l0)]
+
+
+def _names(prefix: str, tensor: str, gates: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{prefix}/{tensor}/{gate}" for gate in gates)
+
+
+def _plain_layout(parameter: nn.Parameter, name: str) -> Layout:
+    return Layout(parameter, (name,), tuple(parameter.shape), ())
+
+
+def to_canonical(model: Recurrent) -> dict[str, np.ndarray]:
+    """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
+    return {
+        name: tensor
+        for layout in layouts(model)
+        for name, tensor in layout.split(layout.value().cpu().numpy()).items()
+    }
+
+
+@torch.no_grad()
+def load_canonical(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
+    """Load canonical tensors into the model, all of them and nothing else; second biases become zero.
+
+    Raises ValueError naming every tensor that is missing, left over or of another shape.
+    """
+    found = layouts(model)
+    expected = {name: part.shape for layout in found for name, part in layout.split(layout.value().cpu().numpy()).items()}
+    check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
+    for layout in found:
+        layout.parameter.copy_(torch.from_numpy(layout.join(tensors)))
+        if layout.second_bias is not None:
+            layout.second_bias.zero_()
+
+
+def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError naming every tensor that is missing, left over or of another shape."""
+    problems = [f"{name} is missing" for name in expected if name not in obtained]
+    problems += [f"{name} is not in the model" for name in obtained if name not in expected]
+    problems += [
+        f"{name} has shape {obtained[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in obtained and obtained[name] != shape
+    ]
+    if problems:
+        raise ValueError("canonical weights do not fit the model: " + "; ".join(problems))
+
+
+def group_norms(found: list[Layout]) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+    """Return a function from tensors, one a layout, to the Euclidean norms of all canonical tensors."""
+
+    def norms(values: list[torch.Tensor]) -> torch.Tensor:
+        squares = []
+        for layout, value in zip(found, values, strict=True):
+            grouped = value.square().view(layout.shape)
+            squares.append(grouped.sum(dim=layout.other_axes).view(-1))
+        return torch.cat(squares).sqrt_()
+
+    return norms
