@@ -48,7 +48,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given = ["run", *given]
     if given[0] not in names and not given[0].startswith("-"):
-        raise InputError(f"command {given[0]!r} is unknown; {nearest(given[0], names)}")
+        raise InputError(f"command {given[0]!r} is unknown; {nearest(given[0], names)} (a case goes after run)")
     return parser.parse_args(given)
 
 
@@ -60,17 +60,28 @@ def _add_run(commands: Any) -> None:
     )
     run.set_defaults(command=_run)
     run.add_argument("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
-    run.add_argument("--backend", nargs="+", metavar="NAME", help="tensorflow, torch, jax (default: KERAS_BACKEND, else all installed)")
+    run.add_argument(
+        "--backend",
+        nargs="+",
+        metavar="NAME",
+        help="tensorflow, torch, jax (default: KERAS_BACKEND, else all installed)",
+    )
     run.add_argument("--dtype", metavar="DTYPE", help="float32 or float64")
     run.add_argument("--epochs", type=int, metavar="N", help="epochs of training")
     run.add_argument("--seed", type=int, metavar="N", help="seed of data, schedule and weights")
-    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of a case, repeatable")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="any field of a case, repeatable"
+    )
     run.add_argument("--csv", metavar="FILE", help="your own series, with a header line")
     run.add_argument("--target", metavar="COLUMN", help="the column to predict")
-    run.add_argument("--features", nargs="+", metavar="COLUMN", help="the columns to predict from (default: the target)")
+    run.add_argument(
+        "--features", nargs="+", metavar="COLUMN", help="the columns to predict from (default: the target)"
+    )
     run.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
     run.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
-    run.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)")
+    run.add_argument(
+        "--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)"
+    )
     run.add_argument("--stock", action="store_true", help="each framework's own optimizer defaults and biases")
     run.add_argument("--json", action="store_true", help="the verdict on standard output, nothing else there")
     run.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")

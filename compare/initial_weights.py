@@ -32,7 +32,9 @@ def draw_initial_weights(case: Case, features: int, outputs: int) -> dict[str, n
     return {name: np.ascontiguousarray(tensor, dtype=case.dtype) for name, tensor in tensors.items()}
 
 
-def _keras_layer(generator: np.random.Generator, cell: str, prefix: str, width: int, units: int) -> dict[str, np.ndarray]:
+def _keras_layer(
+    generator: np.random.Generator, cell: str, prefix: str, width: int, units: int
+) -> dict[str, np.ndarray]:
     """Glorot uniform kernel, orthogonal recurrent kernel, each drawn for all gates at once; zero biases, forget 1.
 
     Source: the defaults of `keras.layers.SimpleRNN`, `LSTM` (`unit_forget_bias`) and `GRU` (`reset_after`).
@@ -47,7 +49,9 @@ def _keras_layer(generator: np.random.Generator, cell: str, prefix: str, width: 
     return _layer(cell, prefix, kernel, recurrent_kernel, bias)
 
 
-def _torch_layer(generator: np.random.Generator, cell: str, prefix: str, width: int, units: int) -> dict[str, np.ndarray]:
+def _torch_layer(
+    generator: np.random.Generator, cell: str, prefix: str, width: int, units: int
+) -> dict[str, np.ndarray]:
     """Everything uniform within 1/sqrt(units); where Keras has one bias, the sum of PyTorch's two.
 
     Source: `torch.nn.RNNBase.reset_parameters`.

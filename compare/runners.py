@@ -183,7 +183,7 @@ class Pool:
             if event["event"] == "done":
                 yield Event("done", task)
             else:
-                yield Event("failed", task, error=event["error"], log=worker.log_tail())
+                yield Event("failed", task, error=event["error"])
 
     def _fail(self, worker: Worker, reason: str | None) -> Iterator[Event]:
         task = worker.task

@@ -80,7 +80,12 @@ def read_start(folder: Path) -> Start:
     if series is None or weights is None:
         raise ValueError(f"{folder} holds no whole start")
     windows = Windows(
-        series["features"], series["target"], case.data.window, case.data.horizon, facts["training"], facts["first_test"]
+        series["features"],
+        series["target"],
+        case.data.window,
+        case.data.horizon,
+        facts["training"],
+        facts["first_test"],
     )
     schedule = np.load(folder / "schedule.npy", mmap_mode="r", allow_pickle=False)
     return Start(case, windows, Scaling(facts["mean"], facts["standard_deviation"]), weights, schedule)

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import queue
+import re
 import sys
 import threading
 import time
@@ -24,6 +25,9 @@ from compare.start import Start, read_start, start_hashes
 from compare.trace import TraceWriter
 
 PROGRESS_SECONDS = 0.2
+
+# Frameworks colour their messages; a report has no use for the codes.
+ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Side:
@@ -245,7 +249,7 @@ def main(runner: str) -> None:
             perform(task, runner, send)
         except Exception as error:  # whatever a framework raises is this comparison's result, not the harness's end
             traceback.print_exc()
-            send({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+            send({"event": "failed", "error": ANSI_COLOUR.sub("", f"{type(error).__name__}: {error}")})
         else:
             send({"event": "done"})
 

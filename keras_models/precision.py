@@ -16,6 +16,4 @@ PROBES = {
 def narrowed_operations(dtype: str) -> list[str]:
     """Name the operations that return something narrower than `dtype` for inputs of it; none if all keep it."""
     value = keras.ops.convert_to_tensor(np.full((2, 2), 0.5, dtype=dtype))
-    return [
-        name for name, probe in PROBES.items() if keras.backend.standardize_dtype(probe(value).dtype) != dtype
-    ]
+    return [name for name, probe in PROBES.items() if keras.backend.standardize_dtype(probe(value).dtype) != dtype]

@@ -53,7 +53,9 @@ def layouts(model: keras.Model) -> list[Layout]:
         if type(layer) in GATES:
             found += _recurrent_layouts(layer, f"{layer.name}/forward")
         elif isinstance(layer, keras.layers.Dense):
-            found += [_plain_layout(variable, f"{layer.name}/{variable.name}") for variable in layer.trainable_variables]
+            found += [
+                _plain_layout(variable, f"{layer.name}/{variable.name}") for variable in layer.trainable_variables
+            ]
         elif layer.trainable_variables:
             raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
     return found
@@ -122,8 +124,10 @@ def group_norms(found: list[Layout]) -> Callable[[list[Any]], Any]:
         squares = []
         for layout, value in zip(found, values, strict=True):
             grouped = keras.ops.reshape(keras.ops.square(value), layout.shape)
-            squares.append(keras.ops.reshape(keras.ops.sum(grouped, axis=layout.other_axes), (len(layout.names),)))
+            # Axis by axis: over several axes at once TensorFlow adds one by one, and loses 6e-4 of 512 x 512 numbers.
+            for axis in reversed(layout.other_axes):
+                grouped = keras.ops.sum(grouped, axis=axis)
+            squares.append(keras.ops.reshape(grouped, (len(layout.names),)))
         return keras.ops.sqrt(keras.ops.concatenate(squares))
 
     return norms
-

@@ -29,7 +29,10 @@ def perturb_adam(optimizer: torch.optim.Optimizer, precision: str, seed: int) ->
     generator = np.random.default_rng([seed, 4])
     working = np.dtype(precision).type
 
-    def beta_powers(group: dict, _: type[np.floating]) -> list[np.floating]:
+    def beta_powers(group: dict, compute: type[np.floating]) -> list[np.floating]:
+        if compute is np.float64 and precision == "float32":
+            # Where Keras narrows float64 by itself it does not cast the betas, as it does on TensorFlow.
+            return [compute(beta ** group["iterations"]) for beta in group["betas"]]
         powers = []
         for beta in group["betas"]:
             exact = float(np.float32(beta)) ** group["iterations"]

@@ -79,7 +79,9 @@ def _recurrent_layouts(layer: nn.RNNBase, prefix: str) -> list[Layout]:
     bias_shape = (len(gates), units)
     if isinstance(layer, nn.GRU):
         biases = {"input_bias": layer.bias_ih_l0, "recurrent_bias": layer.bias_hh_l0}
-        return found + [Layout(parameter, _names(prefix, bias, gates), bias_shape, (0,)) for bias, parameter in biases.items()]
+        return found + [
+            Layout(parameter, _names(prefix, bias, gates), bias_shape, (0,)) for bias, parameter in biases.items()
+        ]
     return [*found, Layout(layer.bias_ih_l0, _names(prefix, "bias", gates), bias_shape, (0,), layer.bias_hh_l0)]
 
 
@@ -94,9 +96,7 @@ def _plain_layout(parameter: nn.Parameter, name: str) -> Layout:
 def to_canonical(model: Recurrent) -> dict[str, np.ndarray]:
     """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
     return {
-        name: tensor
-        for layout in layouts(model)
-        for name, tensor in layout.split(layout.value().cpu().numpy()).items()
+        name: tensor for layout in layouts(model) for name, tensor in layout.split(layout.value().cpu().numpy()).items()
     }
 
 
@@ -107,7 +107,9 @@ def load_canonical(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
     Raises ValueError naming every tensor that is missing, left over or of another shape.
     """
     found = layouts(model)
-    expected = {name: part.shape for layout in found for name, part in layout.split(layout.value().cpu().numpy()).items()}
+    expected = {
+        name: part.shape for layout in found for name, part in layout.split(layout.value().cpu().numpy()).items()
+    }
     check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
     for layout in found:
         layout.parameter.copy_(torch.from_numpy(layout.join(tensors)))

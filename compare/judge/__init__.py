@@ -53,15 +53,15 @@ def _judge_journey(
     differences = list(comparison.differences)
     if comparison.steps == 0 or set(expected.columns) != set(obtained.columns):
         return replace(comparison, differences=differences)  # the absence is a difference already
-    errors = loss_errors(expected, obtained)
-    comparison = replace(comparison, max_relative_loss_difference=float(errors.max()))
+    comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))
     try:
         envelope = measure_envelope(expected, twins, obtained.manifest["precision"])
     except ValueError as error:
         differences.append(Difference("no-envelope", len(expected.rows), "forward", str(error)))
         return replace(comparison, differences=differences)
 
-    found = [strayed(phase, envelope) for phase in errors_by_phase(expected, obtained, comparison.steps)]
+    phases = errors_by_phase(expected, obtained, comparison.steps)
+    found = [strayed(phase, envelope) for phase in phases]
     found += strayed_weights(expected, obtained, envelope, step_of)
     checks = len(expected.columns) + sum(len(expected.checkpoints[epoch]) for epoch in envelope.weights)
     if _comparable_predictions(expected, obtained):
@@ -75,7 +75,7 @@ def _judge_journey(
         checks=comparison.checks + checks,
         differences=differences,
         largest_share_of_allowed=max(share for share, _ in found),
-        curves=_curves(expected, obtained, errors, envelope),
+        curves=_curves(expected, obtained, phases[0].values[:, 0], envelope),
     )
 
 
@@ -84,9 +84,7 @@ def _with_predictions(
 ) -> Comparison:
     if not _comparable_predictions(expected, obtained) or expected.predictions.shape != truth.shape:
         return comparison
-    own_units = {
-        trace.manifest["runner"]: scaling.undo(trace.predictions) for trace in (expected, obtained)
-    }
+    own_units = {trace.manifest["runner"]: scaling.undo(trace.predictions) for trace in (expected, obtained)}
     true_values = scaling.undo(truth)
     curves = comparison.curves
     if curves is not None:

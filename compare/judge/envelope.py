@@ -80,7 +80,7 @@ class Envelope:
 def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -> Envelope:
     """Measure the envelope of a reference training from its twins, in the given working precision.
 
-    Raises ValueError where there are no twins, or one is not of the same length.
+    Raises ValueError where there are no twins, or one is not finite or not of the same length.
     """
     if not twins:
         raise ValueError("no twins: an envelope cannot be measured")
@@ -100,6 +100,8 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
             strayed = max(weight_errors(tensors, twin.checkpoints[epoch]).values())
             weights[epoch] = max(weights[epoch], strayed)
         predictions = max(predictions, prediction_error(reference.predictions, twin.predictions))
+    if not all(np.isfinite(strayed).all() for strayed in by_phase.values()):
+        raise ValueError("a twin's training is not finite where its reference's is, or both are not")
     epochs = sorted(weights)
     accumulated = np.maximum.accumulate([weights[epoch] for epoch in epochs])
     return Envelope(by_phase, dict(zip(epochs, map(float, accumulated), strict=True)), predictions)

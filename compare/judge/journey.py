@@ -9,6 +9,7 @@ from compare.judge.verdict import Difference
 from compare.trace import Trace
 
 BEYOND = "beyond-rounding"
+WORDS = "further apart than rounding carries them"
 
 
 def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | None]:
@@ -22,10 +23,8 @@ def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | Non
     step = int(beyond[0])
     worst = int(np.argmax(errors.values[step]))
     tensor = errors.tensors[worst] or None
-    what = {"loss": "the loss", "gradient": f"the gradient of {tensor}", "update": f"the update of {tensor}"}
-    words = f"{what[errors.phase]} differs further than rounding carries it"
     error = float(errors.values[step, worst])
-    return largest, Difference(BEYOND, step, errors.phase, words, tensor, error, float(allowed[step]))
+    return largest, Difference(BEYOND, step, errors.phase, WORDS, tensor, error, float(allowed[step]))
 
 
 def strayed_weights(
@@ -40,7 +39,7 @@ def strayed_weights(
         errors = weight_errors(left, right)
         worst = max(errors, key=lambda name: errors[name])
         error = errors[worst]
-        words = f"the weights {worst} after epoch {epoch} differ further than rounding carries them"
+        words = f"weights after epoch {epoch} {WORDS}"
         beyond = Difference(BEYOND, step_of[epoch], "update", words, worst, error, allowed)
         yield error / allowed, beyond if error > allowed else None
 
@@ -51,7 +50,7 @@ def strayed_predictions(
     """Compare the predictions for the held-out windows; the test metrics are made of these and can stray no further."""
     allowed = MARGIN * envelope.predictions
     error = prediction_error(expected, obtained)
-    words = "the predictions differ further than rounding carries them"
+    words = f"predictions {WORDS}"
     beyond = Difference(BEYOND, step, "forward", words, relative_error=error, allowed=allowed)
     return error / allowed, beyond if error > allowed else None
 

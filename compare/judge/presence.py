@@ -25,31 +25,41 @@ def absent_columns(expected: Trace, obtained: Trace) -> Iterator[Difference]:
     """Name every recorded figure that one trace has and the other lacks."""
     for column in expected.columns:
         if column not in obtained.columns:
-            yield Difference("missing-tensor", 0, "start", f"{column} is missing", tensor=column.partition("/")[2] or column)
+            yield Difference(
+                "missing-tensor", 0, "start", f"{column} is missing", tensor=column.partition("/")[2] or column
+            )
     for column in obtained.columns:
         if column not in expected.columns:
-            yield Difference("extra-tensor", 0, "start", f"{column} was not expected", tensor=column.partition("/")[2] or column)
+            yield Difference(
+                "extra-tensor", 0, "start", f"{column} was not expected", tensor=column.partition("/")[2] or column
+            )
 
 
 def absent_steps(expected: Trace, obtained: Trace) -> Iterator[Difference]:
     """Name the first step that a trace lacks, of those that were planned or that the other has."""
     planned = max(int(expected.manifest["steps"]), len(expected.rows), len(obtained.rows))
+    not_finite = {}
     for trace in (expected, obtained):
-        steps = len(trace.rows)
         runner = trace.manifest["runner"]
-        not_finite = np.flatnonzero(~np.isfinite(trace.losses))
-        if not_finite.size:
-            step = int(not_finite[0])
-            words = f"the loss of {runner} is not finite and its training stopped"
-            yield Difference("not-finite", step, "loss", words, off_side=runner)
+        steps = len(trace.rows)
+        wrong = np.flatnonzero(~np.isfinite(trace.losses))
+        if wrong.size:
+            not_finite[runner] = int(wrong[0])
+        elif steps == 0:
+            yield Difference("empty", 0, "start", f"the trace of {runner} is empty", off_side=runner)
         elif steps != planned:
             what = "was cut short" if trace.truncated else "ends"
             words = f"the trace of {runner} {what} after {steps} of {planned} steps"
             yield Difference("missing-steps", steps, "loss", words, off_side=runner)
         elif not trace.complete:
             yield Difference("incomplete", steps, "forward", f"the trace of {runner} has no end", off_side=runner)
-        if steps == 0:
-            yield Difference("empty", 0, "start", f"the trace of {runner} is empty", off_side=runner)
+    if not_finite:
+        first = min(not_finite.values())
+        sides = [runner for runner, step in not_finite.items() if step == first]
+        words = "the loss is not finite from " + " and ".join(
+            f"step {step} on {runner}" for runner, step in not_finite.items()
+        )
+        yield Difference("not-finite", first, "loss", words, off_side=sides[0] if len(sides) == 1 else "both")
 
 
 def absent_weights(expected: Trace, obtained: Trace, step_of: dict[int, int]) -> Iterator[Difference]:

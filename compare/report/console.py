@@ -31,16 +31,15 @@ def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
 def print_verdict(console: Console, verdict: Verdict) -> None:
     """Print the table of comparisons, what is to be said of each, and the conclusion."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("case", "runner", "dtype", "verdict"):
-        table.add_column(name)
-    for name in ("steps", "loss", "of allowed", "mse"):
+    for name in ("case", "runner", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("steps", "loss", "allowed", "mse"):
         table.add_column(name, justify="right")
     for comparison in verdict.comparisons:
         metrics = comparison.metrics.get(comparison.runner, {})
         table.add_row(
-            comparison.case,
+            comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}",
             comparison.runner,
-            comparison.dtype,
             f"[{COLOURS[comparison.status]}]{comparison.status}[/]",
             str(comparison.steps),
             figure(comparison.max_relative_loss_difference),

@@ -23,7 +23,7 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
             return []
         found = [
             {"title": "Loss of both sides", "svg": Markup(draw_losses(drawn))},  # noqa: S704 - drawn here
-            {"title": "Difference of the losses, and what rounding explains", "svg": Markup(draw_loss_errors(drawn))},  # noqa: S704 - drawn here
+            {"title": "How far the losses are apart", "svg": Markup(draw_loss_errors(drawn))},  # noqa: S704 - drawn here
         ]
         predicted = [comparison for comparison in drawn if comparison.curves and comparison.curves.truth.size]
         if predicted:

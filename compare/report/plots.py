@@ -7,13 +7,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from compare.judge.verdict import Comparison, Curves
 
 mpl.use("svg")
 
 # Okabe and Ito's palette, told apart by people who see colours differently.
-COLOURS = {"torch": "#444444", "keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
+COLOURS = {"keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
 
@@ -28,6 +29,7 @@ STYLE = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.columnspacing": 1.2,
 }
 
 
@@ -36,14 +38,20 @@ def draw_losses(comparisons: Sequence[Comparison]) -> str:
 
     def draw(axes: Axes) -> None:
         first = _curves(comparisons[0])
-        axes.plot(first.expected_losses, color="#bbbbbb", linewidth=4, label=f"{comparisons[0].reference} (native)")
+        axes.plot(first.expected_losses, color="#bbbbbb", linewidth=4, label=comparisons[0].reference)
         for comparison in comparisons:
             losses = _curves(comparison).obtained_losses
-            axes.plot(losses, DASHES[comparison.runner], color=COLOURS[comparison.runner], linewidth=1, label=comparison.runner)
+            axes.plot(
+                losses,
+                DASHES[comparison.runner],
+                color=COLOURS[comparison.runner],
+                linewidth=1,
+                label=comparison.runner,
+            )
         axes.set_yscale("log")
-        axes.set_ylabel("loss (MSE, scaled)")
+        axes.set_ylabel("loss")
         axes.set_xlabel("step")
-        axes.legend(ncols=2)
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
     return _svg(draw)
 
@@ -55,15 +63,19 @@ def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:
         curves = _curves(comparisons[0])
         steps = np.arange(len(curves.loss_allowed))
         bottom = curves.loss_envelope.min() / 30
-        axes.fill_between(steps, bottom, curves.loss_envelope, color="#e9e9e9", linewidth=0, label="twins (rounding alone)")
+        axes.fill_between(
+            steps, bottom, curves.loss_envelope, color="#e9e9e9", linewidth=0, label="twins (rounding alone)"
+        )
         axes.plot(steps, curves.loss_allowed, color="#cc0000", linewidth=1.2, label="allowed")
         for comparison in comparisons:
-            shown = np.maximum(_curves(comparison).loss_errors, bottom)
-            axes.plot(shown, color=COLOURS[comparison.runner], linewidth=0.7, label=comparison.runner)
+            errors = _curves(comparison).loss_errors
+            # Steps at which both losses are the same to the last bit have no place on a log axis.
+            shown = np.where(errors > bottom, errors, np.nan)
+            axes.plot(shown, ".", color=COLOURS[comparison.runner], markersize=2.2, label=comparison.runner)
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("difference of the losses")
         axes.set_xlabel("step")
-        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
     return _svg(draw)
 
@@ -73,15 +85,15 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
 
     def draw(axes: Axes) -> None:
         first = _curves(comparisons[0])
-        axes.plot(first.truth[-SHOWN_WINDOWS:, 0], ".", color="#aaaaaa", markersize=4, label="truth")
+        axes.plot(first.truth[-SHOWN_WINDOWS:, 0], ".", color="#222222", markersize=3, label="truth")
         sides = [(comparisons[0].reference, first.expected_predictions)]
         sides += [(comparison.runner, _curves(comparison).obtained_predictions) for comparison in comparisons]
         for runner, predictions in sides:
-            shown = predictions[-SHOWN_WINDOWS:, 0]
-            axes.plot(shown, DASHES[runner], color=COLOURS[runner], linewidth=1.2, label=runner)
-        axes.set_ylabel("target, in its own units")
-        axes.set_xlabel("held-out window (the last of them)")
-        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+            wide = runner == comparisons[0].reference
+            style = {"color": "#bbbbbb", "linewidth": 4} if wide else {"color": COLOURS[runner], "linewidth": 1.2}
+            axes.plot(predictions[-SHOWN_WINDOWS:, 0], DASHES[runner], label=runner, **style)
+        axes.set_ylabel("target")
+        axes.set_xlabel("held-out window, the last of them")
 
     return _svg(draw)
 
@@ -93,8 +105,10 @@ def _curves(comparison: Comparison) -> Curves:
 
 def _svg(draw: Callable[[Axes], None]) -> str:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     content = text.getvalue()

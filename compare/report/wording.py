@@ -4,6 +4,12 @@ from collections.abc import Sequence
 
 from compare.judge.verdict import Comparison, Difference, Verdict
 
+# How much of a framework's own message is shown; `verdict.json` has all of it.
+ERROR_LINES = 4
+
+# How many comparisons a conclusion names.
+NAMED = 3
+
 
 def figure(value: float | None) -> str:
     """Write a small figure with two digits."""
@@ -20,7 +26,8 @@ def place(difference: Difference) -> str:
 def explain(comparison: Comparison) -> str:
     """Say in one sentence what came of a comparison."""
     if comparison.status == "failed":
-        return f"{comparison.error}"
+        lines = [line for line in (comparison.error or "").splitlines() if line.strip()]
+        return "\n".join(lines[:ERROR_LINES])
     first = comparison.first_difference
     if first is None:
         return (
@@ -47,12 +54,12 @@ def conclusion(verdict: Verdict) -> str:
     counts = {status: [c for c in verdict.comparisons if c.status == status] for status in ("differs", "failed")}
     if verdict.agree:
         worst = max(c.max_relative_loss_difference or 0.0 for c in verdict.comparisons)
-        noun = "comparison agrees" if total == 1 else "comparisons agree"
-        return f"All {total} {noun}: losses within {figure(worst)} at every step." if total > 1 else (
-            f"The comparison agrees: loss within {figure(worst)} at every step."
-        )
+        subject = "The comparison agrees" if total == 1 else f"All {total} comparisons agree"
+        return f"{subject}: losses within {figure(worst)} relative at every step."
     parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
-    return f"{'; '.join(parts)}: " + ", ".join(f"{c.case} on {c.runner}" for found in counts.values() for c in found) + "."
+    named = [f"{c.case} on {c.runner}" for found in counts.values() for c in found]
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    return f"{'; '.join(parts)}: {', '.join(named[:NAMED])}{more}."
 
 
 def _verb(status: str, found: Sequence[Comparison]) -> str:
