@@ -88,7 +88,7 @@ def _glorot_uniform(generator: np.random.Generator, width: int, outputs: int) ->
 
 
 def _orthogonal(generator: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Orthonormal rows (or columns, if those are fewer), uniformly distributed. Source: Saxe et al. 2013; Mezzadri 2007."""
+    """Orthonormal rows, or columns if those are fewer. Source: Saxe et al. 2013; Mezzadri 2007 (the signs)."""
     q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
     q = q * np.sign(np.diag(r))
     return q.T if rows < columns else q

@@ -66,7 +66,8 @@ class Worker:
                 # A Ctrl-C at the terminal reaches the harness alone, which then ends its children in order.
                 start_new_session=True,
             )
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None  # both are pipes
+        assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
     def give(self, task: Task) -> None:

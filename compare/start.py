@@ -1,4 +1,4 @@
-"""What both sides are given: windows, batch schedule and initial weights, made once and kept on disk with their hashes."""
+"""What both sides are given: windows, batch schedule and initial weights, made once and kept on disk, hashed."""
 
 import json
 from collections.abc import Mapping

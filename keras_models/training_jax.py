@@ -1,4 +1,4 @@
-"""Many training steps in one `lax` loop: the genuine layers, loss and optimizer, and the record of each step."""
+"""Many training steps in one `lax` loop: the genuine layers, loss and optimizer, each step recorded."""
 
 from collections.abc import Callable
 from typing import Any

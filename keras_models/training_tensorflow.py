@@ -1,4 +1,4 @@
-"""Many training steps in one `tf.function`: the genuine layers, loss and `optimizer.apply`, and the record of each step."""
+"""Many training steps in one `tf.function`: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
 from collections.abc import Callable
 

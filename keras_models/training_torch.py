@@ -1,4 +1,4 @@
-"""Training steps on Keras's torch backend: the genuine layers, loss and `optimizer.apply`, and the record of each step."""
+"""Training steps on Keras's torch backend: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Optimizers for the PyTorch side: Keras's update rules where torch.optim has others; see `keras_models/optimizers.py`."""
+"""Optimizers for the PyTorch side: Keras's update rules; `keras_models/optimizers.py` is its mirror."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,8 +12,8 @@ OPTIMIZERS = ("adam",)
 class KerasAdam(torch.optim.Optimizer):
     """Adam as Keras computes it: epsilon is added before the bias correction, which is in working precision.
 
-    w -= lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon). Source: `keras.optimizers.Adam.update_step`;
-    Kingma and Ba 2014, end of section 2 (there called epsilon hat).
+    w -= lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon). Source: `keras.optimizers.Adam`'s
+    `update_step`; Kingma and Ba 2014, end of section 2 (there called epsilon hat).
     """
 
     def __init__(

@@ -17,6 +17,7 @@ def load_series(case: Case) -> Series:
     """
     data = case.data
     if data.dataset == "csv":
-        assert data.csv is not None and data.target is not None  # DataConfig has checked it
+        assert data.csv is not None  # DataConfig has checked both
+        assert data.target is not None
         return read_csv(data.csv, data.target, data.features)
     return sine(data.points, data.noise, case.seed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,10 @@ def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
     return Series(np.stack([columns[name] for name in names], axis=1), columns[target], names, target)
 
 
-def _numbers(column: "pd.Series", path: str) -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821 - pandas is imported late
+def _numbers(column: Any, path: str) -> np.ndarray:
     import pandas as pd
 
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if wrong.size:
         first = int(wrong[0])

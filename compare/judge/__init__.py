@@ -64,10 +64,9 @@ def _judge_journey(
     found = [strayed(phase, envelope) for phase in phases]
     found += strayed_weights(expected, obtained, envelope, step_of)
     checks = len(expected.columns) + sum(len(expected.checkpoints[epoch]) for epoch in envelope.weights)
-    if _comparable_predictions(expected, obtained):
-        assert expected.predictions is not None and obtained.predictions is not None
-        step = int(expected.manifest["steps"])
-        found.append(strayed_predictions(expected.predictions, obtained.predictions, envelope, step))
+    predictions = _comparable_predictions(expected, obtained)
+    if predictions is not None:
+        found.append(strayed_predictions(*predictions, envelope, int(expected.manifest["steps"])))
         checks += 1
     differences += [difference for _, difference in found if difference is not None]
     return replace(
@@ -82,25 +81,30 @@ def _judge_journey(
 def _with_predictions(
     comparison: Comparison, expected: Trace, obtained: Trace, truth: np.ndarray, scaling: Scaling
 ) -> Comparison:
-    if not _comparable_predictions(expected, obtained) or expected.predictions.shape != truth.shape:
+    predictions = _comparable_predictions(expected, obtained)
+    if predictions is None or predictions[0].shape != truth.shape:
         return comparison
-    own_units = {trace.manifest["runner"]: scaling.undo(trace.predictions) for trace in (expected, obtained)}
     true_values = scaling.undo(truth)
+    left, right = (scaling.undo(values) for values in predictions)
     curves = comparison.curves
     if curves is not None:
-        left, right = own_units[comparison.reference], own_units[comparison.runner]
         curves = replace(curves, truth=true_values, expected_predictions=left, obtained_predictions=right)
     return replace(
         comparison,
-        max_prediction_difference=prediction_error(expected.predictions, obtained.predictions),
-        metrics={runner: forecast_metrics(true_values, predictions) for runner, predictions in own_units.items()},
+        max_prediction_difference=prediction_error(*predictions),
+        metrics={
+            comparison.reference: forecast_metrics(true_values, left),
+            comparison.runner: forecast_metrics(true_values, right),
+        },
         curves=curves,
     )
 
 
-def _comparable_predictions(expected: Trace, obtained: Trace) -> bool:
+def _comparable_predictions(expected: Trace, obtained: Trace) -> tuple[np.ndarray, np.ndarray] | None:
     left, right = expected.predictions, obtained.predictions
-    return left is not None and right is not None and left.size > 0 and left.shape == right.shape
+    if left is None or right is None or left.size == 0 or left.shape != right.shape:
+        return None
+    return left, right
 
 
 def _curves(expected: Trace, obtained: Trace, errors: np.ndarray, envelope: Envelope) -> Curves:

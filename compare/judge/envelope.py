@@ -87,7 +87,7 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
     floor = FLOOR_UNITS * float(np.finfo(precision).eps)
     steps = len(reference.rows)
     by_phase = {phase: np.full(steps, floor) for phase in PHASES}
-    weights = dict.fromkeys(reference.checkpoints, floor)
+    weights: dict[int, float] = dict.fromkeys(reference.checkpoints, floor)
     predictions = floor
     for twin in twins:
         if twin.rows.shape != reference.rows.shape or twin.predictions is None or reference.predictions is None:
@@ -97,8 +97,7 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
                 strayed = np.maximum.accumulate(errors.values.max(axis=1))
                 by_phase[errors.phase] = np.maximum(by_phase[errors.phase], strayed)
         for epoch, tensors in reference.checkpoints.items():
-            strayed = max(weight_errors(tensors, twin.checkpoints[epoch]).values())
-            weights[epoch] = max(weights[epoch], strayed)
+            weights[epoch] = max(weights[epoch], *weight_errors(tensors, twin.checkpoints[epoch]).values())
         predictions = max(predictions, prediction_error(reference.predictions, twin.predictions))
     if not all(np.isfinite(strayed).all() for strayed in by_phase.values()):
         raise ValueError("a twin's training is not finite where its reference's is, or both are not")

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +19,7 @@ COLOURS = {"keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax":
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -90,8 +91,13 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
         sides += [(comparison.runner, _curves(comparison).obtained_predictions) for comparison in comparisons]
         for runner, predictions in sides:
             wide = runner == comparisons[0].reference
-            style = {"color": "#bbbbbb", "linewidth": 4} if wide else {"color": COLOURS[runner], "linewidth": 1.2}
-            axes.plot(predictions[-SHOWN_WINDOWS:, 0], DASHES[runner], label=runner, **style)
+            axes.plot(
+                predictions[-SHOWN_WINDOWS:, 0],
+                DASHES[runner],
+                label=runner,
+                color="#bbbbbb" if wide else COLOURS[runner],
+                linewidth=4 if wide else 1.2,
+            )
         axes.set_ylabel("target")
         axes.set_xlabel("held-out window, the last of them")
 
