@@ -1,0 +1,61 @@
+"""Rounding, as a first-order random perturbation carried through the reference.
+
+The reference computes in float64. To learn what an implementation in a narrower working precision may do, it is computed
+again with every operation's result perturbed as rounding would: a relative error of up to one unit roundoff u after each
+operation, and after a sum of n products an error of sqrt(n) * u times the Euclidean norm of the products, since the sum
+is taken in an order that only the implementation knows. How far such a computation strays from the exact one is what
+rounding does to exactly this state and batch: the sequence length, the width, and the conditioning of 1 - beta^t all
+act on it as they act on the implementation.
+
+Sources: Parker 1997, "Monte Carlo arithmetic" (the method); Higham and Mary 2019, "A new approach to probabilistic
+rounding error analysis" (sqrt(n) * u, rather than n * u, for sums of n terms).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Perturbs values by at most `unit` relative, at random; `generator` None computes exactly."""
+
+    unit: float = 0.0
+    generator: np.random.Generator | None = None
+
+    def __call__(self, value: Any, units: float = 1.0) -> Any:
+        """Round the result of one operation; `units` for one that is only accurate to so many unit roundoffs."""
+        if self.generator is None:
+            return value
+        return value * (1 + units * self.unit * self.generator.uniform(-1, 1, np.shape(value)))
+
+    def matmul(self, left: Array, right: Array) -> Array:
+        """Multiply matrices, the sums rounded in an unknown order."""
+        value = left @ right
+        if self.generator is None:
+            return value
+        terms = np.sqrt(np.square(left) @ np.square(right))
+        return value + self._of_sum(terms, right.shape[-2])
+
+    def sum(self, value: Array, axis: Any = None) -> Array:
+        """Sum over axes, rounded in an unknown order."""
+        total = np.sum(value, axis=axis)
+        if self.generator is None:
+            return total
+        terms = np.sqrt(np.sum(np.square(value), axis=axis))
+        return total + self._of_sum(terms, value.size // max(np.size(total), 1))
+
+    def _of_sum(self, terms: Array, length: int) -> Array:
+        assert self.generator is not None  # the callers have checked it
+        return np.sqrt(length) * self.unit * terms * self.generator.uniform(-1, 1, np.shape(terms))
+
+
+EXACT = Rounding()
+
+
+def working(precision: str, seed: int) -> Rounding:
+    """Round as a working precision ("float32", "float64") does, with seeded random errors."""
+    return Rounding(float(np.finfo(precision).eps) / 2, np.random.default_rng([seed, 5]))
