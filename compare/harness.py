@@ -59,11 +59,17 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
     folder = out / case.name
 
     def task(runner: str, name: str, twin: dict[str, object] | None = None) -> Task:
-        fault = None if twin else (faults or {}).get(runner)
-        return Task(runner, case.name, folder / "start", folder / name, twin, fault)
+        reference, fault = (
+            (None, None)
+            if twin
+            else (
+                None,  # TEMP folder / REFERENCE_RUNNER
+                (faults or {}).get(runner),
+            )
+        )
+        return Task(runner, case.name, folder / "start", folder / name, reference, twin, fault)
 
-    tasks = [task(REFERENCE_RUNNER, REFERENCE_RUNNER)]
-    tasks += [task(keras_runner(backend), keras_runner(backend)) for backend in backends]
+    tasks = [task(runner, runner) for runner in (REFERENCE_RUNNER, *map(keras_runner, backends))]
     for precision in _precisions(case, backends):
         for seed in range(1, TWINS + 1):
             tasks.append(task(REFERENCE_RUNNER, _twin(precision, seed), {"precision": precision, "seed": seed}))

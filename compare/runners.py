@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from compare.backends import backend_of, version, worker_environment
+from compare.backends import REFERENCE_RUNNER, backend_of, version, worker_environment
+
+# A second worker of the same runner must import the framework again, which takes as long as a few short trainings.
+TASKS_WORTH_A_WORKER = 3
 
 # How much of a failed runner's log is shown.
 LOG_LINES = 12
@@ -20,19 +23,34 @@ LOG_LINES = 12
 
 @dataclass(frozen=True)
 class Task:
-    """One training for one runner: from a start's folder to a trace's folder."""
+    """One training for one runner: from a start's folder to a trace's folder.
+
+    With `reference`, the trace of the PyTorch side, single steps are taken apart from its states; it must be whole first.
+    """
 
     runner: str
     case: str
     start: Path
     out: Path
+    reference: Path | None = None
     twin: dict[str, Any] | None = None
     fault: str | None = None
 
     def message(self) -> str:
         """The line that a worker reads."""
-        fields = {"start": str(self.start), "out": str(self.out), "twin": self.twin, "fault": self.fault}
+        fields = {
+            "start": str(self.start),
+            "out": str(self.out),
+            "reference": None if self.reference is None else str(self.reference),
+            "twin": self.twin,
+            "fault": self.fault,
+        }
         return json.dumps(fields) + "\n"
+
+    @property
+    def needs(self) -> Path | None:
+        """The trace that must be whole before this task can be given to a worker."""
+        return None if self.reference == self.out else self.reference
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class Worker:
         self.runner = runner
         self.log = log
         self.task: Task | None = None
+        self.ready = False
         self.heard = time.monotonic()
         self._rest = b""
         with log.open("wb") as errors:
@@ -116,6 +135,7 @@ class Pool:
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self._workers: list[Worker] = []
         self._started = 0
+        self._died_early: set[str] = set()
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
@@ -139,34 +159,63 @@ class Pool:
                 yield Event("failed", task, error=_missing(task.runner))
             else:
                 waiting.append(task)
-        while waiting or self._busy():
-            while waiting and len(self._busy()) < self.jobs:
-                task, worker = self._next(waiting)
+        ended: dict[Path, bool] = {}
+        while waiting or self._working():
+            for task in [task for task in waiting if task.needs is not None and ended.get(task.needs) is False]:
                 waiting.remove(task)
-                worker.give(task)
-                yield Event("started", task)
-            for key, _ in self._selector.select(timeout=0.5):
-                yield from self._hear(key.data)
-            for worker in self._busy():
-                if time.monotonic() - worker.heard > self.timeout:
-                    yield from self._fail(worker, f"said nothing for {self.timeout:g} s and was ended")
+                yield Event("failed", task, error=f"{REFERENCE_RUNNER}, to which it is compared, failed")
+            while len(self._busy()) < self.jobs:
+                able = [task for task in waiting if task.needs is None or ended.get(task.needs)]
+                task, worker = self._choose(able, waiting)
+                if worker is None:
+                    break
+                if task is not None:
+                    waiting.remove(task)
+                    worker.give(task)
+                    yield Event("started", task)
+            for event in self._listen():
+                if event.kind in ("done", "failed"):
+                    ended[event.task.out] = event.kind == "done"
+                yield event
 
-    def _busy(self) -> list[Worker]:
+    def _listen(self) -> Iterator[Event]:
+        for key, _ in self._selector.select(timeout=0.5):
+            yield from self._hear(key.data)
+        for worker in self._busy():
+            if time.monotonic() - worker.heard > self.timeout:
+                yield from self._fail(worker, f"said nothing for {self.timeout:g} s and was ended")
+
+    def _working(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.task is not None]
 
-    def _next(self, waiting: list[Task]) -> tuple[Task, Worker]:
-        """Choose a task that a warm worker can take, else one whose runner has no worker yet, else the first."""
-        for task in waiting:
+    def _busy(self) -> list[Worker]:
+        """The workers that use a core: at a task, or still importing their framework."""
+        return [worker for worker in self._workers if worker.task is not None or not worker.ready]
+
+    def _choose(self, able: list[Task], waiting: list[Task]) -> tuple[Task | None, Worker | None]:
+        """Choose what to do next: a task and its worker, a worker without a task to warm up, or nothing."""
+        for task in able:
             for worker in self._workers:
                 if worker.task is None and worker.runner == task.runner:
                     return task, worker
         started = {worker.runner for worker in self._workers}
-        task = next((task for task in waiting if task.runner not in started), waiting[0])
+        for task in able:
+            if task.runner not in started:
+                return task, self._start(task.runner)
+        for task in waiting:
+            # A task that must still wait finds its framework imported by then.
+            if task.runner not in started | self._died_early:
+                return None, self._start(task.runner)
+        if len(able) >= TASKS_WORTH_A_WORKER:
+            return able[0], self._start(able[0].runner)
+        return None, None
+
+    def _start(self, runner: str) -> Worker:
         self._started += 1
-        worker = Worker(task.runner, self.threads, self.logs / f"{task.runner}-{self._started}.log")
+        worker = Worker(runner, self.threads, self.logs / f"{runner}-{self._started}.log")
         self._workers.append(worker)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
-        return task, worker
+        return worker
 
     def _hear(self, worker: Worker) -> Iterator[Event]:
         events = worker.read()
@@ -175,6 +224,8 @@ class Pool:
             return
         for event in events:
             task = worker.task
+            if event["event"] == "ready":
+                worker.ready = True
             if task is None or event["event"] == "ready":
                 continue
             if event["event"] == "progress":
@@ -190,6 +241,8 @@ class Pool:
         task = worker.task
         log = worker.log_tail()
         how = self._drop(worker)
+        if not worker.ready:
+            self._died_early.add(worker.runner)
         if task is not None:
             yield Event("failed", task, error=f"the process {reason or how}", log=log)
 

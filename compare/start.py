@@ -32,8 +32,28 @@ class Start:
     @property
     def steps(self) -> int:
         """The number of training steps, the smaller last batch of each epoch included."""
-        epochs, windows = self.schedule.shape
-        return epochs * -(-windows // self.case.training.batch_size)
+        return len(self.schedule) * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of training steps in an epoch, the smaller last batch included."""
+        return -(-self.schedule.shape[1] // self.case.training.batch_size)
+
+    @property
+    def recorded_steps(self) -> list[int]:
+        """The steps that are taken apart: 0, 1, 2, 4, 8, … and the last, smaller batch of the first epoch."""
+        growing = {0, *(2**power for power in range(self.steps.bit_length()))}
+        return sorted(step for step in growing | {self.steps_per_epoch - 1} if step < self.steps)
+
+    def batch(self, step: int) -> np.ndarray:
+        """The windows that a step is to be trained on."""
+        return self.batch_of(self.schedule, step)
+
+    def batch_of(self, schedule: np.ndarray, step: int) -> np.ndarray:
+        """The windows that a step is trained on by a schedule."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        size = self.case.training.batch_size
+        return schedule[epoch, batch * size : (batch + 1) * size]
 
 
 def make_start(case: Case) -> Start:

@@ -30,7 +30,8 @@ class TraceWriter:
     def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Iterable[str]) -> None:
         self.folder = folder
         self.columns = tuple(columns)
-        (folder / "checkpoints").mkdir(parents=True)
+        for part in ("checkpoints", "states", "one_step"):
+            (folder / part).mkdir(parents=True)
         write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "columns": self.columns})
         self._steps: BinaryIO = (folder / "steps.bin").open("xb")
 
@@ -50,7 +51,17 @@ class TraceWriter:
 
     def checkpoint(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
         """Keep the weights after a number of epochs."""
-        write_tensors(self.folder / "checkpoints" / f"{epoch:08d}.safetensors", tensors)
+        write_tensors(_numbered(self.folder / "checkpoints", epoch), tensors)
+
+    def state(self, step: int, weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray]) -> None:
+        """Keep the weights and the optimizer's slots before a step, from which both sides take it apart."""
+        tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
+        tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
+        write_tensors(_numbered(self.folder / "states", step), tensors)
+
+    def one_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
+        """Keep everything computed in one step that was taken apart."""
+        write_tensors(_numbered(self.folder / "one_step", step), record)
 
     def finish(self, predictions: np.ndarray, end: Mapping[str, Any]) -> None:
         """Keep the predictions for the held-out windows and mark the trace complete."""
@@ -85,6 +96,10 @@ class Trace:
         tensors = read_tensors(self.folder / "predictions.safetensors")
         return None if tensors is None else tensors.get("predictions")
 
+    def one_step(self, step: int) -> dict[str, np.ndarray] | None:
+        """Everything computed in a step that was taken apart; None where it was not written."""
+        return read_tensors(_numbered(self.folder / "one_step", step))
+
     @property
     def losses(self) -> np.ndarray:
         """The loss at every step."""
@@ -107,6 +122,22 @@ def read_trace(folder: Path) -> Trace:
     content = steps_file.read_bytes() if steps_file.is_file() else b""
     rows, truncated = _read_records(content, len(columns))
     return Trace(folder, manifest, columns, rows, (folder / "end.json").is_file() and not truncated, truncated)
+
+
+def read_state(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """Read the weights and slots before a step from a trace's folder; None where they were not written."""
+    tensors = read_tensors(_numbered(folder / "states", step))
+    if tensors is None:
+        return None
+    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        kinds[kind][rest] = tensor
+    return kinds["weights"], kinds["slots"]
+
+
+def _numbered(folder: Path, number: int) -> Path:
+    return folder / f"{number:08d}.safetensors"
 
 
 def _read_records(content: bytes, width: int) -> tuple[np.ndarray, bool]:

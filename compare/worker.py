@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from compare.backends import REFERENCE_RUNNER, backend_of
 from compare.start import Start, read_start, start_hashes
-from compare.trace import TraceWriter
+from compare.trace import TraceWriter, read_state
 
 PROGRESS_SECONDS = 0.2
 
@@ -63,12 +63,38 @@ class Side:
         """What is recorded at each step."""
         return self.package.columns(self.model)
 
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Load canonical weights into the model."""
+        self.package.load_canonical(self.model, dict(weights))
+
     def train(self) -> Iterator[tuple[int, np.ndarray]]:
         """Train, yielding (epoch, rows)."""
-        batch_size = self.start.case.training.batch_size
         return self.package.train(
-            self.model, self.loss, self.optimizer, self.inputs, self.targets, self.schedule, batch_size
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.inputs,
+            self.targets,
+            self.schedule,
+            self.start.case.training.batch_size,
+            **self.training_arguments(),
         )
+
+    def training_arguments(self) -> dict[str, Any]:
+        """What this side's `train` takes beside what both take."""
+        return {}
+
+    def slots(self) -> dict[str, np.ndarray]:
+        """The optimizer's slots now, in the canonical form."""
+        return self.package.read_slots(self.model, self.optimizer)
+
+    def one_step(self) -> Any:
+        """Return what takes single steps with this side's model."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> np.ndarray:
+        """The windows that this side trains a step on."""
+        return self.start.batch_of(self.schedule, step)
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights now, in the canonical form."""
@@ -107,7 +133,13 @@ class TorchSide(Side):
         if twin is not None:
             weights = perturb_weights(weights, twin["precision"], twin["seed"])
             perturb_adam(self.optimizer, twin["precision"], twin["seed"])
-        torch_models.load_canonical(self.model, weights)
+        self.load_weights(weights)
+
+    def training_arguments(self) -> dict[str, Any]:
+        return {"pauses": self.start.recorded_steps}
+
+    def one_step(self) -> Any:
+        return self.package.OneStep(self.model, self.loss, self.optimizer)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -142,7 +174,10 @@ class KerasSide(Side):
         self.model = keras_models.build(**self.model_arguments())
         self.optimizer = keras_models.build_optimizer(case.training.optimizer, case.training.learning_rate)
         self.loss = keras.losses.MeanSquaredError()
-        keras_models.load_canonical(self.model, dict(start.weights))
+        self.load_weights(start.weights)
+
+    def one_step(self) -> Any:
+        return self.package.OneStep(self.model)
 
     def facts(self) -> dict[str, Any]:
         import importlib.metadata
@@ -186,6 +221,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
     side: Side = kind(start, task.get("twin"))
     windows = start.windows
+    reference = task.get("reference")
     data = {
         "training_inputs": side.inputs,
         "training_targets": side.targets,
@@ -205,30 +241,52 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     if task.get("fault"):
         load_fault(task["fault"])(side)
     with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
-        end = _train(side, trace, start.case.training.epochs, send)
-        trace.finish(side.predict(windows.test_inputs), end)
+        end = _train(side, trace, start, send, keep_states=runner == REFERENCE_RUNNER and reference is not None)
+        predictions = side.predict(windows.test_inputs)
+        if reference is not None:
+            _take_apart(side, trace, Path(reference))
+        trace.finish(predictions, end)
     side.release()
 
 
-def _train(side: Side, trace: TraceWriter, epochs: int, send: Any) -> dict[str, Any]:
+def _train(side: Side, trace: TraceWriter, start: Start, send: Any, keep_states: bool) -> dict[str, Any]:
+    epochs = start.case.training.epochs
     kept = checkpoint_epochs(epochs)
-    steps_per_epoch = side.start.steps // epochs
+    recorded = set(start.recorded_steps) if keep_states else set()
     steps = 0
     began = last_sent = time.monotonic()
+    if keep_states:
+        trace.state(0, side.weights(), side.slots())
     for epoch, rows in side.train():
-        not_finite = np.flatnonzero(~np.isfinite(rows[:, 0]))
+        losses = rows[:, trace.columns.index("loss")]
+        not_finite = np.flatnonzero(~np.isfinite(losses))
         if not_finite.size:
             trace.append(rows[: not_finite[0] + 1])
             return {"stopped": f"the loss is not finite at step {steps + int(not_finite[0])}"}
         trace.append(rows)
         steps += len(rows)
-        if steps == (epoch + 1) * steps_per_epoch and epoch + 1 in kept:
+        if steps in recorded:
+            trace.state(steps, side.weights(), side.slots())
+        if steps == (epoch + 1) * start.steps_per_epoch and epoch + 1 in kept:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
-        if now - last_sent > PROGRESS_SECONDS or steps == side.start.steps:
+        if now - last_sent > PROGRESS_SECONDS or steps == start.steps:
             last_sent = now
-            send({"event": "progress", "epoch": epoch + 1, "loss": float(rows[-1, 0])})
+            send({"event": "progress", "epoch": epoch + 1, "loss": float(losses[-1])})
     return {"stopped": None, "seconds": time.monotonic() - began}
+
+
+def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
+    """Take the recorded steps apart, each from the PyTorch side's state before it and with this side's own batch."""
+    one_step = side.one_step()
+    for step in side.start.recorded_steps:
+        state = read_state(reference, step)
+        if state is None:
+            continue  # the PyTorch side stopped before; the judge misses the step
+        weights, slots = state
+        side.load_weights(weights)
+        windows = side.batch(step)
+        trace.one_step(step, one_step(slots, step, side.inputs[windows], side.targets[windows]))
 
 
 def main(runner: str) -> None:

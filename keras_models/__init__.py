@@ -5,4 +5,13 @@ from keras_models.recurrent import CELLS, build
 from keras_models.training import columns, predict, train
 from keras_models.weights import load_canonical, to_canonical
 
-__all__ = ["CELLS", "build", "build_optimizer", "columns", "load_canonical", "predict", "to_canonical", "train"]
+__all__ = [
+    "CELLS",
+    "build",
+    "build_optimizer",
+    "columns",
+    "load_canonical",
+    "predict",
+    "to_canonical",
+    "train",
+]

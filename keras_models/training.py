@@ -1,7 +1,8 @@
 """Train a Keras model on a given batch schedule, recording every step; `torch_models/training.py` is its mirror."""
 
 import importlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -13,9 +14,9 @@ STEPS_PER_CALL = 128
 
 
 def columns(model: keras.Model) -> list[str]:
-    """Name what `train` records at each step: the loss, then the norms of all gradients and of all updates."""
+    """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
     tensors = [name for layout in layouts(model) for name in layout.names]
-    return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors)]
+    return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
 def train(
@@ -42,10 +43,16 @@ def train(
         batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
         for start in range(0, full_batches, STEPS_PER_CALL):
             chosen = batches[start : start + STEPS_PER_CALL]
-            yield epoch, run_steps(inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
         if rest:
             chosen = order[None, -rest:]
-            yield epoch, run_steps(inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+
+
+def _record(run_steps: Callable[..., np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
+    checksums = [zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes())) for x, y in zip(inputs, targets, strict=True)]
+    return np.column_stack([run_steps(inputs, targets), checksums])
 
 
 def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:

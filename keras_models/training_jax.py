@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_models.weights import Layout, group_norms
 
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
+
 
 def compile_steps(
     model: keras.Model, found: list[Layout], capacity: int
@@ -61,3 +63,28 @@ def compile_steps(
         return np.asarray(rows[:steps], dtype=np.float64)
 
     return run_steps
+
+
+def compile_one_step(model: keras.Model) -> OneStepFunctions:
+    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
+
+    def loss_and_outputs(trainable: Any, non_trainable: Any, inputs: Any, targets: Any) -> Any:
+        loss, aux = model.compute_loss_and_updates(trainable, non_trainable, [], inputs, targets, None, training=True)
+        return loss, aux[1]
+
+    gradient_of_loss = jax.jit(jax.value_and_grad(loss_and_outputs, has_aux=True))
+    apply = jax.jit(model.optimizer.stateless_apply)
+
+    def loss_and_gradients(inputs: jax.Array, targets: jax.Array) -> Any:
+        trainable, non_trainable, _ = ([variable.value for variable in group] for group in groups)
+        (loss, outputs), gradients = gradient_of_loss(trainable, non_trainable, inputs, targets)
+        return outputs, loss, gradients
+
+    def apply_gradients(gradients: list[Any]) -> None:
+        trainable, _, slots = ([variable.value for variable in group] for group in groups)
+        for variables, values in zip((groups[0], groups[2]), apply(slots, gradients, trainable), strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    return loss_and_gradients, apply_gradients

@@ -1,12 +1,15 @@
 """Many training steps in one `tf.function`: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_models.weights import Layout, group_norms
+
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -39,3 +42,22 @@ def compile_steps(
         return run(tf.constant(inputs), tf.constant(targets)).numpy().astype(np.float64)
 
     return run_steps
+
+
+def compile_one_step(model: keras.Model) -> OneStepFunctions:
+    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+    variables = model.trainable_variables
+    values = [variable.value for variable in variables]
+
+    @tf.function(reduce_retracing=True)
+    def loss_and_gradients(inputs: tf.Tensor, targets: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            loss = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=True)
+        return outputs, loss, tape.gradient(loss, values)
+
+    @tf.function
+    def apply_gradients(gradients: list[Any]) -> None:
+        model.optimizer.apply(gradients, variables)
+
+    return loss_and_gradients, apply_gradients

@@ -1,12 +1,15 @@
 """Training steps on Keras's torch backend: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import torch
 
 from keras_models.weights import Layout, group_norms
+
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -32,3 +35,20 @@ def compile_steps(
         return torch.stack(rows).cpu().numpy().astype(np.float64)
 
     return run_steps
+
+
+def compile_one_step(model: keras.Model) -> OneStepFunctions:
+    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+    variables = model.trainable_variables
+    values = [variable.value for variable in variables]
+
+    def loss_and_gradients(inputs: torch.Tensor, targets: torch.Tensor) -> Any:
+        outputs = model(inputs, training=True)
+        loss = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=True)
+        return outputs, loss, list(torch.autograd.grad(loss, values))
+
+    def apply_gradients(gradients: list[Any]) -> None:
+        with torch.no_grad():
+            model.optimizer.apply(gradients, variables)
+
+    return loss_and_gradients, apply_gradients

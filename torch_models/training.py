@@ -1,6 +1,8 @@
 """Train a PyTorch model on a given batch schedule, recording every step; `keras_models/training.py` is its mirror."""
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,9 +15,9 @@ STEPS_PER_CALL = 128
 
 
 def columns(model: Recurrent) -> list[str]:
-    """Name what `train` records at each step: the loss, then the norms of all gradients and of all updates."""
+    """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
     tensors = [name for layout in layouts(model) for name in layout.names]
-    return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors)]
+    return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
 def train(
@@ -26,22 +28,33 @@ def train(
     targets: np.ndarray,
     schedule: np.ndarray,
     batch_size: int = 32,
+    pauses: Collection[int] = (),
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
     Inputs (windows, time, features), targets (windows, outputs), schedule (epochs, windows): the order of the windows
-    in each epoch. The last, smaller batch of an epoch is kept. At every yield the model holds its current weights.
+    in each epoch. The last, smaller batch of an epoch is kept. At every yield the model holds its current weights, and
+    there is one before every step of `pauses`.
     """
     full_batches, rest = divmod(schedule.shape[1], batch_size)
+    steps_per_epoch = full_batches + bool(rest)
     run_steps = compile_steps(model, loss, optimizer, layouts(model))
     for epoch, order in enumerate(schedule):
         batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
-        for start in range(0, full_batches, STEPS_PER_CALL):
-            chosen = batches[start : start + STEPS_PER_CALL]
-            yield epoch, run_steps(inputs[chosen], targets[chosen])
+        before = {step - epoch * steps_per_epoch for step in pauses}
+        bounds = sorted({*range(0, full_batches, STEPS_PER_CALL), full_batches} | (before & set(range(full_batches))))
+        for start, end in pairwise(bounds):
+            chosen = batches[start:end]
+            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
         if rest:
             chosen = order[None, -rest:]
-            yield epoch, run_steps(inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+
+
+def _record(run_steps: Callable[..., np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
+    checksums = [zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes())) for x, y in zip(inputs, targets, strict=True)]
+    return np.column_stack([run_steps(inputs, targets), checksums])
 
 
 def compile_steps(

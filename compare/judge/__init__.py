@@ -7,7 +7,7 @@ import numpy as np
 
 from compare.judge import presence
 from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
-from compare.judge.journey import loss_errors, strayed, strayed_predictions, strayed_weights
+from compare.judge.journey import loss_errors, other_batch, strayed, strayed_predictions, strayed_weights
 from compare.judge.metrics import forecast_metrics
 from compare.judge.verdict import Comparison, Curves, Difference, Verdict
 from compare.trace import Trace
@@ -69,6 +69,9 @@ def _judge_journey(
         found.append(strayed_predictions(*predictions, envelope, int(expected.manifest["steps"])))
         checks += 1
     differences += [difference for _, difference in found if difference is not None]
+    batch = other_batch(expected, obtained)
+    if batch is not None:
+        differences.append(batch)
     return replace(
         comparison,
         checks=comparison.checks + checks,

@@ -12,6 +12,17 @@ BEYOND = "beyond-rounding"
 WORDS = "further apart than rounding carries them"
 
 
+def other_batch(expected: Trace, obtained: Trace) -> Difference | None:
+    """Find the first step that the two sides trained on different batches, by the checksums of what each was given."""
+    steps = min(len(expected.rows), len(obtained.rows))
+    left, right = (trace.rows[:steps, trace.columns.index("batch")] for trace in (expected, obtained))
+    different = np.flatnonzero(left != right)
+    if not different.size:
+        return None
+    words = "the two sides were given different batches"
+    return Difference("batch", int(different[0]), "forward", words, tensor="inputs")
+
+
 def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | None]:
     """Compare one phase's errors with the envelope: the largest share of what is allowed, and the first step beyond."""
     allowed = envelope.allowed(errors.phase)[: len(errors.values)]

@@ -1,4 +1,4 @@
-"""Rounding, as a first-order random perturbation carried through the reference.
+"""Rounding, as a random perturbation carried through the reference.
 
 The reference computes in float64. To learn what an implementation in a narrower working precision may do, it is computed
 again with every operation's result perturbed as rounding would: a relative error of up to one unit roundoff u after each
