@@ -3,16 +3,17 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from compare.backends import REFERENCE_RUNNER, keras_runner
 from compare.case import Case
 from compare.errors import InputError
-from compare.judge import Comparison, Verdict, judge
+from compare.judge import Comparison, StepReference, Verdict, judge
 from compare.runners import Event, Pool, Task
 from compare.start import Start, make_start, write_start
 from compare.storage import write_json
-from compare.trace import TraceError, read_trace
+from compare.trace import TraceError, read_state, read_trace
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 TWINS = 4
@@ -126,7 +127,21 @@ def _compare(start: Start, runner: str, folder: Path, failures: Mapping[Path, Fa
         twins = [read_trace(folder / name) for name in names]
     except TraceError as error:
         return failed(str(error))
-    return judge(expected, obtained, twins, start.windows.test_targets, start.scaling)
+    references = None
+    if False and not case.training.stock:  # TEMP
+        references = step_references(start, folder / REFERENCE_RUNNER, obtained.manifest["precision"])
+    return judge(expected, obtained, twins, start.windows.test_targets, start.scaling, references)
+
+
+@lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references
+def step_references(start: Start, reference: Path, precision: str) -> list[StepReference]:
+    """Compute what the steps that were taken apart should give, from the PyTorch side's states."""
+    found = []
+    for step in start.recorded_steps:
+        state = read_state(reference, step)
+        if state is not None:
+            found.append(StepReference(start, step, *state, precision))
+    return found
 
 
 def _precisions(case: Case, backends: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from compare.storage import digest, read_tensors, write_json, write_tensors
 from compare.windows import Scaling, Windows, batch_schedule, make_windows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Start:
     """The same start for both sides of a case."""
 

@@ -237,6 +237,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         "epochs": start.case.training.epochs,
         "hashes": start_hashes(data, side.schedule, side.weights()),
         **side.facts(),
+        "execution": side.package.execution(side.model, side.inputs[: start.case.training.batch_size]),
     }
     if task.get("fault"):
         load_fault(task["fault"])(side)

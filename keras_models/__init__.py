@@ -2,7 +2,7 @@
 
 from keras_models.optimizers import build_optimizer
 from keras_models.recurrent import CELLS, build
-from keras_models.training import columns, predict, train
+from keras_models.training import columns, execution, predict, train
 from keras_models.weights import load_canonical, to_canonical
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "build",
     "build_optimizer",
     "columns",
+    "execution",
     "load_canonical",
     "predict",
     "to_canonical",

@@ -3,6 +3,7 @@
 import importlib
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -53,6 +54,12 @@ def _record(run_steps: Callable[..., np.ndarray], inputs: np.ndarray, targets: n
     """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
     checksums = [zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes())) for x, y in zip(inputs, targets, strict=True)]
     return np.column_stack([run_steps(inputs, targets), checksums])
+
+
+def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+    """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
+    backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
+    return backend.execution(model, inputs) | {"dtypes": {layer.name: layer.compute_dtype for layer in model.layers}}
 
 
 def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Many training steps in one `lax` loop: the genuine layers, loss and optimizer, each step recorded."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -88,3 +89,19 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
                 variable.assign(value)
 
     return loss_and_gradients, apply_gradients
+
+
+def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+    """Say which recurrent kernel a training step runs, read off the traced program, and the flags of its result."""
+    program = str(jax.make_jaxpr(lambda x: model(x, training=True))(inputs))
+    marks = {"cudnn": "cudnn", "scan": "scan["}
+    kernel = next((name for name, mark in marks.items() if mark in program), "unrolled")
+    device = jax.devices()[0].platform
+    precision = jax.config.jax_default_matmul_precision
+    return {
+        "kernel": kernel,
+        # On a GPU JAX's default matmul precision uses TF32; on a CPU there is none.
+        "tf32": device == "gpu" and precision in (None, "default", "tensorfloat32", "high"),
+        "deterministic": device == "cpu" or "xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
+        "device": device,
+    }

@@ -1,5 +1,6 @@
 """Many training steps in one `tf.function`: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -61,3 +62,22 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
         model.optimizer.apply(gradients, variables)
 
     return loss_and_gradients, apply_gradients
+
+
+def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+    """Say which recurrent kernel a training step runs, read off the graph, and the flags that change its result."""
+    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(tf.constant(inputs)).graph
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    operations = {node.op for node in nodes}
+    if any("CudnnRNN" in operation for operation in operations):
+        kernel = "cudnn"
+    else:
+        kernel = "while-loop" if operations & {"While", "StatelessWhile"} else "unrolled"
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return {
+        "kernel": kernel,
+        "tf32": on_gpu and bool(tf.config.experimental.tensor_float_32_execution_enabled()),
+        "deterministic": not on_gpu or os.environ.get("TF_DETERMINISTIC_OPS") in ("1", "true"),
+        "device": "gpu" if on_gpu else "cpu",
+    }

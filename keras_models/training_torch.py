@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from keras_models.weights import Layout, group_norms
 
@@ -52,3 +53,37 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
             model.optimizer.apply(gradients, variables)
 
     return loss_and_gradients, apply_gradients
+
+
+# The operations by which a kernel is known; looked for in this order.
+MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
+
+
+class _Operations(TorchDispatchMode):
+    """Collects the names of all operations dispatched within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+    """Say which recurrent kernel a training step runs, and the flags that change its result.
+
+    "python-loop" is Keras's own loop over timesteps.
+    """
+    with _Operations() as operations:
+        outputs = model(inputs, training=True)
+    kernel = next(
+        (name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "python-loop"
+    )
+    return {
+        "kernel": kernel,
+        "tf32": outputs.device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32),
+        "deterministic": outputs.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "device": outputs.device.type,
+    }

@@ -1,5 +1,6 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
+from torch_models.kernels import execution
 from torch_models.optimizers import build_optimizer
 from torch_models.recurrent import CELLS, build, train_both_biases
 from torch_models.training import columns, predict, train
@@ -10,6 +11,7 @@ __all__ = [
     "build",
     "build_optimizer",
     "columns",
+    "execution",
     "load_canonical",
     "predict",
     "to_canonical",

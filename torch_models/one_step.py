@@ -45,7 +45,7 @@ class OneStep:
 
         optimizer.zero_grad()
         error.backward()
-        gradients = [layout.parameter.grad for layout in found]
+        gradients = [layout.gradient() for layout in found]
         for phase, values in {"gradient": gradients, "clip": clip_gradients(optimizer, gradients)}.items():
             for layout, value in zip(found, values, strict=True):
                 record |= {f"{phase}/{name}": part for name, part in layout.split(value.detach().numpy()).items()}

@@ -61,7 +61,6 @@ def compile_steps(
     model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer, found: list[Layout]
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
-    parameters = [layout.parameter for layout in found]
     norms = group_norms(found)
 
     def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -76,7 +75,7 @@ def compile_steps(
             optimizer.step()
             with torch.no_grad():
                 updates = [layout.value() - old for layout, old in zip(found, before, strict=True)]
-                gradients = [parameter.grad for parameter in parameters]
+                gradients = [layout.gradient() for layout in found]
                 rows.append(torch.cat([error.detach()[None], norms(gradients), norms(updates)]))
         return torch.stack(rows).cpu().numpy().astype(np.float64)
 

@@ -49,6 +49,11 @@ class Layout:
         grouped = grouped.reshape([self.shape[axis] for axis in order])
         return grouped.transpose(np.argsort(order)).reshape(self.parameter.shape)
 
+    def gradient(self) -> torch.Tensor:
+        """Return the parameter's gradient; zeros where it got none, as what does not reach the loss has."""
+        gradient = self.parameter.grad
+        return torch.zeros_like(self.parameter) if gradient is None else gradient
+
     def value(self) -> torch.Tensor:
         """Return what the model computes with: the parameter, and its second bias added."""
         value = self.parameter.detach()

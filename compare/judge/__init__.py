@@ -9,18 +9,26 @@ from compare.judge import presence
 from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
 from compare.judge.journey import loss_errors, other_batch, strayed, strayed_predictions, strayed_weights
 from compare.judge.metrics import forecast_metrics
-from compare.judge.verdict import Comparison, Curves, Difference, Verdict
+from compare.judge.one_step import StepReference, step_differences
+from compare.judge.verdict import Comparison, Curves, Difference, TensorUnits, Verdict
 from compare.trace import Trace
 from compare.windows import Scaling
 
-__all__ = ["Comparison", "Curves", "Difference", "Verdict", "judge"]
+__all__ = ["Comparison", "Curves", "Difference", "StepReference", "Verdict", "judge"]
 
 
-def judge(expected: Trace, obtained: Trace, twins: Sequence[Trace], truth: np.ndarray, scaling: Scaling) -> Comparison:
-    """Compare a Keras runner's trace with the PyTorch side's: same start, same journey, nothing absent.
+def judge(
+    expected: Trace,
+    obtained: Trace,
+    twins: Sequence[Trace],
+    truth: np.ndarray,
+    scaling: Scaling,
+    references: Sequence[StepReference] | None = None,
+) -> Comparison:
+    """Compare a Keras runner's trace with the PyTorch side's: same start, same step, same journey, nothing absent.
 
     The twins are of the expected side, in the precision in which the obtained side computes; truth (windows, horizon)
-    is what the predictions predict, scaled.
+    is what the predictions predict, scaled; the references are of the steps that were taken apart, None where none was.
     """
     step_of = _last_steps(expected, obtained)
     presence_checks = (
@@ -42,9 +50,37 @@ def judge(expected: Trace, obtained: Trace, twins: Sequence[Trace], truth: np.nd
         notes=_notes(obtained),
         versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
     )
+    if references is not None:
+        comparison = _judge_steps(comparison, expected, obtained, references)
     comparison = _judge_journey(comparison, expected, obtained, twins, step_of)
     comparison = _with_predictions(comparison, expected, obtained, truth, scaling)
     return replace(comparison, status="differs" if comparison.differences else "agrees")
+
+
+def _judge_steps(
+    comparison: Comparison, expected: Trace, obtained: Trace, references: Sequence[StepReference]
+) -> Comparison:
+    differences = list(comparison.differences)
+    if not references:
+        differences.append(Difference("no-steps", 0, "start", "no step was taken apart"))
+    furthest: dict[tuple[str, str], TensorUnits] = {}
+    checks = 0
+    for reference in references:
+        sides = {trace.manifest["runner"]: trace.one_step(reference.step) for trace in (expected, obtained)}
+        found, measured = step_differences(reference, sides)
+        differences += found
+        for side, of_side in measured.items():
+            checks += len(of_side)
+            for one in of_side:
+                row = furthest.setdefault((one.phase, one.tensor), TensorUnits(one.phase, one.tensor, {}))
+                row.keep(side, one.step, one.error / reference.unit, one.allowed / reference.unit)
+    return replace(
+        comparison,
+        checks=comparison.checks + checks,
+        differences=differences,
+        units=tuple(furthest.values()),
+        largest_step_share=max((row.share for row in furthest.values()), default=None),
+    )
 
 
 def _judge_journey(

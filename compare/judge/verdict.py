@@ -67,6 +67,37 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class TensorUnits:
+    """How far each side was from the reference in one tensor, at the step where it used most of what is allowed.
+
+    `sides` maps a side to (step, error, allowed), both in units of the working precision.
+    """
+
+    phase: str
+    tensor: str
+    sides: dict[str, tuple[int, float, float]]
+
+    def keep(self, side: str, step: int, error: float, allowed: float) -> None:
+        """Keep what was measured of a side if it is nearer to what is allowed than what was kept before."""
+        _, kept_error, kept_allowed = self.sides.get(side, (step, -1.0, 1.0))
+        if error / allowed > kept_error / kept_allowed:
+            self.sides[side] = (step, error, allowed)
+
+    @property
+    def share(self) -> float:
+        """The largest share of what is allowed that any side used."""
+        return max(error / allowed for _, error, allowed in self.sides.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `verdict.json` has it."""
+        sides = {
+            side: {"step": step, "units": _finite(error), "allowed": _finite(allowed)}
+            for side, (step, error, allowed) in self.sides.items()
+        }
+        return {"phase": self.phase, "tensor": self.tensor, "sides": sides}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One Keras runner against native PyTorch on one case."""
 
@@ -82,6 +113,8 @@ class Comparison:
     max_relative_loss_difference: float | None = None
     max_prediction_difference: float | None = None
     largest_share_of_allowed: float | None = None
+    largest_step_share: float | None = None
+    units: Sequence[TensorUnits] = ()
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     differences: Sequence[Difference] = ()
     notes: Sequence[str] = ()
@@ -109,6 +142,8 @@ class Comparison:
             "max_relative_loss_difference": _finite(self.max_relative_loss_difference),
             "max_prediction_difference": _finite(self.max_prediction_difference),
             "largest_share_of_allowed": _finite(self.largest_share_of_allowed),
+            "largest_step_share": _finite(self.largest_step_share),
+            "units": [row.as_json() for row in self.units],
             "metrics": {side: dict(figures) for side, figures in self.metrics.items()},
             "first_difference": None if first is None else first.as_json(),
             "causes": [],

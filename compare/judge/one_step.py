@@ -1,0 +1,251 @@
+"""Same step: both sides take the same step from the same state, and each phase is compared with the reference.
+
+Each phase is judged by itself: the loss is recomputed from a side's own outputs, the clipping from its own gradients, the
+update and the new slots from its own clipped gradients. So an error is found in the phase that makes it.
+
+A side's error in a tensor is max|obtained - expected| by the root mean square of its block, all gates of one kernel or
+bias together, since a small gate has no digits of its own. What is allowed is derived anew for every state and batch: the
+reference is computed again with every operation rounded at random as the working precision rounds
+(`compare.reference.rounding`), so the length of the sequence, the width and the conditioning of 1 - beta^t are all in it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compare.judge.verdict import Difference
+from compare.reference import losses, network
+from compare.reference.cells import Cell
+from compare.reference.rounding import EXACT, Rounding, working
+from compare.start import Start
+
+Tensors = Mapping[str, np.ndarray]
+
+# How often the rounded reference is computed; the largest of its errors counts.
+ROUNDED_REFERENCES = 4
+
+# A side may be this many times as far from the reference as the rounded references are: the largest of four samples
+# falls short of the largest possible, and in float64 the reference rounds too. `benchmarks/power.md` has the
+# distribution of (error / rounded references' error) over clean runs.
+MARGIN = 8.0
+
+# Rounded references that happen to be exact (a sum of one term, a tensor of zeros) would allow nothing.
+FLOOR_UNITS = 1.0
+
+PHASES = ("forward", "loss", "gradient", "clip", "update")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A side's error in one tensor at one step, relative, with what is allowed; `timestep` of the first beyond it."""
+
+    step: int
+    phase: str
+    tensor: str
+    error: float
+    allowed: float
+    timestep: int | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of what is allowed was used."""
+        return self.error / self.allowed if self.allowed else (np.inf if self.error else 0.0)
+
+
+class StepReference:
+    """What one step should compute, exactly, and how far rounding may carry a side from it."""
+
+    def __init__(self, start: Start, step: int, weights: Tensors, slots: Tensors, precision: str) -> None:
+        windows = start.batch(step)
+        self.step = step
+        self.start = start
+        self.precision = precision
+        self.given = {
+            "inputs": start.windows.training_inputs[windows],
+            "targets": start.windows.training_targets[windows],
+            **{f"weights/{name}": tensor for name, tensor in weights.items()},
+        }
+        self.weights, self.slots = _float64(weights), _float64(slots)
+        self.inputs, self.targets = np.float64(self.given["inputs"]), np.float64(self.given["targets"])
+        self.loss = losses.LOSSES[start.case.training.loss]
+        self.unit = float(np.finfo(precision).eps) / 2
+        self.floor = FLOOR_UNITS * self.unit
+        self.exact = self._forward_and_gradients(EXACT)
+        self.rounded = [self._forward_and_gradients(rounding) for rounding in self._roundings()]
+
+    def measure(self, record: Tensors) -> Iterator[Measured]:
+        """Measure a side's record of the step, in the order of computation.
+
+        Raises KeyError where the record lacks something that it should hold.
+        """
+        from compare.reference.clipping import clip  # TEMP
+        from compare.reference.update_rules import apply_update  # TEMP
+
+        for name, expected in self.given.items():
+            obtained = record[name]
+            same = obtained.shape == expected.shape and np.array_equal(obtained, expected)
+            yield Measured(self.step, "forward", name.removeprefix("weights/"), 0.0 if same else np.inf, self.floor)
+        yield from self._measure_forward(record)
+        yield self._measure_loss(record)
+        yield from self._measure_phase("gradient", record, self.exact, self.rounded)
+
+        training, gradients = self.start.case.training, _of_phase(record, "gradient")
+
+        def clipped(rounding: Rounding) -> dict[str, np.ndarray]:
+            return {f"clip/{name}": tensor for name, tensor in clip(training, gradients, rounding).items()}
+
+        yield from self._measure_phase("clip", record, clipped(EXACT), [clipped(r) for r in self._roundings()])
+
+        def updated(rounding: Rounding) -> dict[str, np.ndarray]:
+            new, slots = apply_update(
+                training, self.weights, _of_phase(record, "clip"), self.slots, self.step, rounding
+            )
+            found = {f"update/{name}": tensor - self.weights[name] for name, tensor in new.items()}
+            return found | {f"slot/{name}": tensor for name, tensor in slots.items()}
+
+        exact, rounded = updated(EXACT), [updated(rounding) for rounding in self._roundings()]
+        yield from self._measure_phase("update", record, exact, rounded)
+        yield from self._measure_phase("slot", record, exact, rounded)
+
+    def _roundings(self) -> list[Rounding]:
+        return [working(self.precision, seed) for seed in range(ROUNDED_REFERENCES)]
+
+    def _forward_and_gradients(self, rounding: Rounding) -> dict[str, np.ndarray]:
+        cell = Cell(self.start.case.model.cell)
+        passed = network.forward(cell, self.weights, self.inputs, rounding)
+        _, d_outputs = self.loss(passed.outputs, self.targets, rounding)
+        gradients = network.backward(cell, self.weights, passed, d_outputs, rounding)
+        found = {f"forward/layer{index}": layer.outputs for index, layer in enumerate(passed.layers)}
+        found["forward/head"] = passed.outputs
+        return found | {f"gradient/{name}": tensor for name, tensor in gradients.items()}
+
+    def _measure_forward(self, record: Tensors) -> Iterator[Measured]:
+        for name, expected in self.exact.items():
+            if not name.startswith("forward/"):
+                continue
+            obtained = record[name]
+            tensor = name.removeprefix("forward/")
+            if obtained.shape != expected.shape:
+                yield Measured(self.step, "forward", tensor, np.inf, self.floor)
+                continue
+            scale = _root_mean_square([expected])
+            errors = _by_timestep(obtained - expected) / scale
+            rounding = np.max([_by_timestep(rounded[name] - expected) for rounded in self.rounded], axis=0) / scale
+            # Later timesteps compute with the rounding of earlier ones.
+            allowed = MARGIN * np.maximum(np.maximum.accumulate(rounding), self.floor)
+            beyond = np.flatnonzero(~(errors <= allowed))
+            worst = int(beyond[0]) if beyond.size else int(np.argmax(errors / allowed))
+            timestep = worst if tensor != "head" else None
+            yield Measured(self.step, "forward", tensor, _finite(errors[worst]), float(allowed[worst]), timestep)
+
+    def _measure_loss(self, record: Tensors) -> Measured:
+        outputs = np.float64(record["forward/head"])
+        expected = float(self.loss(outputs, self.targets, EXACT)[0])
+        scale = abs(expected) or 1.0
+        rounding = max(abs(float(self.loss(outputs, self.targets, r)[0]) - expected) for r in self._roundings())
+        error = _finite(abs(float(record["loss"]) - expected) / scale)
+        return Measured(self.step, "loss", "", error, MARGIN * max(rounding / scale, self.floor))
+
+    def _measure_phase(
+        self, kind: str, record: Tensors, exact: Tensors, rounded: list[dict[str, np.ndarray]]
+    ) -> Iterator[Measured]:
+        phase = "update" if kind == "slot" else kind
+        blocks = _blocks(name for name in exact if name.startswith(f"{kind}/"))
+        for names in blocks.values():
+            scale = _root_mean_square([exact[name] for name in names])
+            for name in names:
+                obtained = record[name]
+                tensor = name if kind == "slot" else name.removeprefix(f"{kind}/")
+                if obtained.shape != exact[name].shape:
+                    yield Measured(self.step, phase, tensor, np.inf, self.floor)
+                    continue
+                error = _largest(obtained - exact[name]) / scale
+                rounding = max(_largest(sample[name] - exact[name]) for sample in rounded) / scale
+                yield Measured(self.step, phase, tensor, _finite(error), MARGIN * max(rounding, self.floor))
+
+
+def step_differences(
+    reference: StepReference, sides: Mapping[str, Tensors | None]
+) -> tuple[list[Difference], dict[str, list[Measured]]]:
+    """Compare the sides' records of a step with the reference: one difference a phase, and everything measured."""
+    measured: dict[str, list[Measured]] = {}
+    for side, record in sides.items():
+        if record is None:
+            words = f"{side} has no record of the step"
+            return [Difference("missing-step", reference.step, "forward", words, off_side=side)], {}
+        try:
+            measured[side] = list(reference.measure(record))
+        except KeyError as missing:
+            words = f"{side} has no {missing.args[0]}"
+            return [Difference("missing-tensor", reference.step, "forward", words, off_side=side)], {}
+    differences = []
+    for phase in PHASES:
+        of_phase = {side: [one for one in found if one.phase == phase] for side, found in measured.items()}
+        off = {side: _first_or_worst(found) for side, found in of_phase.items() if any(one.share > 1 for one in found)}
+        if off:
+            differences.append(_difference(reference, off))
+    return differences, measured
+
+
+def _first_or_worst(found: list[Measured]) -> Measured:
+    """In the forward phase the first tensor beyond what is allowed, in the others the one furthest beyond."""
+    beyond = [one for one in found if one.share > 1]
+    return beyond[0] if beyond[0].phase == "forward" else max(beyond, key=lambda one: one.share)
+
+
+def _difference(reference: StepReference, off: Mapping[str, Measured]) -> Difference:
+    side, worst = max(off.items(), key=lambda item: item[1].share)
+    unit = reference.unit
+    if np.isinf(worst.error):
+        words = f"{side} does not hold what was given to it"
+    else:
+        words = f"{side} is {worst.error / unit:.0f} units from the reference, {worst.allowed / unit:.0f} allowed"
+    return Difference(
+        "off-reference",
+        worst.step,
+        worst.phase,
+        words,
+        worst.tensor.removeprefix("slot/") or None,
+        worst.error,
+        worst.allowed,
+        off_side=side if len(off) == 1 else "both",
+        timestep=worst.timestep,
+    )
+
+
+def _float64(tensors: Tensors) -> dict[str, np.ndarray]:
+    return {name: np.asarray(tensor, dtype=np.float64) for name, tensor in tensors.items()}
+
+
+def _of_phase(record: Tensors, phase: str) -> dict[str, np.ndarray]:
+    prefix = f"{phase}/"
+    return _float64({name.removeprefix(prefix): part for name, part in record.items() if name.startswith(prefix)})
+
+
+def _blocks(names: Iterator[str]) -> dict[str, list[str]]:
+    """Group the gates of one kernel or bias."""
+    blocks: dict[str, list[str]] = {}
+    for name in names:
+        gated = "/layer" in name and name.rpartition("/")[0].rpartition("/")[2] not in ("forward", "backward")
+        blocks.setdefault(name.rpartition("/")[0] if gated else name, []).append(name)
+    return blocks
+
+
+def _root_mean_square(tensors: list[np.ndarray]) -> float:
+    squares = np.concatenate([np.square(tensor).ravel() for tensor in tensors])
+    return float(np.sqrt(squares.mean())) or 1.0
+
+
+def _by_timestep(values: np.ndarray) -> np.ndarray:
+    """The largest absolute value at each timestep (batch, time, units); of a head's outputs (batch, outputs), one."""
+    largest = np.abs(values).max(axis=-1).max(axis=0)
+    return np.atleast_1d(largest) if values.ndim == 3 else np.atleast_1d(largest.max())
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.max(np.abs(values)))
+
+
+def _finite(error: float) -> float:
+    return float(error) if np.isfinite(error) else float("inf")

@@ -1,0 +1,45 @@
+"""Which recurrent kernel really runs, seen from the operations that torch dispatches."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# The operations by which a kernel is known; looked for in this order.
+MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
+
+
+class _Operations(TorchDispatchMode):
+    """Collects the names of all operations dispatched within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def execution(model: nn.Module, inputs: np.ndarray) -> dict[str, Any]:
+    """Say which recurrent kernel a training step runs, and the flags that change its result.
+
+    "loop" is ATen's own loop over timesteps, one operation at a time.
+    """
+    device = next(model.parameters()).device
+    with _Operations() as operations:
+        model(torch.from_numpy(np.ascontiguousarray(inputs)).to(device))
+    kernel = next((name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "loop")
+    return {
+        "kernel": kernel,
+        "tf32": device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32),
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "device": device.type,
+        "dtypes": {
+            name: str(next(module.parameters()).dtype).removeprefix("torch.")
+            for name, module in model.named_modules()
+            if next(module.parameters(recurse=False), None) is not None
+        },
+    }
