@@ -44,6 +44,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
     _add_list(commands)
+    _add_power(commands)
     names = list(commands.choices)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given = ["run", *given]
@@ -82,6 +83,13 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)"
     )
+    run.add_argument(
+        "--require-kernel",
+        action="append",
+        default=[],
+        metavar="[RUNNER=]NAME",
+        help="exit 3 if a runner (default: every Keras runner) ran another recurrent kernel",
+    )
     run.add_argument("--stock", action="store_true", help="each framework's own optimizer defaults and biases")
     run.add_argument("--json", action="store_true", help="the verdict on standard output, nothing else there")
     run.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
@@ -91,6 +99,18 @@ def _add_list(commands: Any) -> None:
     listing = commands.add_parser("list", help="built-in cases, data sets and the backends found here")
     listing.set_defaults(command=_list)
     listing.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_power(commands: Any) -> None:
+    power = commands.add_parser("power", help="plant every fault, run clean cases, count what the judge finds")
+    power.set_defaults(command=_power)
+    power.add_argument("--quick", action="store_true", help="a selection, under 3 minutes")
+    power.add_argument("--clean", type=int, metavar="N", help="how many clean runs (default: 300, quick 12)")
+    power.add_argument("--backend", nargs="+", metavar="NAME", help="default: KERAS_BACKEND, else all installed")
+    power.add_argument("--out", default="runs/power", metavar="DIR", help="where to resume (default: runs/power)")
+    power.add_argument("--write", metavar="FILE", help="the Markdown table (default: benchmarks/power.md, quick: none)")
+    power.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner")
+    power.add_argument("--json", action="store_true", help="the counts on standard output, nothing else there")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -103,15 +123,33 @@ def _run(options: argparse.Namespace) -> int:
     if not options.timeout > 0:
         raise InputError(f"--timeout {options.timeout:g} must be more than 0 seconds")
     backends = choose_backends(options.backend)
+    kernels = _required_kernels(options.require_kernel, backends)
     starts = prepare(_chosen_cases(options))
     out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
     create_out(out)
     with Pool(out / "logs", options.jobs or os.cpu_count() or 1, options.timeout) as pool:
         with _progress(options, starts, backends) as on_event:
-            verdict = run_cases(starts, backends, out, pool, on_event)
+            verdict = run_cases(starts, backends, out, pool, on_event, kernels=kernels)
         threads = pool.threads
     _report(options, verdict, [start.case for start in starts], out, threads)
     return verdict.exit_code
+
+
+def _required_kernels(given: Sequence[str], backends: Sequence[str]) -> dict[str, str]:
+    from compare.backends import REFERENCE_RUNNER, keras_runner
+    from compare.harness import KERNELS
+
+    keras_runners = [keras_runner(backend) for backend in backends]
+    required: dict[str, str] = {}
+    for text in given:
+        runner, _, kernel = text.rpartition("=")
+        if kernel not in KERNELS:
+            raise InputError(f"--require-kernel {text!r}: kernel {kernel!r} is unknown; {nearest(kernel, KERNELS)}")
+        if runner and runner not in (REFERENCE_RUNNER, *keras_runners):
+            accepted = nearest(runner, [REFERENCE_RUNNER, *keras_runners])
+            raise InputError(f"--require-kernel {text!r}: runner {runner!r} does not take part; {accepted}")
+        required |= dict.fromkeys([runner] if runner else keras_runners, kernel)
+    return required
 
 
 def _chosen_cases(options: argparse.Namespace) -> list[Any]:
@@ -151,8 +189,6 @@ def _progress(options: argparse.Namespace, starts: Sequence[Any], backends: Sequ
 
 
 def _report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out: Path, threads: int) -> None:
-    import platform
-
     from rich.console import Console
 
     from compare.report.console import print_known_differences, print_verdict
@@ -162,9 +198,8 @@ def _report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out
 
     versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
     environment = {
-        "Python": platform.python_version(),
+        **_environment(),
         **versions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads for each runner": str(threads),
         "command": " ".join(["rnn-parity", *sys.argv[1:]]),
     }
@@ -181,6 +216,63 @@ def _report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out
     console.print()
     print_verdict(console, verdict)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _power(options: argparse.Namespace) -> int:
+    from compare import power
+    from compare.backends import choose_backends
+    from compare.runners import Pool
+
+    backends = choose_backends(options.backend)
+    count = (
+        options.clean if options.clean is not None else power.QUICK_CLEAN_RUNS if options.quick else power.CLEAN_RUNS
+    )
+    if count < 0:
+        raise InputError(f"--clean {count} must not be negative")
+    faults = [fault for fault in power.read_catalogue(power.faults_folder()) if fault.quick or not options.quick]
+    trials = power.fault_trials(faults, backends) + power.clean_trials(count, backends)
+    out = Path(options.out)
+    done = 0
+
+    def say(outcome: power.Outcome) -> None:
+        nonlocal done
+        done += 1
+        print(f"[{done}] {outcome.name} on {outcome.runner}: {outcome.status}", file=sys.stderr, flush=True)
+
+    with Pool(out / "logs", os.cpu_count() or 1, options.timeout) as pool:
+        table = power.Power(list(power.run_trials(trials, out, pool, say)))
+    _report_power(options, table)
+    return table.exit_code
+
+
+def _report_power(options: argparse.Namespace, table: Any) -> None:
+    from rich.console import Console
+
+    from compare.power import faults_folder, read_reasons
+    from compare.report.power_table import markdown, print_power
+
+    if options.json:
+        print(json.dumps(table.as_json(), indent=1))
+    else:
+        print_power(Console(highlight=False), table)
+    target = options.write or (None if options.quick else faults_folder().parents[1] / "benchmarks" / "power.md")
+    if target:
+        Path(target).write_text(markdown(table, _environment(), read_reasons()), "utf-8")
+
+
+def _environment() -> dict[str, str]:
+    import importlib.metadata
+    import platform
+
+    from compare.backends import BACKENDS, version
+
+    versions = {name: version(name) or "not installed" for name in BACKENDS}
+    return {
+        "Python": platform.python_version(),
+        "keras": importlib.metadata.version("keras"),
+        **versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
 
 
 def _list(options: argparse.Namespace) -> int:

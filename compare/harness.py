@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from compare.trace import TraceError, read_state, read_trace
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 TWINS = 4
+
+# What a runner's recurrent layers may run as; torch_models.execution and keras_models.execution tell which.
+KERNELS = ("cudnn", "onednn", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
     return tasks
 
 
+@dataclass(frozen=True)
+class Job:
+    """One case to be compared on some backends, with faults planted by runner and kernels required by runner."""
+
+    start: Start
+    backends: Sequence[str]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
+
+
 def run_cases(
     starts: Sequence[Start],
     backends: Sequence[str],
@@ -84,32 +97,38 @@ def run_cases(
     pool: Pool,
     on_event: Callable[[Event], None] = lambda event: None,
     faults: Mapping[str, str] | None = None,
+    kernels: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Train every case on both sides, judge, and write `verdict.json` into `out`, a folder that exists.
 
-    A fault, given by runner as FILE.py:function, is planted in that runner after its start was hashed.
+    A fault, given by runner as FILE.py:function, is planted in that runner after its start was hashed. A runner that
+    ran another kernel than the one required of it has failed.
     """
+    jobs = [Job(start, backends, faults or {}, kernels or {}) for start in starts]
+    verdict = Verdict(run_jobs(jobs, out, pool, on_event))
+    write_json(out / "verdict.json", verdict.as_json())
+    return verdict
+
+
+def run_jobs(
+    jobs: Sequence[Job], out: Path, pool: Pool, on_event: Callable[[Event], None] = lambda event: None
+) -> list[Comparison]:
+    """Train the cases of all jobs, side by side, and judge each on each of its backends."""
     tasks = []
-    for start in starts:
-        write_start(start, out / start.case.name / "start")
-        tasks += plan(start, backends, out, faults)
+    for job in jobs:
+        write_start(job.start, out / job.start.case.name / "start")
+        tasks += plan(job.start, job.backends, out, job.faults)
     failures: dict[Path, Failure] = {}
     for event in pool.run(tasks):
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
-    comparisons = [
-        _compare(start, keras_runner(backend), out / start.case.name, failures)
-        for start in starts
-        for backend in backends
-    ]
-    verdict = Verdict(comparisons)
-    write_json(out / "verdict.json", verdict.as_json())
-    return verdict
+    return [_compare(job, keras_runner(backend), out, failures) for job in jobs for backend in job.backends]
 
 
-def _compare(start: Start, runner: str, folder: Path, failures: Mapping[Path, Failure]) -> Comparison:
-    case = start.case
+def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure]) -> Comparison:
+    start, case = job.start, job.start.case
+    folder = out / case.name
 
     def failed(error: str, log: str | None = None) -> Comparison:
         return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=error, log=log)
@@ -127,6 +146,10 @@ def _compare(start: Start, runner: str, folder: Path, failures: Mapping[Path, Fa
         twins = [read_trace(folder / name) for name in names]
     except TraceError as error:
         return failed(str(error))
+    for trace in (expected, obtained):
+        side, kernel = trace.manifest["runner"], trace.manifest["execution"]["kernel"]
+        if job.kernels.get(side, kernel) != kernel:
+            return failed(f"{side} ran the kernel {kernel!r}, {job.kernels[side]!r} was required")
     references = None
     if False and not case.training.stock:  # TEMP
         references = step_references(start, folder / REFERENCE_RUNNER, obtained.manifest["precision"])

@@ -25,7 +25,7 @@ LOG_LINES = 12
 class Task:
     """One training for one runner: from a start's folder to a trace's folder.
 
-    With `reference`, the trace of the PyTorch side, single steps are taken apart from its states; it must be whole first.
+    With `reference`, the PyTorch side's trace, single steps are taken apart from its states; it must be whole first.
     """
 
     runner: str

@@ -1,12 +1,12 @@
 """Same step: both sides take the same step from the same state, and each phase is compared with the reference.
 
-Each phase is judged by itself: the loss is recomputed from a side's own outputs, the clipping from its own gradients, the
-update and the new slots from its own clipped gradients. So an error is found in the phase that makes it.
+Each phase is judged by itself: the loss is recomputed from a side's own outputs, the clipping from its own gradients,
+the update and the new slots from its own clipped gradients. So an error is found in the phase that makes it.
 
 A side's error in a tensor is max|obtained - expected| by the root mean square of its block, all gates of one kernel or
-bias together, since a small gate has no digits of its own. What is allowed is derived anew for every state and batch: the
-reference is computed again with every operation rounded at random as the working precision rounds
-(`compare.reference.rounding`), so the length of the sequence, the width and the conditioning of 1 - beta^t are all in it.
+bias together, since a small gate has no digits of its own. What is allowed is derived anew for every state and batch:
+the reference is computed again with every operation rounded at random as the working precision rounds
+(`compare.reference.rounding`), so the length of the sequence, the width and the conditioning of 1 - beta^t are in it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ class StepReference:
             **{f"weights/{name}": tensor for name, tensor in weights.items()},
         }
         self.weights, self.slots = _float64(weights), _float64(slots)
-        self.inputs, self.targets = np.float64(self.given["inputs"]), np.float64(self.given["targets"])
+        self.inputs, self.targets = _float64(self.given)["inputs"], _float64(self.given)["targets"]
         self.loss = losses.LOSSES[start.case.training.loss]
         self.unit = float(np.finfo(precision).eps) / 2
         self.floor = FLOOR_UNITS * self.unit
@@ -140,7 +140,7 @@ class StepReference:
             yield Measured(self.step, "forward", tensor, _finite(errors[worst]), float(allowed[worst]), timestep)
 
     def _measure_loss(self, record: Tensors) -> Measured:
-        outputs = np.float64(record["forward/head"])
+        outputs = np.asarray(record["forward/head"], dtype=np.float64)
         expected = float(self.loss(outputs, self.targets, EXACT)[0])
         scale = abs(expected) or 1.0
         rounding = max(abs(float(self.loss(outputs, self.targets, r)[0]) - expected) for r in self._roundings())

@@ -1,11 +1,11 @@
 """Rounding, as a random perturbation carried through the reference.
 
-The reference computes in float64. To learn what an implementation in a narrower working precision may do, it is computed
-again with every operation's result perturbed as rounding would: a relative error of up to one unit roundoff u after each
-operation, and after a sum of n products an error of sqrt(n) * u times the Euclidean norm of the products, since the sum
-is taken in an order that only the implementation knows. How far such a computation strays from the exact one is what
-rounding does to exactly this state and batch: the sequence length, the width, and the conditioning of 1 - beta^t all
-act on it as they act on the implementation.
+The reference computes in float64. To learn what an implementation in a narrower working precision may do, it is
+computed again with every operation's result perturbed as rounding would: a relative error of up to one unit roundoff u
+after each operation, and after a sum of n products an error of sqrt(n) * u times the Euclidean norm of the products,
+since the sum is taken in an order that only the implementation knows. How far such a computation strays from the exact
+one is what rounding does to exactly this state and batch: the sequence length, the width, and the conditioning of
+1 - beta^t all act on it as they act on the implementation.
 
 Sources: Parker 1997, "Monte Carlo arithmetic" (the method); Higham and Mary 2019, "A new approach to probabilistic
 rounding error analysis" (sqrt(n) * u, rather than n * u, for sums of n terms).

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from compare.judge.verdict import Comparison, Difference, Verdict
+from compare.judge.verdict import Comparison, Difference, TensorUnits, Verdict
 
 # How much of a framework's own message is shown; `verdict.json` has all of it.
 ERROR_LINES = 4
@@ -46,6 +46,20 @@ def share(comparison: Comparison) -> str:
     if value is None:
         return "–"
     return f"{value:.0%}" if value < 10 else f"{value:.0f}×"
+
+
+def units(row: TensorUnits, side: str) -> str:
+    """Say how many units of precision a side is from the reference in a tensor."""
+    return _count(row.sides[side][1]) if side in row.sides else "–"
+
+
+def allowed_units(row: TensorUnits, side: str) -> str:
+    """Say how many units of precision a side may be from the reference in a tensor."""
+    return _count(row.sides[side][2]) if side in row.sides else "–"
+
+
+def _count(value: float) -> str:
+    return "∞" if value == float("inf") else f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def conclusion(verdict: Verdict) -> str:

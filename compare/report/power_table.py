@@ -1,0 +1,92 @@
+"""The power table, on the console and in Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from compare.power import Outcome, Power, confidence_interval
+
+
+def rows(power: Power) -> list[tuple[str, str, str]]:
+    """Give each count with its share and its 95 % interval."""
+    counts = power.as_json()
+    found = [
+        ("faults detected", counts["detected"], counts["faults"]),
+        ("phase right", counts["phase_right"], counts["faults"]),
+        ("tensor and gate right", counts["tensor_right"], counts["tensor_known"]),
+        ("false alarms in clean runs", counts["false_alarms"], counts["clean_runs"]),
+    ]
+    lines = []
+    for name, hits, trials in found:
+        low, high = confidence_interval(hits, trials)
+        lines.append((name, f"{hits} of {trials}", f"{low:.1%} to {high:.1%}"))
+    return lines
+
+
+def print_power(console: Console, power: Power) -> None:
+    """Print the counts, and each trial that did not go as it should."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "count", "95 % interval"):
+        table.add_column(name)
+    for row in rows(power):
+        table.add_row(*row)
+    console.print(table)
+    for outcome in wrong(power):
+        console.print(
+            f"{outcome.name} on {outcome.runner}: {outcome.status}; {outcome.said}", markup=False, soft_wrap=True
+        )
+
+
+def wrong(power: Power) -> list[Outcome]:
+    """List the trials that were missed, misplaced, falsely alarmed, or could not be run."""
+    return [
+        outcome
+        for outcome in power.outcomes
+        if outcome.status == "failed"
+        or (outcome.group == "clean") != (outcome.status == "agrees")
+        or outcome.phase_right is False
+        or outcome.tensor_right is False
+    ]
+
+
+def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str, str]) -> str:
+    """Write the whole table; `reasons` say why a trial did not go as it should."""
+    lines = ["# Power of the judge", "", "Repeat with `python -m compare power`.", ""]
+    lines += [f"- {name}: {value}" for name, value in environment.items()]
+    lines += ["", "| | count | 95 % interval (Clopper–Pearson) |", "|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows(power)]
+    lines += [
+        "",
+        "## Planted faults",
+        "",
+        "| fault | runner | verdict | phase | tensor | what the judge said |",
+        "|---|---|---|---|---|---|",
+    ]
+    for outcome in power.faults:
+        marks = [_mark(outcome.phase_right), _mark(outcome.tensor_right)]
+        said = outcome.said.splitlines()[0] if outcome.said else ""
+        tensor = f"{marks[1]} `{outcome.tensor}`" if outcome.tensor else marks[1]
+        why = f" **{reasons[outcome.name]}**" if outcome.name in reasons else ""
+        lines.append(f"| {outcome.name} | {outcome.runner} | {outcome.status} | {marks[0]} | {tensor} | {said}{why} |")
+    lines += ["", "## Clean runs", "", "Share of what is allowed that was used, over all clean runs:", ""]
+    lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]
+    lines.append(_distribution("one step, against the reference", [outcome.step_share for outcome in power.clean]))
+    lines.append(
+        _distribution("whole training, against the envelope", [outcome.journey_share for outcome in power.clean])
+    )
+    alarms = [outcome for outcome in power.clean if outcome.status != "agrees"]
+    lines += ["", *(f"- {outcome.name} on {outcome.runner}: {outcome.status}; {outcome.said}" for outcome in alarms)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _distribution(name: str, shares: Sequence[float | None]) -> str:
+    known = sorted(share for share in shares if share is not None)
+    if not known:
+        return f"| {name} | – | – | – | – |"
+    at = [known[min(len(known) - 1, int(part * len(known)))] for part in (0.5, 0.9, 0.99)]
+    return f"| {name} | " + " | ".join(f"{value:.0%}" for value in (*at, known[-1])) + " |"
+
+
+def _mark(right: bool | None) -> str:
+    return {True: "right", False: "wrong", None: "–"}[right]
