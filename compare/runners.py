@@ -154,16 +154,17 @@ class Pool:
         A worker that dies, or says nothing for `timeout` seconds, fails its own task only.
         """
         waiting = []
+        ended: dict[Path, bool] = {}
         for task in tasks:
             if version(backend_of(task.runner)) is None:
+                ended[task.out] = False
                 yield Event("failed", task, error=_missing(task.runner))
             else:
                 waiting.append(task)
-        ended: dict[Path, bool] = {}
         while waiting or self._working():
-            for task in [task for task in waiting if task.needs is not None and ended.get(task.needs) is False]:
-                waiting.remove(task)
-                yield Event("failed", task, error=f"{REFERENCE_RUNNER}, to which it is compared, failed")
+            for given_up in [task for task in waiting if task.needs is not None and ended.get(task.needs) is False]:
+                waiting.remove(given_up)
+                yield Event("failed", given_up, error=f"{REFERENCE_RUNNER}, to which it is compared, failed")
             while len(self._busy()) < self.jobs:
                 able = [task for task in waiting if task.needs is None or ended.get(task.needs)]
                 task, worker = self._choose(able, waiting)

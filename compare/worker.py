@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import re
+import resource
 import sys
 import threading
 import time
@@ -274,7 +275,8 @@ def _train(side: Side, trace: TraceWriter, start: Start, send: Any, keep_states:
         if now - last_sent > PROGRESS_SECONDS or steps == start.steps:
             last_sent = now
             send({"event": "progress", "epoch": epoch + 1, "loss": float(losses[-1])})
-    return {"stopped": None, "seconds": time.monotonic() - began}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
 
 
 def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from compare.trace import Trace
 
 # A matched training may stray this many times as far as the twins did. A twin is perturbed once, while two frameworks
-# round differently at every operation, and four twins are a small sample of a maximum; `benchmarks/envelope.md` holds
+# round differently at every operation, and four twins are a small sample of a maximum; `benchmarks/power.md` holds
 # the distribution of (strayed / envelope) over clean runs, from which this is taken.
 MARGIN = 8.0
 

@@ -13,6 +13,10 @@ def _change(side, change: Callable[[Tensors], Tensors]) -> None:
     side.load_weights(side.start.weights)
 
 
+def _is_recurrent_bias(name: str) -> bool:
+    return name.startswith("layer0") and "bias" in name
+
+
 def _swapped(weights: Tensors, tensor: str, one: str, other: str) -> Tensors:
     first, second = f"layer0/forward/{tensor}/{one}", f"layer0/forward/{tensor}/{other}"
     return weights | {first: weights[second], second: weights[first]}
@@ -56,13 +60,14 @@ def recurrent_kernel_transposed(side):
 
 def one_gate_transposed(side):
     """The recurrent kernel of one gate is transposed."""
-    name = next(name for name in side.start.weights if name.endswith(("recurrent_kernel/forget", "recurrent_kernel/reset")))
+    ends = ("recurrent_kernel/forget", "recurrent_kernel/reset")
+    name = next(name for name in side.start.weights if name.endswith(ends))
     _change(side, lambda weights: weights | {name: weights[name].T})
 
 
 def bias_dropped(side):
     """The recurrent layer's biases are left at zero."""
-    _change(side, lambda weights: {n: w * 0 if n.startswith("layer0") and "bias" in n else w for n, w in weights.items()})
+    _change(side, lambda weights: {n: w * 0 if _is_recurrent_bias(n) else w for n, w in weights.items()})
 
 
 def forget_bias_dropped(side):
@@ -72,15 +77,12 @@ def forget_bias_dropped(side):
 
 def bias_doubled(side):
     """PyTorch's two biases both receive Keras's one."""
-    _change(side, lambda weights: {n: w * 2 if n.startswith("layer0") and "bias" in n else w for n, w in weights.items()})
+    _change(side, lambda weights: {n: w * 2 if _is_recurrent_bias(n) else w for n, w in weights.items()})
 
 
 def bias_shifted(side):
     """The recurrent layer's biases are shifted by one unit."""
-    _change(
-        side,
-        lambda weights: {n: np.roll(w, 1) if n.startswith("layer0") and "bias" in n else w for n, w in weights.items()},
-    )
+    _change(side, lambda weights: {n: np.roll(w, 1) if _is_recurrent_bias(n) else w for n, w in weights.items()})
 
 
 def head_bias_dropped(side):
@@ -113,7 +115,8 @@ def one_element_last_bits(side):
 
 def head_scaled(side):
     """The head's kernel is larger by one part in ten thousand."""
-    _change(side, lambda weights: weights | {"head/kernel": weights["head/kernel"] * weights["head/kernel"].dtype.type(1.0001)})
+    factor = np.dtype(side.start.case.dtype).type(1.0001)
+    _change(side, lambda weights: weights | {"head/kernel": weights["head/kernel"] * factor})
 
 
 def layers_swapped(side):
