@@ -1,0 +1,120 @@
+"""The reference's gradients, against central differences in extended precision and against float64 autograd."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from framework_processes import FrameworkProcesses
+
+from compare.reference import cells, losses, network
+from compare.reference.activations import ACTIVATIONS
+from compare.reference.cells import Cell
+from compare.reference.losses import LOSSES
+
+CENTRAL_DIFFERENCES = 1e-8
+AUTOGRAD = 1e-12
+
+GATES = {
+    "simple_rnn": ("",),
+    "lstm": ("/input", "/forget", "/candidate", "/output"),
+    "gru": ("/update", "/reset", "/candidate"),
+}
+CELLS = {
+    "simple_rnn": Cell("simple_rnn"),
+    "lstm": Cell("lstm"),
+    "gru": Cell("gru"),
+    "gru reset before": Cell("gru", reset_after=False),
+} | {
+    # The exponential grows without bound through time, so it stands in one gate only, where it is bounded.
+    f"{kind} {name}": Cell(kind, activation=name if name != "exponential" else "tanh", recurrent_activation=recurrent)
+    for kind in ("simple_rnn", "lstm", "gru")
+    for name in ACTIVATIONS
+    for recurrent in ("hard_sigmoid" if name == "relu" else "sigmoid",)
+}
+
+
+def draw(cell: Cell, features: int, units: int, prefix: str = "") -> dict[str, np.ndarray]:
+    """Draw weights in extended precision."""
+    generator = np.random.default_rng(7)
+    biases = ("input_bias", "recurrent_bias") if cell.kind == "gru" and cell.reset_after else ("bias",)
+    shapes = {"kernel": (features, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
+    return {
+        f"{prefix}{name}{gate}": generator.normal(0, 0.4, shape).astype(np.longdouble)
+        for name, shape in shapes.items()
+        for gate in GATES[cell.kind]
+    }
+
+
+def slope(function: Any, weights: dict[str, np.ndarray], name: str, direction: np.ndarray) -> np.longdouble:
+    """The central difference of a function of weights along a direction in one of them."""
+    step = np.longdouble(1e-7)
+    up, down = (function(weights | {name: weights[name] + sign * step * direction}) for sign in (1, -1))
+    return (up - down) / (2 * step)
+
+
+@pytest.mark.parametrize("name", ["simple_rnn", "lstm", "gru", "gru reset before"])
+@pytest.mark.parametrize("layers", [1, 2], ids=["one layer", "two layers"])
+def test_gradients_are_central_differences(name: str, layers: int) -> None:
+    """Every gradient of the whole network is the slope of the loss, and a gradient off by 1e-6 is not."""
+    cell, generator = CELLS[name], np.random.default_rng(1)
+    weights = draw(cell, 2, 3, "layer0/forward/")
+    for layer in range(1, layers):
+        weights |= draw(cell, 3, 3, f"layer{layer}/forward/")
+    weights |= {"head/kernel": generator.normal(size=(3, 2)), "head/bias": generator.normal(size=2)}
+    weights = {key: np.asarray(value, np.longdouble) for key, value in weights.items()}
+    inputs, targets = (generator.normal(size=shape).astype(np.longdouble) for shape in ((4, 6, 2), (4, 2)))
+
+    def loss(some: dict[str, np.ndarray]) -> np.longdouble:
+        return losses.mean_squared_error(network.forward(cell, some, inputs).outputs, targets)[0]
+
+    passed = network.forward(cell, weights, inputs)
+    gradients = network.backward(cell, weights, passed, losses.mean_squared_error(passed.outputs, targets)[1])
+
+    assert gradients.keys() == weights.keys()
+    for tensor, gradient in gradients.items():
+        direction = generator.normal(size=gradient.shape).astype(np.longdouble)
+        expected = slope(loss, weights, tensor, direction)
+        scale = np.linalg.norm(np.float64(gradient)) * np.linalg.norm(np.float64(direction))
+        assert abs(np.sum(gradient * direction) - expected) <= CENTRAL_DIFFERENCES * scale, tensor
+        wrong = gradient + 1e-6 * np.linalg.norm(np.float64(gradient)) * direction / np.linalg.norm(np.float64(direction))
+        assert abs(np.sum(wrong * direction) - expected) > CENTRAL_DIFFERENCES * scale, tensor
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
+    """Outputs and gradients of every cell and activation are those of the same formula under float64 autograd."""
+    cell, generator = CELLS[name], np.random.default_rng(2)
+    weights = {key: np.float64(value) for key, value in draw(cell, 2, 4).items()}
+    inputs, weighting = generator.normal(size=(3, 7, 2)), generator.normal(size=(3, 7, 4))
+    passed = cells.forward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", inputs)
+    _, gradients = cells.backward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", passed, weighting)
+
+    outputs, expected = frameworks.call("torch", "cell_gradients", vars(cell), weights, inputs, weighting)
+
+    np.testing.assert_allclose(passed.outputs, outputs, rtol=AUTOGRAD, atol=AUTOGRAD)
+    assert {key.removeprefix("x/") for key in gradients} == expected.keys()
+    for key, gradient in expected.items():
+        error = np.linalg.norm(gradients[f"x/{key}"] - gradient) / np.linalg.norm(gradient)
+        assert error <= AUTOGRAD, f"{key}: {error}"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
+    """Every loss and its gradient are those of torch's own function, and of central differences."""
+    generator = np.random.default_rng(3)
+    outputs = generator.normal(size=(5, 3))
+    if name in ("binary_crossentropy", "categorical_crossentropy"):
+        outputs = generator.uniform(0.05, 0.95, (5, 3))
+    targets = generator.uniform(0, 1, (5, 3))
+    if name.startswith("categorical"):
+        targets = np.eye(3)[generator.integers(3, size=5)]
+
+    value, gradient = LOSSES[name](outputs, targets)
+    expected_value, expected_gradient = frameworks.call("torch", "loss_gradient", name, outputs, targets)
+
+    assert abs(float(value) - expected_value) <= AUTOGRAD * abs(expected_value)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=AUTOGRAD, atol=AUTOGRAD)
+    direction = generator.normal(size=outputs.shape)
+    extended = {"outputs": outputs.astype(np.longdouble)}
+    expected = slope(lambda some: LOSSES[name](some["outputs"], targets)[0], extended, "outputs", direction)
+    assert abs(np.sum(gradient * direction) - expected) <= CENTRAL_DIFFERENCES * np.linalg.norm(gradient)
