@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -51,15 +52,73 @@ class DataConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """The training, the same on both sides; with `stock` each framework's own optimizer defaults and biases."""
+    """The training, the same on both sides; with `stock` each framework's own optimizer defaults and biases.
+
+    `weight_decay` None is what Keras gives the optimizer by default: 0.004 for adamw, none for the others. Steps of a
+    schedule are training steps; "piecewise" takes its learning rates from `values`, the next one after each boundary.
+    """
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0, ge=0, le=1)
+    nesterov: bool = False
+    weight_decay: float | None = Field(default=None, ge=0)
+    clipvalue: float | None = Field(default=None, gt=0)
+    clipnorm: float | None = Field(default=None, gt=0)
+    global_clipnorm: float | None = Field(default=None, gt=0)
+    schedule: Literal["constant", "exponential", "cosine", "piecewise"] = "constant"
+    decay_steps: int | None = Field(default=None, ge=1)
+    decay_rate: float | None = Field(default=None, gt=0)
+    boundaries: tuple[int, ...] = Field(default=(), strict=False)
+    values: tuple[float, ...] = Field(default=(), strict=False)
     loss: Literal["mse"] = "mse"
     initial_weights: Literal["keras", "torch"] = "keras"
     stock: bool = False
+
+    @model_validator(mode="after")
+    def _optimizer_makes_sense(self) -> Self:
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"momentum belongs to sgd and rmsprop, not to {self.optimizer}; leave it out")
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"nesterov belongs to sgd, not to {self.optimizer}; leave it out")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, for example momentum = 0.9")
+        clipping = [name for name in ("clipvalue", "clipnorm", "global_clipnorm") if getattr(self, name) is not None]
+        if len(clipping) > 1:
+            raise ValueError(f"{' and '.join(clipping)} exclude each other; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_makes_sense(self) -> Self:
+        needed = {
+            "constant": (),
+            "exponential": ("decay_steps", "decay_rate"),
+            "cosine": ("decay_steps",),
+            "piecewise": ("boundaries", "values"),
+        }[self.schedule]
+        given = [name for name in ("decay_steps", "decay_rate", "boundaries", "values") if getattr(self, name)]
+        missing = [name for name in needed if name not in given]
+        if missing:
+            raise ValueError(f"schedule {self.schedule!r} needs {' and '.join(missing)}")
+        if unused := [name for name in given if name not in needed]:
+            raise ValueError(f"schedule {self.schedule!r} does not use {' and '.join(unused)}; leave it out")
+        if self.schedule == "piecewise":
+            self._check_pieces()
+        return self
+
+    def _check_pieces(self) -> None:
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                f"{len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, not {len(self.values)}"
+            )
+        if any(later <= earlier for earlier, later in pairwise((-1, *self.boundaries))):
+            raise ValueError(f"boundaries must be steps that increase, not {list(self.boundaries)}")
+        if min(self.values) <= 0:
+            raise ValueError(f"values are learning rates and must be above 0, not {list(self.values)}")
+        if self.learning_rate not in (self.values[0], TrainingConfig.model_fields["learning_rate"].default):
+            raise ValueError("schedule 'piecewise' takes its learning rates from values; leave learning_rate out")
 
 
 class Case(_Section):

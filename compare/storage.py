@@ -34,7 +34,7 @@ def write_json(path: Path, content: Any) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file so that it is whole or not there."""
     partial = path.with_suffix(".partial")
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
+    save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, partial)
     os.replace(partial, path)
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ class Side:
             "layers": case.model.layers,
             "dtype": case.dtype,
         }
+
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """The keywords that both packages' `build_optimizer` take."""
+        training = self.start.case.training
+        same = ("learning_rate", "momentum", "nesterov", "weight_decay", "clipvalue", "clipnorm", "global_clipnorm")
+        of_schedule = ("schedule", "decay_steps", "decay_rate", "boundaries", "values")
+        return {"name": training.optimizer} | {option: getattr(training, option) for option in same + of_schedule}
 
     def facts(self) -> dict[str, Any]:
         """What computes: versions, threads, precision."""
@@ -117,7 +124,7 @@ class TorchSide(Side):
         import torch
 
         import torch_models
-        from torch_models.twins import perturb_adam, perturb_weights
+        from torch_models.twins import perturb_optimizer, perturb_weights
 
         super().__init__(start)
         self.torch, self.package = torch, torch_models
@@ -127,13 +134,13 @@ class TorchSide(Side):
         if case.training.stock:
             torch_models.train_both_biases(self.model)
         self.optimizer = torch_models.build_optimizer(
-            self.model.parameters(), case.training.optimizer, case.training.learning_rate, stock=case.training.stock
+            self.model.named_parameters(), **self.optimizer_arguments(), stock=case.training.stock
         )
         self.loss = torch.nn.MSELoss()
         weights = dict(start.weights)
         if twin is not None:
             weights = perturb_weights(weights, twin["precision"], twin["seed"])
-            perturb_adam(self.optimizer, twin["precision"], twin["seed"])
+            perturb_optimizer(self.optimizer, twin["precision"], twin["seed"])
         self.load_weights(weights)
 
     def training_arguments(self) -> dict[str, Any]:
@@ -173,7 +180,7 @@ class KerasSide(Side):
         self.narrowed = narrowed_operations(case.dtype)
         keras.utils.set_random_seed(case.seed)
         self.model = keras_models.build(**self.model_arguments())
-        self.optimizer = keras_models.build_optimizer(case.training.optimizer, case.training.learning_rate)
+        self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras.losses.MeanSquaredError()
         self.load_weights(start.weights)
 
@@ -243,7 +250,9 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     if task.get("fault"):
         load_fault(task["fault"])(side)
     with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
-        end = _train(side, trace, start, send, keep_states=runner == REFERENCE_RUNNER and reference is not None)
+        # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
+        recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
+        end = _train(side, trace, start, send, recorded if reference is not None else ())
         predictions = side.predict(windows.test_inputs)
         if reference is not None:
             _take_apart(side, trace, Path(reference))
@@ -251,13 +260,13 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     side.release()
 
 
-def _train(side: Side, trace: TraceWriter, start: Start, send: Any, keep_states: bool) -> dict[str, Any]:
+def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Collection[int]) -> dict[str, Any]:
+    """Train, writing what happens; the state before each step of `recorded` is kept."""
     epochs = start.case.training.epochs
     kept = checkpoint_epochs(epochs)
-    recorded = set(start.recorded_steps) if keep_states else set()
     steps = 0
     began = last_sent = time.monotonic()
-    if keep_states:
+    if 0 in recorded:
         trace.state(0, side.weights(), side.slots())
     for epoch, rows in side.train():
         losses = rows[:, trace.columns.index("loss")]

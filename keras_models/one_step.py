@@ -25,7 +25,8 @@ class OneStep:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
         The model already holds the weights to start from. Keys: inputs, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, gradient/…, clip/…, update/…, slot/….
+        time, units), forward/head, loss, learning_rate,
+        gradient/…, clip/…, update/…, slot/….
         """
         model, optimizer = self.model, self.model.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
@@ -40,6 +41,7 @@ class OneStep:
         outputs, error, gradients = self.loss_and_gradients(x, y)
         record["forward/head"] = _numpy(outputs)
         record["loss"] = _numpy(error)
+        record["learning_rate"] = np.float64(_numpy(keras.ops.convert_to_tensor(optimizer.learning_rate)))
 
         for phase, values in {"gradient": gradients, "clip": clip_gradients(optimizer, gradients)}.items():
             for layout, value in zip(found, values, strict=True):

@@ -70,16 +70,26 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
     """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
     groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 
-    def loss_and_outputs(trainable: Any, non_trainable: Any, inputs: Any, targets: Any) -> Any:
-        loss, aux = model.compute_loss_and_updates(trainable, non_trainable, [], inputs, targets, None, training=True)
+    def loss_and_outputs(trainable: Any, state: Any, inputs: Any, targets: Any) -> Any:
+        non_trainable, optimizer_variables = state
+        loss, aux = model.compute_loss_and_updates(
+            trainable,
+            non_trainable,
+            [],
+            inputs,
+            targets,
+            None,
+            training=True,
+            optimizer_variables=optimizer_variables,
+        )
         return loss, aux[1]
 
     gradient_of_loss = jax.jit(jax.value_and_grad(loss_and_outputs, has_aux=True))
     apply = jax.jit(model.optimizer.stateless_apply)
 
     def loss_and_gradients(inputs: jax.Array, targets: jax.Array) -> Any:
-        trainable, non_trainable, _ = ([variable.value for variable in group] for group in groups)
-        (loss, outputs), gradients = gradient_of_loss(trainable, non_trainable, inputs, targets)
+        trainable, *state = ([variable.value for variable in group] for group in groups)
+        (loss, outputs), gradients = gradient_of_loss(trainable, state, inputs, targets)
         return outputs, loss, gradients
 
     def apply_gradients(gradients: list[Any]) -> None:

@@ -1,19 +1,23 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
 from torch_models.kernels import execution
-from torch_models.optimizers import build_optimizer
+from torch_models.one_step import OneStep
+from torch_models.optimizers import build_optimizer, load_slots, read_slots
 from torch_models.recurrent import CELLS, build, train_both_biases
 from torch_models.training import columns, predict, train
 from torch_models.weights import load_canonical, to_canonical
 
 __all__ = [
     "CELLS",
+    "OneStep",
     "build",
     "build_optimizer",
     "columns",
     "execution",
     "load_canonical",
+    "load_slots",
     "predict",
+    "read_slots",
     "to_canonical",
     "train",
     "train_both_biases",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from torch_models.optimizers import clip_gradients, load_slots, read_slots
+from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.recurrent import Recurrent
 from torch_models.weights import layouts, to_canonical
 
@@ -22,7 +22,8 @@ class OneStep:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
         The model already holds the weights to start from. Keys: inputs, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, gradient/…, clip/…, update/…, slot/….
+        time, units), forward/head, loss, learning_rate,
+        gradient/…, clip/…, update/…, slot/….
         """
         model, loss, optimizer = self.model, self.loss, self.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
@@ -43,6 +44,7 @@ class OneStep:
         error = loss(outputs, y)
         record["loss"] = error.detach().numpy()
 
+        record["learning_rate"] = np.float64(learning_rate(optimizer))
         optimizer.zero_grad()
         error.backward()
         gradients = [layout.gradient() for layout in found]

@@ -1,100 +1,204 @@
-"""Optimizers for the PyTorch side: Keras's update rules; `keras_models/optimizers.py` is its mirror."""
+"""Optimizers for the PyTorch side by name, and their slots; `keras_models/optimizers.py` is its mirror."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-OPTIMIZERS = ("adam",)
+from torch_models.recurrent import Recurrent
+from torch_models.stock import (
+    build_stock_optimizer,
+    clip_stock,
+    load_stock_slots,
+    read_stock_slots,
+    stock_learning_rate,
+)
+from torch_models.update_rules import (
+    KerasAdadelta,
+    KerasAdagrad,
+    KerasAdam,
+    KerasAdamax,
+    KerasAdamW,
+    KerasNadam,
+    KerasOptimizer,
+    KerasRMSprop,
+    KerasSGD,
+)
+from torch_models.weights import Layout, layouts
 
+OPTIMIZERS: dict[str, type[KerasOptimizer]] = {
+    "sgd": KerasSGD,
+    "rmsprop": KerasRMSprop,
+    "adam": KerasAdam,
+    "adamw": KerasAdamW,
+    "adamax": KerasAdamax,
+    "nadam": KerasNadam,
+    "adagrad": KerasAdagrad,
+    "adadelta": KerasAdadelta,
+}
 
-class KerasAdam(torch.optim.Optimizer):
-    """Adam as Keras computes it: epsilon is added before the bias correction, which is in working precision.
-
-    w -= lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon). Source: `keras.optimizers.Adam`'s
-    `update_step`; Kingma and Ba 2014, end of section 2 (there called epsilon hat).
-    """
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-7,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                self._update(group, parameters)
-        return loss
-
-    def _update(self, group: dict, parameters: list[nn.Parameter]) -> None:
-        gradients = [parameter.grad for parameter in parameters]
-        for parameter in parameters:
-            if not self.state[parameter]:
-                self.state[parameter] = {
-                    "momentum": torch.zeros_like(parameter),
-                    "velocity": torch.zeros_like(parameter),
-                }
-        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
-        velocities = [self.state[parameter]["velocity"] for parameter in parameters]
-        beta_1, beta_2 = group["betas"]
-        group["iterations"] = group.get("iterations", 0) + 1
-
-        torch._foreach_lerp_(momenta, gradients, 1 - beta_1)
-        self.update_velocities(velocities, gradients, beta_2)
-        denominators = torch._foreach_sqrt(velocities)
-        torch._foreach_add_(denominators, group["eps"])
-        alpha = self.step_size(group, parameters[0].dtype)
-        torch._foreach_addcdiv_(parameters, momenta, denominators, value=-alpha)
-
-    def update_velocities(self, velocities: list[torch.Tensor], gradients: list[torch.Tensor], beta_2: float) -> None:
-        """Compute v += (g^2 - v) * (1 - beta_2), in this form.
-
-        beta_2 * v + (1 - beta_2) * g^2, which Keras's torch backend has, is the same but for rounding: in float32 the
-        nearest numbers to 0.999 and 0.001 do not add up to 1, so its v settles 1.3e-5 higher.
-        """
-        torch._foreach_lerp_(velocities, torch._foreach_mul(gradients, gradients), 1 - beta_2)
-
-    def step_size(self, group: dict, dtype: torch.dtype) -> float:
-        """Return lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), rounded at every operation to the working precision.
-
-        1 - beta_2^t loses most of its digits at the first steps, so the precision of the power is part of the rule.
-        """
-        power_1, power_2 = self.beta_powers(group, np.float64 if dtype == torch.float64 else np.float32)
-        one = type(power_1)(1)
-        return float(type(power_1)(group["lr"]) * np.sqrt(one - power_2) / (one - power_1))
-
-    def beta_powers(self, group: dict, working: type[np.floating]) -> list[np.floating]:
-        """Return beta_1^t and beta_2^t, correctly rounded to the working precision, as the three Keras backends do.
-
-        (NumPy's own float32 power is off by one unit in the last place in a quarter of the first 100 steps.) The betas
-        are cast to float32 first: on TensorFlow Keras does so even where it computes in float64
-        (`ops.cast(0.999, "float64")`), and float64 is compared with TensorFlow.
-        """
-        return [working(float(np.float32(beta)) ** group["iterations"]) for beta in group["betas"]]
+# Which optimizers know what momentum and its Nesterov form are.
+TAKE_MOMENTUM = ("sgd", "rmsprop")
+TAKE_NESTEROV = ("sgd",)
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], name: str = "adam", learning_rate: float = 1e-3, *, stock: bool = False
+    parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]],
+    name: str = "adam",
+    learning_rate: float = 1e-3,
+    *,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float | None = None,
+    clipvalue: float | None = None,
+    clipnorm: float | None = None,
+    global_clipnorm: float | None = None,
+    schedule: str = "constant",
+    decay_steps: int | None = None,
+    decay_rate: float | None = None,
+    boundaries: tuple[int, ...] = (),
+    values: tuple[float, ...] = (),
+    stock: bool = False,
 ) -> torch.optim.Optimizer:
     """Build an optimizer by name: with Keras's update rule, or with `stock` torch's own and its own defaults.
 
-    Raises ValueError for an unknown name.
+    Parameters plain or with their names (`model.named_parameters()`), which clipnorm needs; those that are not trained
+    are left out. Raises ValueError for an unknown name and for an option that the optimizer does not take.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    if name != "adam":
+    if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r} is unknown; accepted: {', '.join(OPTIMIZERS)}")
+    if momentum and name not in TAKE_MOMENTUM:
+        raise ValueError(f"momentum={momentum} is not an option of {name}, only of {', '.join(TAKE_MOMENTUM)}")
+    if nesterov and name not in TAKE_NESTEROV:
+        raise ValueError(f"nesterov is not an option of {name}, only of {', '.join(TAKE_NESTEROV)}")
+    trainable = [given for given in parameters if (given[1] if isinstance(given, tuple) else given).requires_grad]
+    around = {
+        "clipvalue": clipvalue,
+        "clipnorm": clipnorm,
+        "global_clipnorm": global_clipnorm,
+        "schedule": schedule,
+        "decay_steps": decay_steps,
+        "decay_rate": decay_rate,
+        "boundaries": boundaries,
+        "values": values,
+    }
+    rule = {"momentum": momentum} if name in TAKE_MOMENTUM else {}
+    rule |= {"nesterov": nesterov} if name in TAKE_NESTEROV else {}
+    rule["weight_decay"] = weight_decay
     if stock:
-        return torch.optim.Adam(trainable, lr=learning_rate)
-    return KerasAdam(trainable, lr=learning_rate)
+        return build_stock_optimizer(trainable, name, learning_rate, rule, around)
+    return OPTIMIZERS[name](trainable, lr=learning_rate, **rule, **around)
+
+
+def iterations(optimizer: torch.optim.Optimizer) -> int:
+    """Return how many steps were done."""
+    return optimizer.param_groups[0]["iterations"]
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """Return the learning rate of the next step."""
+    group = optimizer.param_groups[0]
+    if isinstance(optimizer, KerasOptimizer):
+        return optimizer.learning_rate({**group, "iterations": group["iterations"] + 1})
+    return stock_learning_rate(group)
+
+
+def read_slots(model: Recurrent, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
+
+    Before the first step they are what the optimizer starts with.
+    """
+    found = {}
+    for layout in layouts(model):
+        for slot, value in _slots_of(optimizer, layout.parameter).items():
+            found |= {f"{slot}/{name}": part for name, part in layout.split(value.cpu().numpy()).items()}
+    if "u_product" in optimizer.param_groups[0]:
+        dtype = layouts(model)[0].value().cpu().numpy().dtype
+        found["u_product"] = np.asarray(optimizer.param_groups[0]["u_product"], dtype)
+    elif isinstance(optimizer, torch.optim.NAdam):
+        found["u_product"] = optimizer.state[layouts(model)[0].parameter].get("mu_product", torch.ones(())).numpy()
+    return found
+
+
+@torch.no_grad()
+def load_slots(
+    model: Recurrent, optimizer: torch.optim.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
+) -> None:
+    """Load slots as `read_slots` returns them, all of them and nothing else; `iterations` steps are then done.
+
+    Raises ValueError naming every slot that is missing, left over or of another shape.
+    """
+    check_slots(read_slots(model, optimizer), slots)
+    u_product = float(slots.get("u_product", 1.0))
+    for layout in layouts(model):
+        # Where both biases are trained, each has slots of its own, and always the same ones.
+        both = [layout.parameter, layout.second_bias]
+        for parameter in (p for p in both if p is not None and p.requires_grad):
+            group = _group_of(optimizer, parameter)
+            loaded = {slot: _joined(slots, slot, layout) for slot in _slots_of(optimizer, parameter)}
+            if isinstance(optimizer, KerasOptimizer):
+                for slot, value in optimizer.slots_of(parameter, group).items():
+                    value.copy_(loaded[slot])
+            else:
+                load_stock_slots(optimizer, parameter, group, loaded, u_product, iterations)
+    for group in optimizer.param_groups:
+        group["iterations"] = iterations
+        if "u_product" in group:
+            group["u_product"] = u_product
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return what the optimizer makes of gradients before it uses them; those given are not changed.
+
+    Gradients one for each trained parameter, in their order; second biases (those of LSTM and SimpleRNN) may be left
+    out, since their gradients are those of the first biases.
+    Raises ValueError for another number of gradients.
+    """
+    named = [
+        pair
+        for group in optimizer.param_groups
+        for pair in zip(group.get("param_names") or [""] * len(group["params"]), group["params"], strict=True)
+    ]
+    given = [not ("bias_hh" in name and len(gradients) < len(named)) for name, _ in named]
+    if sum(given) != len(gradients):
+        raise ValueError(f"{len(gradients)} gradients for {len(named)} parameters")
+    remaining = iter(gradients)
+    every: list[torch.Tensor] = []
+    for is_given in given:
+        every.append(next(remaining) if is_given else every[-1])
+    with torch.no_grad():
+        if isinstance(optimizer, KerasOptimizer):
+            clipped = optimizer.clip(every, [name for name, _ in named])
+        else:
+            clipped = clip_stock(every, optimizer.param_groups[0])
+    return [gradient for gradient, is_given in zip(clipped, given, strict=True) if is_given]
+
+
+def check_slots(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError naming every slot that is missing, left over or of another shape."""
+    problems = [f"{name} is missing" for name in expected if name not in obtained]
+    problems += [f"{name} is not in the optimizer" for name in obtained if name not in expected]
+    problems += [
+        f"{name} has shape {np.shape(obtained[name])}, expected {value.shape}"
+        for name, value in expected.items()
+        if name in obtained and np.shape(obtained[name]) != value.shape
+    ]
+    if problems:
+        raise ValueError("slots do not fit the optimizer: " + "; ".join(problems))
+
+
+def _group_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict:
+    return next(group for group in optimizer.param_groups if any(parameter is own for own in group["params"]))
+
+
+def _slots_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+    group = _group_of(optimizer, parameter)
+    if isinstance(optimizer, KerasOptimizer):
+        return optimizer.slots_of(parameter, group)
+    return read_stock_slots(optimizer, parameter, group)
+
+
+def _joined(slots: Mapping[str, np.ndarray], slot: str, layout: Layout) -> torch.Tensor:
+    value = layout.join({name: slots[f"{slot}/{name}"] for name in layout.names})
+    return torch.from_numpy(np.array(value)).to(layout.parameter)

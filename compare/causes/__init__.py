@@ -1,18 +1,26 @@
 """Known reasons for differences between Keras and PyTorch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from compare.case import Case
+from compare.case import Case, TrainingConfig
+
+Applies = Callable[[TrainingConfig], bool]
 
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """One known difference that a run matches, or with `stock` leaves as it is."""
+    """One known difference that a run matches, or with `stock` leaves as it is; only where it `applies`."""
 
     cause: str
     cells: frozenset[str]
     matched: str
     stock: str | None = None
+    applies: Applies = lambda training: True
+
+
+def _optimizers(*names: str) -> Applies:
+    return lambda training: training.optimizer in names
 
 
 _ALL = frozenset({"simple_rnn", "lstm", "gru"})
@@ -37,12 +45,87 @@ KNOWN_DIFFERENCES = (
         _ALL,
         "Adam's epsilon is 1e-7 in Keras and 1e-8 in PyTorch: 1e-7 on both sides",
         "Adam's epsilon is 1e-7 in Keras and 1e-8 in PyTorch",
+        _optimizers("adam", "adamw", "adamax", "nadam"),
     ),
     KnownDifference(
         "adam-epsilon-placement",
         _ALL,
         "Keras adds Adam's epsilon before the bias correction, PyTorch after it: before, on both sides",
         "Keras adds Adam's epsilon before the bias correction, PyTorch after it",
+        _optimizers("adam", "adamw"),
+    ),
+    KnownDifference(
+        "optimizer-rule",
+        _ALL,
+        "Keras adds Adamax's epsilon to the maximum, PyTorch inside it: to the maximum, on both sides",
+        "Keras adds Adamax's epsilon to the maximum, PyTorch inside it",
+        _optimizers("adamax"),
+    ),
+    KnownDifference(
+        "optimizer-rule",
+        _ALL,
+        "Nadam's momentum grows as 0.96^t in Keras and as 0.96^(0.004 t) in PyTorch: 0.96^t on both sides",
+        "Nadam's momentum grows as 0.96^t in Keras and as 0.96^(0.004 t) in PyTorch",
+        _optimizers("nadam"),
+    ),
+    KnownDifference(
+        "optimizer-rule",
+        _ALL,
+        "Adadelta has rho 0.95 and epsilon 1e-7 in Keras, 0.9 and 1e-6 in PyTorch: Keras's on both sides",
+        "Adadelta has rho 0.95 and epsilon 1e-7 in Keras, 0.9 and 1e-6 in PyTorch",
+        _optimizers("adadelta"),
+    ),
+    KnownDifference(
+        "optimizer-rule",
+        _ALL,
+        "RMSprop has rho 0.9 in Keras and 0.99 in PyTorch: 0.9 on both sides",
+        "RMSprop has rho 0.9 in Keras and 0.99 in PyTorch",
+        _optimizers("rmsprop"),
+    ),
+    KnownDifference(
+        "rmsprop-epsilon-placement",
+        _ALL,
+        "RMSprop's epsilon, 1e-7, is inside the root in Keras; 1e-8 and outside in PyTorch: Keras's on both sides",
+        "RMSprop's epsilon, 1e-7, is inside the root in Keras; 1e-8 and outside in PyTorch",
+        _optimizers("rmsprop"),
+    ),
+    KnownDifference(
+        "initial-accumulator",
+        _ALL,
+        "Adagrad's accumulator starts at 0.1, with epsilon inside the root, in Keras; at 0 and outside in PyTorch: "
+        "Keras's on both sides",
+        "Adagrad's accumulator starts at 0.1, with epsilon inside the root, in Keras; at 0 and outside in PyTorch",
+        _optimizers("adagrad"),
+    ),
+    KnownDifference(
+        "momentum-rule",
+        _ALL,
+        "the learning rate is in the momentum in Keras and multiplies it in PyTorch: in it, on both sides",
+        "the learning rate is in the momentum in Keras and multiplies it in PyTorch: they part where it changes",
+        lambda training: training.momentum > 0,
+    ),
+    KnownDifference(
+        "weight-decay-coupling",
+        _ALL,
+        "weight decay is decoupled in Keras; in PyTorch only AdamW's is, by default 0.01 and not 0.004: "
+        "Keras's on both sides",
+        "weight decay is decoupled in Keras; in PyTorch only AdamW's is, by default 0.01 and not 0.004",
+        lambda training: training.optimizer == "adamw" or bool(training.weight_decay),
+    ),
+    KnownDifference(
+        "gradient-clipping",
+        _ALL,
+        "PyTorch divides by the norm + 1e-6 when it clips and knows GRU's biases as two, Keras does not: "
+        "as Keras, on both sides",
+        "PyTorch divides by the norm + 1e-6 when it clips and knows GRU's biases as two, Keras does not",
+        lambda training: training.clipnorm is not None or training.global_clipnorm is not None,
+    ),
+    KnownDifference(
+        "learning-rate-schedule",
+        _ALL,
+        "Keras computes scheduled learning rates in float32, PyTorch in float64: in float32 on both sides",
+        "Keras computes scheduled learning rates in float32, PyTorch in float64",
+        lambda training: training.schedule != "constant",
     ),
 )
 
@@ -51,7 +134,7 @@ def known_differences(case: Case) -> list[tuple[str, str, bool]]:
     """List the known differences that touch a case: name of the cause, what is done about it, whether it is matched."""
     found = []
     for known in KNOWN_DIFFERENCES:
-        if case.model.cell in known.cells:
+        if case.model.cell in known.cells and known.applies(case.training):
             left_as_is = case.training.stock and known.stock is not None
             words = known.stock if left_as_is and known.stock else known.matched
             found.append((known.cause, words, not left_as_is))

@@ -11,14 +11,18 @@ the reference is computed again with every operation rounded at random as the wo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from compare.judge.verdict import Difference
 from compare.reference import losses, network
 from compare.reference.cells import Cell
+from compare.reference.clipping import clip
 from compare.reference.rounding import EXACT, Rounding, working
+from compare.reference.update_rules import apply_update, initial_slots, learning_rate_at
 from compare.start import Start
+from compare.trace import read_state
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -79,9 +83,6 @@ class StepReference:
 
         Raises KeyError where the record lacks something that it should hold.
         """
-        from compare.reference.clipping import clip  # TEMP
-        from compare.reference.update_rules import apply_update  # TEMP
-
         for name, expected in self.given.items():
             obtained = record[name]
             same = obtained.shape == expected.shape and np.array_equal(obtained, expected)
@@ -97,9 +98,19 @@ class StepReference:
 
         yield from self._measure_phase("clip", record, clipped(EXACT), [clipped(r) for r in self._roundings()])
 
+        yield self._measure_learning_rate(record)
+        learning_rate = float(record["learning_rate"])
+
         def updated(rounding: Rounding) -> dict[str, np.ndarray]:
             new, slots = apply_update(
-                training, self.weights, _of_phase(record, "clip"), self.slots, self.step, rounding
+                training,
+                self.weights,
+                _of_phase(record, "clip"),
+                self.slots,
+                self.step,
+                rounding,
+                learning_rate,
+                casts=self.start.case.dtype == self.precision,
             )
             found = {f"update/{name}": tensor - self.weights[name] for name, tensor in new.items()}
             return found | {f"slot/{name}": tensor for name, tensor in slots.items()}
@@ -147,6 +158,14 @@ class StepReference:
         error = _finite(abs(float(record["loss"]) - expected) / scale)
         return Measured(self.step, "loss", "", error, MARGIN * max(rounding / scale, self.floor))
 
+    def _measure_learning_rate(self, record: Tensors) -> Measured:
+        """Measure the learning rate; Keras computes schedules in float32 whatever the precision of the model."""
+        training = self.start.case.training
+        expected = learning_rate_at(training, self.step)
+        unit = self.unit if training.schedule == "constant" else float(np.finfo(np.float32).eps) / 2
+        error = _finite(abs(float(record["learning_rate"]) - expected) / expected)
+        return Measured(self.step, "update", "learning_rate", error, MARGIN * unit)
+
     def _measure_phase(
         self, kind: str, record: Tensors, exact: Tensors, rounded: list[dict[str, np.ndarray]]
     ) -> Iterator[Measured]:
@@ -163,6 +182,31 @@ class StepReference:
                 error = _largest(obtained - exact[name]) / scale
                 rounding = max(_largest(sample[name] - exact[name]) for sample in rounded) / scale
                 yield Measured(self.step, phase, tensor, _finite(error), MARGIN * max(rounding, self.floor))
+
+
+def initial_slot_differences(start: Start, folders: Mapping[str, Path], precision: str) -> list[Difference]:
+    """Compare the slots that each side's optimizer starts with, in its trace's folder, with the reference's."""
+    unit = float(np.finfo(precision).eps) / 2
+    found = []
+    for side, folder in folders.items():
+        state = read_state(folder, 0)
+        if state is None:
+            found.append(Difference("missing-state", 0, "update", f"{side} has no initial slots", off_side=side))
+            continue
+        weights, slots = state
+        expected = initial_slots(start.case.training, _float64(weights))
+        for name in sorted(expected.keys() | slots.keys()):
+            if name not in expected or name not in slots:
+                words = f"the slot {name} of {side} is {'missing' if name in expected else 'not expected'}"
+                found.append(Difference("missing-tensor", 0, "update", words, name.partition("/")[2], off_side=side))
+                continue
+            error = _largest(slots[name] - expected[name])
+            allowed = unit * _largest(expected[name])
+            if not error <= allowed:
+                words = f"the slot {name} of {side} does not start with what the rule has"
+                tensor = name.partition("/")[2]
+                found.append(Difference("initial-slot", 0, "update", words, tensor, error, allowed, off_side=side))
+    return found
 
 
 def step_differences(

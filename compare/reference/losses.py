@@ -40,7 +40,8 @@ def huber(outputs: Array, targets: Array, rounding: Rounding = EXACT, delta: flo
 def binary_crossentropy(outputs: Array, targets: Array, rounding: Rounding = EXACT) -> tuple[Array, Array]:
     """-mean(t log p + (1 - t) log(1 - p)) of probabilities. Source: `keras.losses.BinaryCrossentropy`."""
     clipped = np.clip(outputs, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    value = -rounding(targets * rounding(np.log(clipped)) + (1 - targets) * rounding(np.log1p(-clipped)))
+    from_ones, from_zeros = rounding.function(np.log(clipped)), rounding.function(np.log1p(-clipped))
+    value = -rounding(targets * from_ones + (1 - targets) * from_zeros)
     inside = (outputs >= PROBABILITY_EPSILON) & (outputs <= 1 - PROBABILITY_EPSILON)
     slope = rounding((clipped - targets) / rounding(clipped * rounding(1 - clipped)))
     return _mean(value, rounding), np.where(inside, rounding(slope / outputs.size), 0.0)
@@ -48,8 +49,8 @@ def binary_crossentropy(outputs: Array, targets: Array, rounding: Rounding = EXA
 
 def binary_crossentropy_of_logits(outputs: Array, targets: Array, rounding: Rounding = EXACT) -> tuple[Array, Array]:
     """mean(softplus(x) - t x). Source: `keras.losses.BinaryCrossentropy(from_logits=True)`."""
-    value = rounding(rounding(softplus(outputs), 4) - rounding(targets * outputs))
-    return _mean(value, rounding), rounding(rounding(rounding(sigmoid(outputs), 4) - targets) / outputs.size)
+    value = rounding(rounding.function(softplus(outputs)) - rounding(targets * outputs))
+    return _mean(value, rounding), rounding(rounding(rounding.function(sigmoid(outputs)) - targets) / outputs.size)
 
 
 def categorical_crossentropy(outputs: Array, targets: Array, rounding: Rounding = EXACT) -> tuple[Array, Array]:
@@ -57,7 +58,7 @@ def categorical_crossentropy(outputs: Array, targets: Array, rounding: Rounding 
     total = rounding.sum(outputs, axis=-1)[:, None]
     probabilities = rounding(outputs / total)
     clipped = np.clip(probabilities, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    value = -rounding.sum(rounding(targets * rounding(np.log(clipped))), axis=-1)
+    value = -rounding.sum(rounding(targets * rounding.function(np.log(clipped))), axis=-1)
     inside = (probabilities >= PROBABILITY_EPSILON) & (probabilities <= 1 - PROBABILITY_EPSILON)
     d_probabilities = np.where(inside, rounding(-targets / clipped), 0.0)
     shared = rounding.sum(rounding(d_probabilities * probabilities), axis=-1)[:, None]
@@ -72,9 +73,9 @@ def categorical_crossentropy_of_logits(
     Source: `keras.losses.CategoricalCrossentropy(from_logits=True)`.
     """
     shifted = rounding(outputs - outputs.max(axis=-1, keepdims=True))
-    exponentials = rounding(np.exp(shifted), 2)
+    exponentials = rounding.function(np.exp(shifted))
     total = rounding.sum(exponentials, axis=-1)[:, None]
-    log_probabilities = rounding(shifted - rounding(np.log(total)))
+    log_probabilities = rounding(shifted - rounding.function(np.log(total)))
     value = -rounding.sum(rounding(targets * log_probabilities), axis=-1)
     whole = np.sum(targets, axis=-1, keepdims=True)
     gradient = rounding(rounding(whole * rounding(exponentials / total)) - targets)
