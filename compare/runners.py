@@ -167,13 +167,13 @@ class Pool:
                 yield Event("failed", given_up, error=f"{REFERENCE_RUNNER}, to which it is compared, failed")
             while len(self._busy()) < self.jobs:
                 able = [task for task in waiting if task.needs is None or ended.get(task.needs)]
-                task, worker = self._choose(able, waiting)
+                chosen, worker = self._choose(able, waiting)
                 if worker is None:
                     break
-                if task is not None:
-                    waiting.remove(task)
-                    worker.give(task)
-                    yield Event("started", task)
+                if chosen is not None:
+                    waiting.remove(chosen)
+                    worker.give(chosen)
+                    yield Event("started", chosen)
             for event in self._listen():
                 if event.kind in ("done", "failed"):
                     ended[event.task.out] = event.kind == "done"

@@ -50,8 +50,10 @@ class Start:
         return self.batch_of(self.schedule, step)
 
     def batch_of(self, schedule: np.ndarray, step: int) -> np.ndarray:
-        """The windows that a step is trained on by a schedule."""
+        """The windows that a step is trained on by a schedule; none where the schedule does not reach so far."""
         epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch >= len(schedule):
+            return schedule[:0].ravel()
         size = self.case.training.batch_size
         return schedule[epoch, batch * size : (batch + 1) * size]
 

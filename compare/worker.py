@@ -293,11 +293,11 @@ def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
     one_step = side.one_step()
     for step in side.start.recorded_steps:
         state = read_state(reference, step)
-        if state is None:
-            continue  # the PyTorch side stopped before; the judge misses the step
+        windows = side.batch(step)
+        if state is None or not len(windows):
+            continue  # the PyTorch side stopped before, or this side has no such batch: the judge misses the step
         weights, slots = state
         side.load_weights(weights)
-        windows = side.batch(step)
         trace.one_step(step, one_step(slots, step, side.inputs[windows], side.targets[windows]))
 
 

@@ -42,7 +42,8 @@ def explain(comparison: Comparison) -> str:
 
 def share(comparison: Comparison) -> str:
     """Say how much of what is allowed was used."""
-    value = comparison.largest_share_of_allowed
+    shares = (comparison.largest_share_of_allowed, comparison.largest_step_share)
+    value = max((value for value in shares if value is not None), default=None)
     if value is None:
         return "–"
     return f"{value:.0%}" if value < 10 else f"{value:.0f}×"
