@@ -9,7 +9,7 @@ from compare.judge import presence
 from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
 from compare.judge.journey import loss_errors, other_batch, strayed, strayed_predictions, strayed_weights
 from compare.judge.metrics import forecast_metrics
-from compare.judge.one_step import StepReference, initial_slot_differences, step_differences
+from compare.judge.one_step import StepReference, initial_state_differences, step_differences
 from compare.judge.verdict import Comparison, Curves, Difference, TensorUnits, Verdict
 from compare.trace import Trace
 from compare.windows import Scaling
@@ -65,7 +65,7 @@ def _judge_steps(
         differences.append(Difference("no-steps", 0, "start", "no step was taken apart"))
         return replace(comparison, differences=differences)
     folders = {trace.manifest["runner"]: trace.folder for trace in (expected, obtained)}
-    differences += initial_slot_differences(references[0].start, folders, references[0].precision)
+    differences += initial_state_differences(references[0].start, folders, references[0].precision)
     furthest: dict[tuple[str, str], TensorUnits] = {}
     checks = 0
     for reference in references:

@@ -9,7 +9,7 @@ the reference is computed again with every operation rounded at random as the wo
 (`compare.reference.rounding`), so the length of the sequence, the width and the conditioning of 1 - beta^t are in it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class StepReference:
         self.given = {
             "inputs": start.windows.training_inputs[windows],
             "targets": start.windows.training_targets[windows],
-            **{f"weights/{name}": tensor for name, tensor in weights.items()},
+            **{f"weights/{name}": weights[name] for name in in_order(weights)},
         }
         self.weights, self.slots = _float64(weights), _float64(slots)
         self.inputs, self.targets = _float64(self.given)["inputs"], _float64(self.given)["targets"]
@@ -163,7 +163,9 @@ class StepReference:
         training = self.start.case.training
         expected = learning_rate_at(training, self.step)
         unit = self.unit if training.schedule == "constant" else float(np.finfo(np.float32).eps) / 2
-        error = _finite(abs(float(record["learning_rate"]) - expected) / expected)
+        # A cosine ends at zero, with an error as large as that of a number near one.
+        scale = training.learning_rate if training.schedule == "cosine" else expected
+        error = _finite(abs(float(record["learning_rate"]) - expected) / scale)
         return Measured(self.step, "update", "learning_rate", error, MARGIN * unit)
 
     def _measure_phase(
@@ -184,8 +186,8 @@ class StepReference:
                 yield Measured(self.step, phase, tensor, _finite(error), MARGIN * max(rounding, self.floor))
 
 
-def initial_slot_differences(start: Start, folders: Mapping[str, Path], precision: str) -> list[Difference]:
-    """Compare the slots that each side's optimizer starts with, in its trace's folder, with the reference's."""
+def initial_state_differences(start: Start, folders: Mapping[str, Path], precision: str) -> list[Difference]:
+    """Compare the weights and slots that each side starts with, in its trace's folder, with those that it should."""
     unit = float(np.finfo(precision).eps) / 2
     found = []
     for side, folder in folders.items():
@@ -194,6 +196,10 @@ def initial_slot_differences(start: Start, folders: Mapping[str, Path], precisio
             found.append(Difference("missing-state", 0, "update", f"{side} has no initial slots", off_side=side))
             continue
         weights, slots = state
+        for name in in_order(start.weights):
+            if name not in weights or not np.array_equal(weights[name], start.weights[name]):
+                words = f"{side} does not start from the weights that were given to it"
+                found.append(Difference("initial-weights", 0, "forward", words, name, off_side=side))
         expected = initial_slots(start.case.training, _float64(weights))
         for name in sorted(expected.keys() | slots.keys()):
             if name not in expected or name not in slots:
@@ -256,6 +262,11 @@ def _difference(reference: StepReference, off: Mapping[str, Measured]) -> Differ
         off_side=side if len(off) == 1 else "both",
         timestep=worst.timestep,
     )
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort names of tensors in the order of computation: the layers, then the head."""
+    return sorted(names, key=lambda name: (not name.startswith("layer"), name))
 
 
 def _float64(tensors: Tensors) -> dict[str, np.ndarray]:

@@ -48,7 +48,6 @@ def layer_detached(side):
     """The first layer's parameters get no gradient."""
     for parameter in side.model.layers[0].parameters():
         parameter.requires_grad_(False)
-    side.optimizer.param_groups[0]["params"] = [p for p in side.model.parameters() if p.requires_grad]
 
 
 def head_bias_frozen(side):
@@ -60,4 +59,4 @@ def second_bias_trained(side):
     """Both of PyTorch's biases are trained, so that their sum moves twice as far."""
     for layer in side.model.layers:
         layer.bias_hh_l0.requires_grad_(True)
-        side.optimizer.param_groups[0]["params"].append(layer.bias_hh_l0)
+    side.optimizer = side.package.build_optimizer(side.model.named_parameters(), **side.optimizer_arguments())
