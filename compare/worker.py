@@ -297,6 +297,8 @@ def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
         if state is None or not len(windows):
             continue  # the PyTorch side stopped before, or this side has no such batch: the judge misses the step
         weights, slots = state
+        if slots.keys() != side.slots().keys():
+            return  # another update rule, which shows in the slots that each side starts with
         side.load_weights(weights)
         trace.one_step(step, one_step(slots, step, side.inputs[windows], side.targets[windows]))
 

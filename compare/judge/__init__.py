@@ -96,7 +96,7 @@ def _judge_journey(
     try:
         envelope = measure_envelope(expected, twins, obtained.manifest["precision"])
     except ValueError as error:
-        differences.append(Difference("no-envelope", len(expected.rows), "forward", str(error)))
+        differences.append(Difference("no-envelope", int(expected.manifest["steps"]), "update", str(error)))
         return replace(comparison, differences=differences)
 
     phases = errors_by_phase(expected, obtained, comparison.steps)

@@ -223,7 +223,8 @@ def step_differences(
     for side, record in sides.items():
         if record is None:
             words = f"{side} has no record of the step"
-            return [Difference("missing-step", reference.step, "forward", words, off_side=side)], {}
+            # Whatever else differs in this step says more than that it could not be taken apart.
+            return [Difference("missing-step", reference.step, "update", words, off_side=side)], {}
         try:
             measured[side] = list(reference.measure(record))
         except KeyError as missing:
