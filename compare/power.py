@@ -128,10 +128,10 @@ def clean_trials(count: int, backends: Sequence[str]) -> list[Trial]:
             "name": f"clean-{index:03d}",
             "seed": index,
             "model.units": pick(1, 3, 8, 16, 50, 100),
-            "model.layers": pick(1, 1, 2, 3),
-            "data.window": pick(2, 5, 10, 30),
+            "model.layers": pick(1, 1, 1, 2, 3),
+            "data.window": pick(2, 5, 10, 20),
             "data.horizon": pick(1, 1, 3),
-            "data.points": pick(150, 250, 400),
+            "data.points": pick(120, 200, 300),
             "training.batch_size": pick(1, 8, 32, 64),
             "training.epochs": pick(2, 4, 8),
             "training.learning_rate": pick(1e-4, 1e-3, 1e-3, 1e-2),
@@ -141,7 +141,7 @@ def clean_trials(count: int, backends: Sequence[str]) -> list[Trial]:
             "dtype": pick("float32", "float32", "float64") if backend == "tensorflow" else "float32",
         }
         if fields["training.batch_size"] == 1:
-            fields |= {"data.points": 150, "training.epochs": 2}
+            fields |= {"data.points": 120, "training.epochs": 2}
         found.append(Trial(fields["name"], with_fields(load_case(cell), fields), backend))
     return found
 

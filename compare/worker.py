@@ -200,10 +200,6 @@ class KerasSide(Side):
 
     def release(self) -> None:
         self.keras.backend.clear_session(free_memory=True)
-        if self.keras.backend.backend() == "jax":
-            import jax
-
-            jax.clear_caches()
         super().release()
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,7 +18,8 @@ class OneStep:
     def __init__(self, model: keras.Model) -> None:
         backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
         self.model = model
-        self.loss_and_gradients, self.apply_gradients = backend.compile_one_step(model)
+        functions = backend.compile_one_step(model, partial(layer_outputs, model))
+        self.layer_outputs, self.loss_and_gradients, self.apply_gradients = functions
 
     def __call__(
         self, slots: Mapping[str, np.ndarray], iterations: int, inputs: np.ndarray, targets: np.ndarray
@@ -37,7 +39,7 @@ class OneStep:
             f"weights/{name}": part for name, part in before.items()
         }
 
-        record |= {f"forward/{name}": _numpy(sequence) for name, sequence in layer_outputs(model, x).items()}
+        record |= {f"forward/{name}": _numpy(sequence) for name, sequence in self.layer_outputs(x).items()}
         outputs, error, gradients = self.loss_and_gradients(x, y)
         record["forward/head"] = _numpy(outputs)
         record["loss"] = _numpy(error)

@@ -1,5 +1,7 @@
 """In which precision Keras really computes."""
 
+from functools import cache
+
 import keras
 import numpy as np
 
@@ -13,6 +15,7 @@ PROBES = {
 }
 
 
+@cache
 def narrowed_operations(dtype: str) -> list[str]:
     """Name the operations that return something narrower than `dtype` for inputs of it; none if all keep it."""
     value = keras.ops.convert_to_tensor(np.full((2, 2), 0.5, dtype=dtype))

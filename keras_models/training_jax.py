@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_models.weights import Layout, group_norms
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -66,8 +66,8 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model) -> OneStepFunctions:
-    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+    """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 
     def loss_and_outputs(trainable: Any, state: Any, inputs: Any, targets: Any) -> Any:
@@ -98,7 +98,16 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
-    return loss_and_gradients, apply_gradients
+    @jax.jit
+    def stateless_outputs(trainable: Any, inputs: jax.Array) -> dict[str, jax.Array]:
+        # Within the scope the layers compute with the arguments; else this state would be compiled in.
+        with keras.StatelessScope(list(zip(groups[0], trainable, strict=True))):
+            return layer_outputs(inputs)
+
+    def outputs_of_layers(inputs: jax.Array) -> dict[str, jax.Array]:
+        return stateless_outputs([variable.value for variable in groups[0]], inputs)
+
+    return outputs_of_layers, loss_and_gradients, apply_gradients
 
 
 def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,27 @@ import tensorflow as tf
 
 from keras_models.weights import Layout, group_norms
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
+
+
+def _traced_once(free: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function of arrays a graph that is traced once, for any size of its first `free` axes.
+
+    Tracing takes a second or two; without this the smaller last batch would take another.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        traced: list[Callable[..., Any]] = []
+
+        def call(*arrays: Any) -> Any:
+            if not traced:
+                signature = [tf.TensorSpec([None] * free + list(array.shape[free:]), array.dtype) for array in arrays]
+                traced.append(tf.function(function, input_signature=signature))
+            return traced[0](*arrays)
+
+        return call
+
+    return decorate
 
 
 def compile_steps(
@@ -22,7 +42,7 @@ def compile_steps(
     values = [variable.value for variable in variables]
     norms = group_norms(found)
 
-    @tf.function(reduce_retracing=True)
+    @_traced_once(2)
     def run(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         steps = tf.shape(inputs)[0]
         rows = tf.TensorArray(values[0].dtype, size=steps, element_shape=(1 + 2 * sum(len(x.names) for x in found),))
@@ -45,12 +65,12 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model) -> OneStepFunctions:
-    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+    """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
 
-    @tf.function(reduce_retracing=True)
+    @_traced_once(1)
     def loss_and_gradients(inputs: tf.Tensor, targets: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
@@ -61,7 +81,7 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
     def apply_gradients(gradients: list[Any]) -> None:
         model.optimizer.apply(gradients, variables)
 
-    return loss_and_gradients, apply_gradients
+    return _traced_once(1)(layer_outputs), loss_and_gradients, apply_gradients
 
 
 def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from keras_models.weights import Layout, group_norms
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., None]]
+OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -38,8 +38,8 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model) -> OneStepFunctions:
-    """Return a function from a batch to outputs, loss and gradients, and one that applies gradients."""
+def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+    """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
 
@@ -52,7 +52,11 @@ def compile_one_step(model: keras.Model) -> OneStepFunctions:
         with torch.no_grad():
             model.optimizer.apply(gradients, variables)
 
-    return loss_and_gradients, apply_gradients
+    @torch.no_grad()
+    def outputs_of_layers(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return layer_outputs(inputs)
+
+    return outputs_of_layers, loss_and_gradients, apply_gradients
 
 
 # The operations by which a kernel is known; looked for in this order.
