@@ -163,8 +163,10 @@ class KerasSGD(KerasOptimizer):
         torch._foreach_mul_(momenta, momentum)
         torch._foreach_add_(momenta, gradients, alpha=-learning_rate)
         if group["nesterov"]:
-            torch._foreach_add_(parameters, momenta, alpha=momentum)
-            torch._foreach_add_(parameters, gradients, alpha=-learning_rate)
+            # Added up first: added to the parameters one after the other, they would be rounded twice.
+            updates = torch._foreach_mul(momenta, momentum)
+            torch._foreach_add_(updates, gradients, alpha=-learning_rate)
+            torch._foreach_add_(parameters, updates)
         else:
             torch._foreach_add_(parameters, momenta)
 

@@ -44,7 +44,6 @@ def errors_by_phase(expected: Trace, obtained: Trace, steps: int) -> list[Errors
     batches have like losses that is half the relative difference.
     """
     found = []
-    epochs = np.arange(steps) // max(1, int(expected.manifest["steps"]) // int(expected.manifest["epochs"]))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         for phase in PHASES:
             # Columns are matched by name: the sides list gates in their own order.
@@ -53,15 +52,29 @@ def errors_by_phase(expected: Trace, obtained: Trace, steps: int) -> list[Errors
             other = obtained.rows[:steps, [obtained.columns.index(column) for column in columns]]
             if phase == "loss":
                 reference, other = np.sqrt(reference), np.sqrt(other)
-            squares = np.sum(np.square(reference), axis=1)
-            scale = np.sqrt(np.bincount(epochs, squares) / np.bincount(epochs))[epochs, None]
+            scale = _scale(expected, phase, steps)[:, None]
             difference = np.abs(other - reference)
-            values = np.where(difference == 0, 0.0, difference / np.maximum(scale, np.finfo(np.float64).tiny))
+            values = np.where(difference == 0, 0.0, difference / scale)
             # NaN on one side, or on both, is not agreement.
             values[np.isnan(values)] = np.inf
             tensors = tuple(column.partition("/")[2] for column in columns)
             found.append(Errors(phase, tensors, values))
     return found
+
+
+def _scale(trace: Trace, phase: str, steps: int) -> np.ndarray:
+    """The root mean square of a phase's norm, or of the root of the loss, over the epoch of each step."""
+    epochs = np.arange(steps) // max(1, int(trace.manifest["steps"]) // int(trace.manifest["epochs"]))
+    chosen = [index for index, column in enumerate(trace.columns) if column.partition("/")[0] == phase]
+    with np.errstate(invalid="ignore", over="ignore"):
+        figures = trace.rows[:steps, chosen]
+        squares = np.sum(np.abs(figures) if phase == "loss" else np.square(figures), axis=1)
+        scale = np.sqrt(np.bincount(epochs, squares) / np.bincount(epochs))[epochs]
+    return np.maximum(scale, np.finfo(np.float64).tiny)
+
+
+def _norm(tensors: Mapping[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(float(np.sum(np.square(tensor, dtype=np.float64))) for tensor in tensors.values())))
 
 
 @dataclass(frozen=True)
@@ -84,9 +97,15 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
     """
     if not twins:
         raise ValueError("no twins: an envelope cannot be measured")
-    floor = FLOOR_UNITS * float(np.finfo(precision).eps)
+    unit = float(np.finfo(precision).eps)
+    floor = FLOOR_UNITS * unit
     steps = len(reference.rows)
     by_phase = {phase: np.full(steps, floor) for phase in PHASES}
+    # An update is recorded as new minus old weights, each rounded: where a small step is taken by large weights that is
+    # all there is to see, and twins that start a last bit apart do not show it. Both sides together are within one unit
+    # of the norm of the weights.
+    size = max((_norm(tensors) for tensors in reference.checkpoints.values()), default=0.0)
+    by_phase["update"] = np.maximum(floor, unit * size / (MARGIN * _scale(reference, "update", steps)))
     weights: dict[int, float] = dict.fromkeys(reference.checkpoints, floor)
     predictions = floor
     for twin in twins:
@@ -108,7 +127,7 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
 
 def weight_errors(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Measure how far each tensor is from the expected one, by the norm of all weights together."""
-    scale = np.sqrt(sum(float(np.sum(np.square(tensor, dtype=np.float64))) for tensor in expected.values()))
+    scale = _norm(expected)
     found = {}
     for name, tensor in expected.items():
         distance = float(np.linalg.norm(np.float64(tensor) - np.float64(obtained[name])))

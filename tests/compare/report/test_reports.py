@@ -1,0 +1,157 @@
+"""Every report can be written of every outcome, and says what the judge found."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from damaged_traces import DamagedTraces
+from rich.console import Console
+from small_runs import CELLS, Run, tiny_case
+
+from compare.judge import Comparison, Difference, Verdict
+from compare.report.console import print_known_differences, print_verdict
+from compare.report.html import write_html
+from compare.report.junit import write_junit
+from compare.report.wording import conclusion, explain
+
+PLACE = Difference("beyond-rounding", 7, "gradient", "further apart", "head/kernel", 2e-3, 1e-6)
+AGREES = Comparison("lstm", "keras-jax", "torch", "float32", "agrees", steps=18, max_relative_loss_difference=1.25e-7)
+DIFFERS = Comparison("lstm", "keras-torch", "torch", "float32", "differs", differences=[PLACE], steps=18)
+FAILED = Comparison("lstm", "keras-tensorflow", "torch", "float32", "failed", error="keras-tensorflow: it broke")
+
+# What a framework may print: colours, zeros, markup of several kinds, other alphabets.
+NASTY = "\x1b[31mred\x1b[0m \x00\x08 <script>alert(1)</script> ]]> & [bold]not bold[/bold] [/] 日本"
+
+
+def html_of(verdict: Verdict, folder: Path) -> str:
+    """Write a report and read it."""
+    file = folder / "report.html"
+    write_html(verdict, [tiny_case(cell) for cell in CELLS], {"machine": "a <fast> one"}, file)
+    return file.read_text("utf-8")
+
+
+def read_junit(folder: Path) -> ElementTree.Element:
+    """Read a JUnit file, which must be valid XML."""
+    return ElementTree.parse(folder / "junit.xml").getroot()  # noqa: S314 - written by this test
+
+
+def console_of(verdict: Verdict) -> str:
+    """Print a verdict and read it."""
+    text = io.StringIO()
+    print_verdict(Console(file=text, width=200), verdict)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "words"),
+    [
+        ([AGREES], "The comparison agrees: losses within 1.2e-07 relative at every step."),
+        ([AGREES, AGREES], "All 2 comparisons agree: losses within 1.2e-07 relative at every step."),
+        ([AGREES, DIFFERS], "1 of 2 differs: lstm on keras-torch."),
+        ([DIFFERS, DIFFERS], "2 of 2 differ: lstm on keras-torch, lstm on keras-torch."),
+        ([FAILED], "1 of 1 could not be run: lstm on keras-tensorflow."),
+        (
+            [DIFFERS, FAILED, AGREES],
+            "1 of 3 differs; 1 of 3 could not be run: lstm on keras-torch, lstm on keras-tensorflow.",
+        ),
+    ],
+    ids=["one-agrees", "two-agree", "one-differs", "two-differ", "one-failed", "one-of-each"],
+)
+def test_conclusions(comparisons: list[Comparison], words: str) -> None:
+    """The conclusion counts what differs and what could not be run, and names it."""
+    assert conclusion(Verdict(comparisons)) == words
+
+
+def test_long_conclusions_name_three() -> None:
+    """Of many comparisons that differ three are named, and the others counted."""
+    verdict = Verdict([replace(DIFFERS, case=name) for name in "abcde"])
+    assert conclusion(verdict) == "5 of 5 differ: a on keras-torch, b on keras-torch, c on keras-torch and 2 more."
+
+
+def test_explanations_have_place_and_numbers() -> None:
+    """A difference is explained by its step, phase, tensor, error and what is allowed; a failure by its error."""
+    assert explain(DIFFERS) == (
+        "first at step 7, gradient, head/kernel: further apart: relative error 2.0e-03, allowed 1.0e-06"
+    )
+    assert explain(FAILED) == "keras-tensorflow: it broke"
+    assert "before the first step" in explain(replace(DIFFERS, differences=[replace(PLACE, phase="start", step=0)]))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda t: None, id="nothing"),
+        pytest.param(lambda t: t.set_figure("obtained", "loss", 5, float("nan")), id="loss-not-a-number"),
+        pytest.param(lambda t: t.set_figure("obtained", "loss", 5, float("inf")), id="loss-infinite"),
+        pytest.param(lambda t: t.set_figure("expected", "loss", 0, float("nan")), id="reference-not-a-number"),
+        pytest.param(lambda t: t.change_rows("obtained", lambda c, r: (c, r[:0])), id="empty"),
+        pytest.param(lambda t: t.change_rows("obtained", lambda c, r: (c, r[:1])), id="one-step"),
+        pytest.param(lambda t: t.change_predictions("obtained", lambda p: None), id="no-predictions"),
+        pytest.param(lambda t: t.change_predictions("obtained", lambda p: p * np.float32("nan")), id="predictions-nan"),
+        pytest.param(lambda t: t.change_predictions("obtained", lambda p: p * 1e30), id="predictions-huge"),
+    ],
+)
+def test_every_outcome_can_be_reported(clean_run: Run, tmp_path: Path, damage: Callable[[DamagedTraces], None]) -> None:
+    """Whatever was recorded, all reports are written, with the pictures that there are figures for."""
+    traces = DamagedTraces(clean_run.folder / "lstm", tmp_path / "lstm")
+    damage(traces)
+    comparison = traces.judge()
+    verdict = Verdict([comparison])
+    html = html_of(verdict, tmp_path)
+    assert html.endswith("</html>")
+    assert html.count("<svg") == (0 if comparison.curves is None else 2 + (comparison.curves.truth.size > 0))
+    assert f'class="status {comparison.status}"' in html
+    assert comparison.status in console_of(verdict)
+    write_junit(verdict, tmp_path / "junit.xml")
+    suite = read_junit(tmp_path)
+    assert suite.attrib["failures"] == ("0" if comparison.status == "agrees" else "1")
+
+
+@pytest.mark.parametrize("comparison", [replace(FAILED, error=NASTY), replace(FAILED, log=NASTY)], ids=["error", "log"])
+def test_what_a_framework_prints_breaks_no_report(comparison: Comparison, tmp_path: Path) -> None:
+    """Colours, markup and control characters in an error or a log are neither interpreted nor make a file invalid."""
+    verdict = Verdict([comparison])
+    html = html_of(verdict, tmp_path)
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "[bold]not bold[/bold]" in console_of(verdict)
+    write_junit(verdict, tmp_path / "junit.xml")
+    (error,) = read_junit(tmp_path).findall("testcase/error")
+    assert "<script>" in f"{error.attrib['message']}{error.text}"
+
+
+def test_the_environment_is_in_the_report(tmp_path: Path) -> None:
+    """The report says on what the run was made, as text."""
+    assert "a &lt;fast&gt; one" in html_of(Verdict([AGREES]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "causes"),
+    [
+        ("simple_rnn", {"transposed-kernel", "two-biases", "adam-epsilon", "adam-epsilon-placement"}),
+        ("lstm", {"transposed-kernel", "two-biases", "adam-epsilon", "adam-epsilon-placement"}),
+        ("gru", {"transposed-kernel", "gru-gate-order", "adam-epsilon", "adam-epsilon-placement"}),
+    ],
+)
+def test_known_differences_are_named(cell: str, causes: set[str]) -> None:
+    """Each known difference that touches a cell is named and said to be matched, or with stock left as it is."""
+    for stock in (False, True):
+        text = io.StringIO()
+        print_known_differences(Console(file=text, width=300), [tiny_case(cell, {"training.stock": stock})])
+        lines = [line.split() for line in text.getvalue().splitlines()]
+        named = {line[3] if line[0] == "as" else line[1]: line[0] == "matched" for line in lines}
+        assert causes <= named.keys()
+        assert named["adam-epsilon"] is not stock
+        assert named["transposed-kernel"] is True
+
+
+def test_steps_and_figures_are_in_the_table() -> None:
+    """The table has a line for each comparison, with its steps, its loss difference and its status."""
+    text = console_of(Verdict([AGREES, DIFFERS, FAILED]))
+    assert text.splitlines()[1].split()[:5] == ["lstm", "keras-jax", "agrees", "18", "1.2e-07"]
+    assert "lstm on keras-torch: first at step 7, gradient, head/kernel" in text
+    assert "lstm on keras-tensorflow: keras-tensorflow: it broke" in text

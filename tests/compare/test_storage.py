@@ -1,0 +1,81 @@
+"""Hashes see everything, and files are whole or not there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import tiny_case
+
+from compare.start import make_start, read_start, write_start
+from compare.storage import digest, read_tensors, write_json, write_tensors
+
+ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(2, dtype=np.float32)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"a": ARRAYS["a"].astype(np.float64)}, id="dtype"),
+        pytest.param({"a": ARRAYS["a"].reshape(4, 3)}, id="shape"),
+        pytest.param({"a": np.nextafter(ARRAYS["a"], np.float32(99))}, id="last-bit"),
+        pytest.param({"a": ARRAYS["a"][:, ::-1]}, id="order"),
+        pytest.param({"c": ARRAYS["b"]}, id="another-array"),
+        pytest.param({"a": ARRAYS["b"], "b": ARRAYS["a"]}, id="names-swapped"),
+    ],
+)
+def test_hashes_differ(change: dict[str, np.ndarray]) -> None:
+    """A hash changes with the names, dtypes, shapes and bytes of the arrays."""
+    assert digest(ARRAYS | change) != digest(ARRAYS)
+
+
+def test_hashes_of_equal_arrays_are_equal() -> None:
+    """A hash depends neither on the order of the names nor on how the memory is laid out."""
+    assert digest(dict(reversed(ARRAYS.items()))) == digest(ARRAYS)
+    assert digest(ARRAYS | {"a": np.asfortranarray(ARRAYS["a"])}) == digest(ARRAYS)
+    series = np.arange(3e5)
+    views = np.lib.stride_tricks.sliding_window_view(series, 10)
+    assert digest({"x": views}) == digest({"x": views.copy()})
+    assert digest({"x": views[:-1]}) != digest({"x": views})
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """What cannot be written leaves what was there."""
+    file = tmp_path / "facts.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": object()})
+    assert file.read_text() == '{\n "a": 1\n}'
+
+
+def test_tensors_are_read_to_the_last_bit(tmp_path: Path) -> None:
+    """Tensors of any memory layout are read as they were written; a missing file is None."""
+    tensors = ARRAYS | {"view": ARRAYS["a"].T, "whole": np.arange(3, dtype=np.int32)}
+    write_tensors(tmp_path / "t.safetensors", tensors)
+    obtained = read_tensors(tmp_path / "t.safetensors")
+    assert obtained is not None
+    assert digest(obtained) == digest(tensors)
+    assert read_tensors(tmp_path / "missing.safetensors") is None
+
+
+def test_a_start_is_the_same_after_reading(tmp_path: Path) -> None:
+    """What a worker reads from disk is what the harness made: windows, schedule, weights and scaling."""
+    start = make_start(tiny_case("gru", {"data.horizon": 2, "dtype": "float64"}))
+    write_start(start, tmp_path / "start")
+    obtained = read_start(tmp_path / "start")
+    assert obtained.case == start.case
+    assert obtained.scaling == start.scaling
+    assert obtained.steps == start.steps == 18
+    for part in ("training_inputs", "training_targets", "test_inputs", "test_targets"):
+        assert digest({part: getattr(obtained.windows, part)}) == digest({part: getattr(start.windows, part)})
+    assert digest(obtained.weights) == digest(start.weights)
+    assert digest({"schedule": obtained.schedule}) == digest({"schedule": start.schedule})
+
+
+@pytest.mark.parametrize("damaged", ["series.safetensors", "weights.safetensors"])
+def test_a_damaged_start_is_refused(tmp_path: Path, damaged: str) -> None:
+    """A start that is not whole raises ValueError rather than being trained on."""
+    write_start(make_start(tiny_case()), tmp_path / "start")
+    file = tmp_path / "start" / damaged
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="holds no whole start"):
+        read_start(tmp_path / "start")

@@ -1,0 +1,48 @@
+"""Processes that hold one framework each; the test process itself holds none."""
+
+import importlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Self
+
+from compare.backends import worker_environment
+
+SIDES = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
+KERAS_SIDES = SIDES[1:]
+
+# Where the functions stand that run there.
+MODULES = ("probes", "autograd", "optimizer_probes")
+
+# Nothing here takes a minute; a process that hangs must not hold up the tests for longer.
+SECONDS = 300
+
+
+class FrameworkProcesses:
+    """One process for each side, started when first asked for and kept for the next call."""
+
+    def __init__(self) -> None:
+        self._executors: dict[str, ProcessPoolExecutor] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for executor in self._executors.values():
+            executor.shutdown()
+
+    def call(self, side: str, function: str, *arguments: Any) -> Any:
+        """Call a function of `MODULES` with (side, *arguments) in the side's process; its exceptions arrive here."""
+        if side not in self._executors:
+            environment = worker_environment(side, threads=1)
+            self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _set_environment, (environment,))
+        return self._executors[side].submit(_call, side, function, arguments).result(SECONDS)
+
+
+def _set_environment(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+
+
+def _call(side: str, function: str, arguments: tuple[Any, ...]) -> Any:
+    modules = map(importlib.import_module, MODULES)
+    return next(getattr(module, function) for module in modules if hasattr(module, function))(side, *arguments)

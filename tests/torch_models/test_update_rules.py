@@ -1,0 +1,203 @@
+"""The PyTorch side's update rules are Keras's in whole float64 trainings, and do what torch optimizers do."""
+
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pytest
+from framework_processes import FrameworkProcesses
+from optimizer_probes import Trajectory
+
+from compare.case import make_case
+from compare.initial_weights import draw_initial_weights
+
+UNITS = 6
+BATCH_SIZE = 8
+EPOCHS = 6
+STEPS = 60
+
+# Measured over 324 steps of 87 combinations: at most 1.0e-14. Both sides sum in other orders; a constant that differs
+# in its float32 digits, the smallest of the planted faults, is worth 1e-10 and more.
+ALLOWED = 1e-12
+
+EXPONENTIAL = {"schedule": "exponential", "decay_steps": 7, "decay_rate": 0.9}
+COSINE = {"schedule": "cosine", "decay_steps": 45}
+PIECEWISE = {"schedule": "piecewise", "boundaries": (10, 30), "values": (1e-2, 3e-3, 1e-3)}
+
+RULES = {
+    "sgd": {"name": "sgd", "learning_rate": 0.05},
+    "sgd-momentum": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9},
+    "sgd-nesterov": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, **EXPONENTIAL},
+    "sgd-clipnorm-decay": {"name": "sgd", "learning_rate": 0.05, "clipnorm": 0.05, "weight_decay": 0.01},
+    "rmsprop": {"name": "rmsprop"},
+    "rmsprop-momentum": {"name": "rmsprop", "momentum": 0.9, "weight_decay": 0.01, **COSINE},
+    "adam": {"name": "adam"},
+    "adam-exponential": {"name": "adam", "clipvalue": 0.02, **EXPONENTIAL},
+    "adamw": {"name": "adamw", "global_clipnorm": 0.1, **COSINE},
+    "adamax": {"name": "adamax", "weight_decay": 0.01, **PIECEWISE},
+    "nadam": {"name": "nadam"},
+    "nadam-clipnorm": {"name": "nadam", "clipnorm": 0.05, **COSINE},
+    "adagrad": {"name": "adagrad", "learning_rate": 0.05},
+    "adadelta": {"name": "adadelta", "learning_rate": 1.0, "global_clipnorm": 0.1, **EXPONENTIAL},
+}
+
+# A fault on the PyTorch side, and the training in which it must show.
+FAULTS = [
+    ("exact-constants", "sgd-momentum"),
+    ("exact-constants", "adam"),
+    ("exact-constants", "adamw"),
+    ("exact-constants", "adamax"),
+    ("exact-constants", "nadam"),
+    ("exact-constants", "adagrad"),
+    ("exact-schedule", "adam-exponential"),
+    ("exact-schedule", "adamw"),
+    ("exact-schedule", "adamax"),
+    ("schedule-one-step-late", "sgd-nesterov"),
+    ("no-weight-decay", "rmsprop-momentum"),
+    ("biases-clipped-apart", "sgd-clipnorm-decay"),
+    ("no-clipping", "adadelta"),
+    ("other-epsilon", "rmsprop"),
+    ("plain-momentum", "sgd-nesterov"),
+    ("uncounted", "nadam"),
+]
+
+
+def train(frameworks: FrameworkProcesses, side: str, rule: str, fault: str | None = None) -> Trajectory:
+    """Train a tiny GRU, which has both rows of a bias in one Keras variable."""
+    shape = {"cell": "gru", "units": UNITS, "dtype": "float64"}
+    case = make_case({"name": rule, "dtype": "float64", "model": {"cell": "gru", "units": UNITS}}, rule)
+    generator = np.random.default_rng(11)
+    inputs = generator.normal(size=(STEPS // EPOCHS * BATCH_SIZE, 5, 1))
+    targets = np.tanh(inputs.sum(axis=1))
+    schedule = np.stack([generator.permutation(len(inputs)) for _ in range(EPOCHS)])
+    weights = draw_initial_weights(case, 1, 1)
+    given = (shape, weights, RULES[rule], inputs, targets, schedule, BATCH_SIZE)
+    return frameworks.call(side, "trajectory", *given, fault)
+
+
+@pytest.fixture(scope="session")
+def expected(frameworks: FrameworkProcesses) -> dict[str, Trajectory]:
+    """What Keras on TensorFlow does in float64."""
+    return {rule: train(frameworks, "keras-tensorflow", rule) for rule in RULES}
+
+
+def relative_error(expected: np.ndarray, obtained: np.ndarray) -> float:
+    """The largest relative error of the losses."""
+    return float(np.max(np.abs(obtained - expected) / np.abs(expected)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_float64_trainings_are_those_of_tensorflow(
+    frameworks: FrameworkProcesses, expected: dict[str, Trajectory], rule: str
+) -> None:
+    """Every loss of the training, and every slot at its end, is that of Keras on TensorFlow."""
+    losses, slots, iterations = train(frameworks, "torch", rule)
+    expected_losses, expected_slots, _ = expected[rule]
+    assert iterations == len(losses) == len(expected_losses) == STEPS
+    assert expected_losses[-1] < expected_losses[0]
+    assert relative_error(expected_losses, losses) <= ALLOWED
+    assert slots.keys() == expected_slots.keys()
+    for name, slot in slots.items():
+        assert slot.shape == expected_slots[name].shape, name
+        np.testing.assert_allclose(slot, expected_slots[name], rtol=0, atol=1e-11 * np.abs(slot).max(), err_msg=name)
+
+
+@pytest.mark.parametrize(("fault", "rule"), FAULTS, ids=[f"{fault}-in-{rule}" for fault, rule in FAULTS])
+def test_a_fault_parts_the_trainings(
+    frameworks: FrameworkProcesses, expected: dict[str, Trajectory], fault: str, rule: str
+) -> None:
+    """A constant, schedule, decay or clipping that is not Keras's is far beyond what is allowed."""
+    losses, _, _ = train(frameworks, "torch", rule, fault)
+    assert relative_error(expected[rule][0], losses) > 10 * ALLOWED
+
+
+@pytest.mark.parametrize("rule", ["sgd-momentum", "adam", "nadam", "adagrad", "adadelta", "sgd-clipnorm-decay"])
+def test_a_saved_optimizer_goes_on_as_if_never_saved(frameworks: FrameworkProcesses, rule: str) -> None:
+    """`state_dict` and `load_state_dict` keep the slots, the number of steps and Nadam's product."""
+    through, resumed = frameworks.call("torch", "resumed_weights", RULES[rule])
+    assert through.tobytes() == resumed.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("rule", "forgotten"), [("adam", "iterations"), ("nadam", "u_product"), ("sgd-nesterov", "iterations")]
+)
+def test_a_forgotten_count_shows_after_resuming(frameworks: FrameworkProcesses, rule: str, forgotten: str) -> None:
+    """An optimizer that forgets its number of steps, or Nadam's product, goes on otherwise."""
+    through, without = frameworks.call("torch", "resumed_weights", RULES[rule], forgotten)
+    assert np.abs(through - without).max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta"])
+def test_parameter_groups_have_their_own_learning_rates(frameworks: FrameworkProcesses, name: str) -> None:
+    """Two groups in one optimizer are updated as two optimizers update them, and not both alike."""
+    together, apart = frameworks.call("torch", "grouped_weights", name)
+    assert [weights.tobytes() for weights in together] == [weights.tobytes() for weights in apart]
+    assert not np.array_equal(together[0], together[1])
+
+
+def correctly_rounded(base: float, exponent: int) -> np.float32:
+    """The float32 nearest to a power of the float32 base, by exact decimal arithmetic."""
+    with localcontext() as context:
+        context.prec = 60
+        exact = Decimal(float(np.float32(base))) ** exponent
+        near = np.float32(float(exact))
+        candidates = [near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(2))]
+        return min(candidates, key=lambda value: abs(Decimal(float(value)) - exact))
+
+
+@pytest.mark.parametrize("base", [0.9, 0.999, 0.96])
+def test_float32_powers_are_correctly_rounded(frameworks: FrameworkProcesses, base: float) -> None:
+    """Each power is the nearest float32; NumPy's own powers of arrays are not, which the comparison notices."""
+    exponents = list(range(1, 301))
+    expected = [float(correctly_rounded(base, exponent)) for exponent in exponents]
+    assert frameworks.call("torch", "powers", base, exponents, "float32") == expected
+    repeated = np.cumprod(np.full(len(exponents), np.float32(base), dtype=np.float32))
+    assert repeated.tolist() != expected
+
+
+def test_clipping_by_variable_needs_names(frameworks: FrameworkProcesses) -> None:
+    """Without names GRU's two biases could not be told from two variables, so it is refused."""
+    with pytest.raises(ValueError, match=r"clipnorm needs the parameters' names: give model\.named_parameters\(\)"):
+        frameworks.call("torch", "unnamed_clipnorm")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "adma"}, "'adma' is unknown; accepted: sgd, rmsprop"),
+        ({"name": "adam", "momentum": 0.9}, "momentum=0.9 is not an option of adam, only of sgd, rmsprop"),
+        ({"name": "rmsprop", "momentum": 0.9, "nesterov": True}, "nesterov is not an option of rmsprop, only of sgd"),
+    ],
+    ids=["name", "momentum", "nesterov"],
+)
+@pytest.mark.parametrize("side", ["torch", "keras-tensorflow"])
+def test_what_an_optimizer_does_not_take_is_refused(
+    frameworks: FrameworkProcesses, side: str, options: dict[str, Any], message: str
+) -> None:
+    """Both sides refuse an unknown name and an option that the rule does not have, in the same words."""
+    with pytest.raises(ValueError, match=message):
+        frameworks.call(side, "initial_slots", {"cell": "lstm", "units": 2}, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "own_options"),
+    [
+        ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "SGD", {"lr": 1e-3, "momentum": 0.9, "nesterov": True}),
+        ({"name": "rmsprop", "global_clipnorm": 0.5}, "RMSprop", {"lr": 1e-3}),
+        ({"name": "adam", "weight_decay": 0.1}, "Adam", {"lr": 1e-3, "weight_decay": 0.1}),
+        ({"name": "adamw", "clipvalue": 0.3}, "AdamW", {"lr": 1e-3}),
+        ({"name": "adamax"}, "Adamax", {"lr": 1e-3}),
+        ({"name": "nadam"}, "NAdam", {"lr": 1e-3}),
+        ({"name": "adagrad"}, "Adagrad", {"lr": 1e-3}),
+        ({"name": "adadelta"}, "Adadelta", {"lr": 1e-3}),
+    ],
+    ids=["sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta"],
+)
+def test_stock_is_what_a_pytorch_user_writes(
+    frameworks: FrameworkProcesses, options: dict[str, Any], own: str, own_options: dict[str, Any]
+) -> None:
+    """With `stock` the optimizer is torch.optim's, to the last bit, with its own defaults and PyTorch's clipping."""
+    stock, written = frameworks.call("torch", "stock_weights_and_own", options, own, own_options)
+    assert stock.tobytes() == written.tobytes()
+    other, _ = frameworks.call("torch", "stock_weights_and_own", options | {"learning_rate": 2e-3}, own, own_options)
+    assert other.tobytes() != written.tobytes()
