@@ -5,14 +5,13 @@ Importing it imports no framework.
 
 from typing import Any
 
-__all__ = ["Case", "InputError", "Pool", "Verdict", "judge", "load_case", "prepare", "read_trace", "run_cases"]
+__all__ = ["Case", "InputError", "Pool", "Verdict", "load_case", "prepare", "read_trace", "run_cases"]
 
 _HOMES = {
     "Case": "compare.case",
     "InputError": "compare.errors",
     "Pool": "compare.runners",
     "Verdict": "compare.judge",
-    "judge": "compare.judge",
     "load_case": "compare.case",
     "prepare": "compare.harness",
     "read_trace": "compare.trace",
