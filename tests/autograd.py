@@ -51,7 +51,9 @@ def losses() -> dict[str, Any]:
     }
 
 
-def cell_gradients(side: str, cell: Mapping[str, Any], tensors: Tensors, inputs: np.ndarray, weighting: np.ndarray) -> Any:
+def cell_gradients(
+    side: str, cell: Mapping[str, Any], tensors: Tensors, inputs: np.ndarray, weighting: np.ndarray
+) -> Any:
     """Return a layer's outputs (batch, time, units) and the gradients of sum(weighting * outputs) by every weight."""
     import torch
 

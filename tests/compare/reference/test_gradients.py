@@ -76,7 +76,7 @@ def test_gradients_are_central_differences(name: str, layers: int) -> None:
         expected = slope(loss, weights, tensor, direction)
         scale = np.linalg.norm(np.float64(gradient)) * np.linalg.norm(np.float64(direction))
         assert abs(np.sum(gradient * direction) - expected) <= CENTRAL_DIFFERENCES * scale, tensor
-        wrong = gradient + 1e-6 * np.linalg.norm(np.float64(gradient)) * direction / np.linalg.norm(np.float64(direction))
+        wrong = gradient + 1e-6 * scale * direction / np.linalg.norm(np.float64(direction)) ** 2
         assert abs(np.sum(wrong * direction) - expected) > CENTRAL_DIFFERENCES * scale, tensor
 
 
