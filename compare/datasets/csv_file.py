@@ -49,7 +49,7 @@ def _numbers(column: Any, path: str) -> np.ndarray:
     if wrong.size:
         first = int(wrong[0])
         value = column.iloc[first]
-        what = "is missing" if pd.isna(value) else f"{value!r} is not a finite number"
+        what = "is missing" if pd.isna(value) else f"{value if isinstance(value, float) else repr(value)} is not a finite number"
         more = f" (and {wrong.size - 1} more)" if wrong.size > 1 else ""
         raise InputError(f"CSV file {path!r}, column {column.name!r}, row {first + 1} after the header: {what}{more}")
     return numbers
