@@ -126,7 +126,7 @@ class Case(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     task: Literal["forecasting"] = "forecasting"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Dtype = "float32"
     model: ModelConfig
     data: DataConfig = DataConfig()

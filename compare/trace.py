@@ -102,8 +102,8 @@ class Trace:
 
     @property
     def losses(self) -> np.ndarray:
-        """The loss at every step."""
-        return self.rows[:, self.columns.index("loss")]
+        """The loss at every step; zeros where none was recorded, which the judge reports."""
+        return self.rows[:, self.columns.index("loss")] if "loss" in self.columns else np.zeros(len(self.rows))
 
 
 def read_trace(folder: Path) -> Trace:

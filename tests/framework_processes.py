@@ -2,8 +2,9 @@
 
 import importlib
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, Self
 
 from compare.backends import worker_environment
@@ -35,12 +36,21 @@ class FrameworkProcesses:
         """Call a function of `MODULES` with (side, *arguments) in the side's process; its exceptions arrive here."""
         if side not in self._executors:
             environment = worker_environment(side, threads=1)
-            self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _set_environment, (environment,))
+            self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
         return self._executors[side].submit(_call, side, function, arguments).result(SECONDS)
 
 
-def _set_environment(environment: dict[str, str]) -> None:
+def _prepare(environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End where the tests were killed, and nobody is left to ask for anything."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
 def _call(side: str, function: str, arguments: tuple[Any, ...]) -> Any:

@@ -1,5 +1,6 @@
 """A user's own series from a CSV file with a header line."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
     if not Path(path).is_file():
         raise InputError(f"CSV file {path!r} does not exist or is not a file")
     try:
-        table = pd.read_csv(path, skipinitialspace=True)
+        with warnings.catch_warnings():
+            # A row longer than the header would shift every column; pandas only warns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, skipinitialspace=True, index_col=False)
     except pd.errors.EmptyDataError:
         raise InputError(f"CSV file {path!r} is empty; expected a header line and rows of numbers") from None
     except UnicodeDecodeError:
         raise InputError(f"CSV file {path!r} is not UTF-8 text") from None
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(f"CSV file {path!r} is not a table: {str(error).strip()}") from None
     except OSError as error:
         raise InputError(f"CSV file {path!r} cannot be read: {error.strerror}") from None
@@ -49,7 +53,11 @@ def _numbers(column: Any, path: str) -> np.ndarray:
     if wrong.size:
         first = int(wrong[0])
         value = column.iloc[first]
-        what = "is missing" if pd.isna(value) else f"{value if isinstance(value, float) else repr(value)} is not a finite number"
+        what = (
+            "is missing"
+            if pd.isna(value)
+            else f"{value if isinstance(value, float) else repr(value)} is not a finite number"
+        )
         more = f" (and {wrong.size - 1} more)" if wrong.size > 1 else ""
         raise InputError(f"CSV file {path!r}, column {column.name!r}, row {first + 1} after the header: {what}{more}")
     return numbers

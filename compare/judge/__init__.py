@@ -90,7 +90,8 @@ def _judge_journey(
     comparison: Comparison, expected: Trace, obtained: Trace, twins: Sequence[Trace], step_of: dict[int, int]
 ) -> Comparison:
     differences = list(comparison.differences)
-    if comparison.steps == 0 or set(expected.columns) != set(obtained.columns):
+    present = set(presence.REQUIRED_COLUMNS) <= set(expected.columns) == set(obtained.columns)
+    if comparison.steps == 0 or not present:
         return replace(comparison, differences=differences)  # the absence is a difference already
     comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))
     try:

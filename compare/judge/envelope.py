@@ -73,6 +73,14 @@ def _scale(trace: Trace, phase: str, steps: int) -> np.ndarray:
     return np.maximum(scale, np.finfo(np.float64).tiny)
 
 
+def _shapes(trace: Trace) -> dict[str, tuple[int, ...]]:
+    predictions = () if trace.predictions is None else trace.predictions.shape
+    found = {
+        f"{epoch}/{name}": part.shape for epoch, tensors in trace.checkpoints.items() for name, part in tensors.items()
+    }
+    return found | {"predictions": predictions}
+
+
 def _norm(tensors: Mapping[str, np.ndarray]) -> float:
     return float(np.sqrt(sum(float(np.sum(np.square(tensor, dtype=np.float64))) for tensor in tensors.values())))
 
@@ -111,6 +119,8 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
     for twin in twins:
         if twin.rows.shape != reference.rows.shape or twin.predictions is None or reference.predictions is None:
             raise ValueError(f"twin {twin.folder.name} has {len(twin.rows)} steps, its reference {steps}")
+        if _shapes(twin) != _shapes(reference):
+            raise ValueError(f"twin {twin.folder.name} does not hold the tensors that its reference holds")
         for errors in errors_by_phase(reference, twin, steps):
             if errors.values.size:
                 strayed = np.maximum.accumulate(errors.values.max(axis=1))
@@ -118,8 +128,9 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
         for epoch, tensors in reference.checkpoints.items():
             weights[epoch] = max(weights[epoch], *weight_errors(tensors, twin.checkpoints[epoch]).values())
         predictions = max(predictions, prediction_error(reference.predictions, twin.predictions))
-    if not all(np.isfinite(strayed).all() for strayed in by_phase.values()):
-        raise ValueError("a twin's training is not finite where its reference's is, or both are not")
+    measured = [*by_phase.values(), np.asarray([*weights.values(), predictions])]
+    if not all(np.isfinite(part).all() for part in measured):
+        raise ValueError("a training or a twin of it is not finite, so that no envelope can be measured")
     epochs = sorted(weights)
     accumulated = np.maximum.accumulate([weights[epoch] for epoch in epochs])
     return Envelope(by_phase, dict(zip(epochs, map(float, accumulated), strict=True)), predictions)
@@ -131,7 +142,8 @@ def weight_errors(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.
     found = {}
     for name, tensor in expected.items():
         distance = float(np.linalg.norm(np.float64(tensor) - np.float64(obtained[name])))
-        found[name] = distance / scale if np.isfinite(distance) else np.inf
+        error = distance / scale if scale else distance
+        found[name] = error if np.isfinite(error) else np.inf
     return found
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from compare.judge.verdict import Difference
 from compare.trace import Trace
 
+# Without these there is nothing to compare.
+REQUIRED_COLUMNS = ("loss", "batch")
+
 
 def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
     """Compare the hashes of data, schedule and initial weights, made inside each process."""
@@ -22,7 +25,10 @@ def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
 
 
 def absent_columns(expected: Trace, obtained: Trace) -> Iterator[Difference]:
-    """Name every recorded figure that one trace has and the other lacks."""
+    """Name every recorded figure that one trace has and the other lacks, and those without which both are nothing."""
+    for column in REQUIRED_COLUMNS:
+        if column not in expected.columns and column not in obtained.columns:
+            yield Difference("missing-tensor", 0, "start", f"{column} is missing on both sides", tensor=column)
     for column in expected.columns:
         if column not in obtained.columns:
             yield Difference(

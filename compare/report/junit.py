@@ -1,10 +1,14 @@
 """JUnit XML, so that a CI server shows each comparison as a test."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from compare.judge.verdict import Verdict
 from compare.report.wording import explain
+
+# What XML 1.0 has no way to hold, though a framework may print it.
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_junit(verdict: Verdict, path: Path) -> None:
@@ -21,5 +25,7 @@ def write_junit(verdict: Verdict, path: Path) -> None:
         case = ElementTree.SubElement(suite, "testcase", classname=comparison.case, name=comparison.runner)
         if comparison.status != "agrees":
             tag = "failure" if comparison.status == "differs" else "error"
-            ElementTree.SubElement(case, tag, message=explain(comparison)).text = comparison.log or explain(comparison)
+            message = NOT_XML.sub("", explain(comparison))
+            text = NOT_XML.sub("", comparison.log or message)
+            ElementTree.SubElement(case, tag, message=message).text = text
     ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

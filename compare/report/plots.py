@@ -1,6 +1,7 @@
 """The pictures of the HTML report, as SVG text."""
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,4 +119,5 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     content = text.getvalue()
-    return content[content.index("<svg") :]
+    # matplotlib's metadata name pages of the web, which a self-contained file has no use for.
+    return re.sub("<metadata>.*?</metadata>", "", content[content.index("<svg") :], flags=re.DOTALL)
