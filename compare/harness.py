@@ -128,7 +128,7 @@ def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure])
     def failed(error: str, log: str | None = None) -> Comparison:
         return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=error, log=log)
 
-    for name in (runner, REFERENCE_RUNNER):
+    for name in (REFERENCE_RUNNER, runner):
         if folder / name in failures:
             failure = failures[folder / name]
             return failed(f"{name}: {failure.error}", failure.log)

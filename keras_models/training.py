@@ -64,4 +64,9 @@ def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
 
 def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Return the model's outputs (windows, outputs) for inputs (windows, time, features)."""
-    return model.predict(inputs, batch_size=batch_size, verbose=0)
+    # Not model.predict: on the torch backend it imports TensorFlow into the same process, where that is installed.
+    parts = [
+        np.asarray(model.predict_on_batch(np.ascontiguousarray(inputs[start : start + batch_size])))
+        for start in range(0, len(inputs), batch_size)
+    ]
+    return np.concatenate(parts)
