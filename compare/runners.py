@@ -1,5 +1,6 @@
 """Worker processes, one for each runner: started, kept warm across tasks, watched, and outlived."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -120,7 +121,8 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         code = self.process.wait()
-        self.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a task that was written after the process had died
+            self.stdin.close()
         self.stdout.close()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 

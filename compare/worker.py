@@ -178,7 +178,9 @@ class KerasSide(Side):
         self.keras, self.package = keras, keras_models
         keras.config.set_floatx(case.dtype)
         self.narrowed = narrowed_operations(case.dtype)
-        keras.utils.set_random_seed(case.seed)
+        if keras.backend.backend() == "tensorflow":
+            # Elsewhere this too would import TensorFlow, where it is installed, beside the backend.
+            keras.utils.set_random_seed(case.seed)
         self.model = keras_models.build(**self.model_arguments())
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras.losses.MeanSquaredError()
