@@ -199,7 +199,7 @@ class Pool:
         """Choose what to do next: a task and its worker, a worker without a task to warm up, or nothing."""
         for task in able:
             for worker in self._workers:
-                if worker.task is None and worker.runner == task.runner:
+                if worker.task is None and worker.runner == task.runner and worker.process.poll() is None:
                     return task, worker
         started = {worker.runner for worker in self._workers}
         for task in able:
