@@ -1,5 +1,6 @@
 """A harness that is interrupted, or dies, leaves readable traces and no process behind."""
 
+import functools
 import os
 import shutil
 import signal
@@ -47,8 +48,16 @@ def training(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[subp
     """A command in the middle of a training that would take for ever, and the processes that it has started."""
     command = [sys.executable, "-m", "compare", "run", "lstm", "--backend", "torch", "--epochs", "100000"]
     command += ["--set", "data.points=60", "--out", "out", "--quiet"]
+    # Tests run in the background of a shell inherit an ignored SIGINT, which no user's terminal passes on.
+    heed_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         steps = tmp_path / "out" / "lstm" / "torch" / "steps.bin"
 
