@@ -148,7 +148,7 @@ def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure])
     references = None
     if not case.training.stock:
         references = step_references(start, folder / REFERENCE_RUNNER, obtained.manifest["precision"])
-    return judge(expected, obtained, twins, start.windows.test_targets, start.scaling, references)
+    return judge(expected, obtained, twins, start.examples.test.targets, start.scaling, references)
 
 
 @lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from compare.case import Case, case_from_json
-from compare.datasets import load_series
+from compare.datasets import Series, load_data
+from compare.examples import Examples, Part
 from compare.initial_weights import draw_initial_weights
 from compare.storage import digest, read_tensors, write_json, write_tensors
 from compare.windows import Scaling, Windows, batch_schedule, make_windows
@@ -19,15 +22,15 @@ class Start:
     """The same start for both sides of a case."""
 
     case: Case
-    windows: Windows
-    scaling: Scaling
+    windows: Windows | Examples
+    scaling: Scaling | None
     weights: Mapping[str, np.ndarray]
     schedule: np.ndarray
 
-    @property
-    def features(self) -> int:
-        """The number of features of an input."""
-        return self.windows.features.shape[1]
+    @cached_property
+    def examples(self) -> Examples:
+        """What is trained on and what is held out, whatever the task."""
+        return self.windows.as_examples()
 
     @property
     def steps(self) -> int:
@@ -63,10 +66,11 @@ def make_start(case: Case) -> Start:
 
     Raises InputError for data that cannot be used.
     """
-    series = load_series(case)
-    windows, scaling = make_windows(series, case)
-    weights = draw_initial_weights(case, series.features.shape[1], case.data.horizon)
-    schedule = batch_schedule(case.seed, case.training.epochs, windows.training)
+    data = load_data(case)
+    windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
+    examples = windows.as_examples()
+    weights = draw_initial_weights(case, examples.features or 0, examples.outputs)
+    schedule = batch_schedule(case.seed, case.training.epochs, len(examples.training.inputs))
     return Start(case, windows, scaling, weights, schedule)
 
 
@@ -78,36 +82,64 @@ def start_hashes(
 
 
 def write_start(start: Start, folder: Path) -> None:
-    """Write a start into a new folder."""
+    """Write a start into a new folder; a series as it is, not as the windows cut from it."""
     folder.mkdir(parents=True)
-    write_tensors(folder / "series.safetensors", {"features": start.windows.features, "target": start.windows.target})
+    windows, scaling = start.windows, start.scaling
+    facts: dict[str, Any] = {"case": json.loads(start.case.to_json())}
+    if isinstance(windows, Windows):
+        write_tensors(folder / "series.safetensors", {"features": windows.features, "target": windows.target})
+        facts |= {"training": windows.training, "first_test": windows.first_test}
+    else:
+        parts = {"training": windows.training, "test": windows.test}
+        write_tensors(
+            folder / "examples.safetensors",
+            {
+                f"{name}/{field}": getattr(part, field)
+                for name, part in parts.items()
+                for field in ("inputs", "targets", "mask")
+                if getattr(part, field) is not None
+            },
+        )
+        facts["examples"] = {
+            field: getattr(windows, field)
+            for field in ("outputs", "features", "vocabulary", "symbols", "labels", "notes")
+        }
+    if scaling is not None:
+        facts["scaling"] = {"mean": scaling.mean, "standard_deviation": scaling.standard_deviation}
     write_tensors(folder / "weights.safetensors", start.weights)
     np.save(folder / "schedule.npy", start.schedule, allow_pickle=False)
-    facts = {
-        "case": json.loads(start.case.to_json()),
-        "training": start.windows.training,
-        "first_test": start.windows.first_test,
-        "mean": start.scaling.mean,
-        "standard_deviation": start.scaling.standard_deviation,
-    }
     write_json(folder / "start.json", facts)
 
 
 def read_start(folder: Path) -> Start:
-    """Read a start; the schedule stays on disk and is read as it is used."""
+    """Read a start; the schedule stays on disk and is read as it is used.
+
+    Raises ValueError where a part of it is missing.
+    """
     facts = json.loads((folder / "start.json").read_text("utf-8"))
     case = case_from_json(json.dumps(facts["case"]), str(folder))
-    series = read_tensors(folder / "series.safetensors")
-    weights = read_tensors(folder / "weights.safetensors")
-    if series is None or weights is None:
-        raise ValueError(f"{folder} holds no whole start")
-    windows = Windows(
-        series["features"],
-        series["target"],
-        case.data.window,
-        case.data.horizon,
-        facts["training"],
-        facts["first_test"],
-    )
+    windows: Windows | Examples
+    if "examples" in facts:
+        tensors = _read_whole(folder / "examples.safetensors")
+        training, test = (
+            Part(*(tensors.get(f"{name}/{field}") for field in ("inputs", "targets", "mask")))  # type: ignore[arg-type]
+            for name in ("training", "test")
+        )
+        sizes = {name: facts["examples"][name] for name in ("outputs", "features", "vocabulary")}
+        symbols, labels, notes = (tuple(facts["examples"][name]) for name in ("symbols", "labels", "notes"))
+        windows = Examples(training, test, **sizes, symbols=symbols, labels=labels, notes=notes)
+    else:
+        series = _read_whole(folder / "series.safetensors")
+        window, horizon = case.data.window, case.data.horizon
+        cut = (facts["training"], facts["first_test"])
+        windows = Windows(series["features"], series["target"], window, horizon, *cut)
+    scaling = Scaling(**facts["scaling"]) if "scaling" in facts else None
     schedule = np.load(folder / "schedule.npy", mmap_mode="r", allow_pickle=False)
-    return Start(case, windows, Scaling(facts["mean"], facts["standard_deviation"]), weights, schedule)
+    return Start(case, windows, scaling, _read_whole(folder / "weights.safetensors"), schedule)
+
+
+def _read_whole(file: Path) -> dict[str, np.ndarray]:
+    tensors = read_tensors(file)
+    if tensors is None:
+        raise ValueError(f"{file.parent} holds no whole start: {file.name} is missing or damaged")
+    return tensors

@@ -7,6 +7,7 @@ import numpy as np
 from compare.case import Case
 from compare.datasets import Series
 from compare.errors import InputError
+from compare.examples import Examples, Part
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Windows:
     horizon: int
     training: int
     first_test: int
+
+    def as_examples(self) -> Examples:
+        """The windows in the form that every task's data has, without a copy."""
+        return Examples(
+            training=Part(self.training_inputs, self.training_targets),
+            test=Part(self.test_inputs, self.test_targets),
+            outputs=self.horizon,
+            features=self.features.shape[1],
+        )
 
     @property
     def inputs(self) -> np.ndarray:

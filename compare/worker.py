@@ -41,7 +41,8 @@ class Side:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.inputs, self.targets = start.windows.training_inputs, start.windows.training_targets
+        training = start.examples.training
+        self.inputs, self.targets = training.inputs, training.targets
         self.schedule = start.schedule
 
     def model_arguments(self) -> dict[str, Any]:
@@ -49,9 +50,9 @@ class Side:
         case = self.start.case
         return {
             "cell": case.model.cell,
-            "features": self.start.features,
+            "features": self.start.examples.features,
             "units": case.model.units,
-            "outputs": case.data.horizon,
+            "outputs": self.start.examples.outputs,
             "layers": case.model.layers,
             "dtype": case.dtype,
         }
@@ -226,13 +227,13 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     start = read_start(Path(task["start"]))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
     side: Side = kind(start, task.get("twin"))
-    windows = start.windows
+    test = start.examples.test
     reference = task.get("reference")
     data = {
         "training_inputs": side.inputs,
         "training_targets": side.targets,
-        "test_inputs": windows.test_inputs,
-        "test_targets": windows.test_targets,
+        "test_inputs": test.inputs,
+        "test_targets": test.targets,
     }
     manifest = {
         "case": start.case.name,
@@ -251,7 +252,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
         recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
         end = _train(side, trace, start, send, recorded if reference is not None else ())
-        predictions = side.predict(windows.test_inputs)
+        predictions = side.predict(test.inputs)
         if reference is not None:
             _take_apart(side, trace, Path(reference))
         trace.finish(predictions, end)

@@ -4,14 +4,15 @@ from compare.case import Case
 from compare.datasets.csv_file import read_csv
 from compare.datasets.series import Series
 from compare.datasets.sine import sine
+from compare.examples import Examples
 
-__all__ = ["DATASETS", "Series", "load_series"]
+__all__ = ["DATASETS", "Series", "load_data"]
 
 DATASETS = {"sine": "1,000 points of sin on [0, 50] with Gaussian noise 0.1", "csv": "a CSV file with a header line"}
 
 
-def load_series(case: Case) -> Series:
-    """Load the series that a case names.
+def load_data(case: Case) -> Series | Examples:
+    """Load the data that a case names: a series to cut into windows, or whole examples.
 
     Raises InputError for a file that cannot be used.
     """

@@ -22,7 +22,7 @@ def judge(
     obtained: Trace,
     twins: Sequence[Trace],
     truth: np.ndarray,
-    scaling: Scaling,
+    scaling: Scaling | None,
     references: Sequence[StepReference] | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same start, same step, same journey, nothing absent.
@@ -122,11 +122,13 @@ def _judge_journey(
 
 
 def _with_predictions(
-    comparison: Comparison, expected: Trace, obtained: Trace, truth: np.ndarray, scaling: Scaling
+    comparison: Comparison, expected: Trace, obtained: Trace, truth: np.ndarray, scaling: Scaling | None
 ) -> Comparison:
     predictions = _comparable_predictions(expected, obtained)
     if predictions is None or predictions[0].shape != truth.shape:
         return comparison
+    if scaling is None:
+        raise NotImplementedError("metrics of tasks other than forecasting")
     true_values = scaling.undo(truth)
     left, right = (scaling.undo(values) for values in predictions)
     curves = comparison.curves

@@ -66,8 +66,8 @@ class StepReference:
         self.start = start
         self.precision = precision
         self.given = {
-            "inputs": start.windows.training_inputs[windows],
-            "targets": start.windows.training_targets[windows],
+            "inputs": start.examples.training.inputs[windows],
+            "targets": start.examples.training.targets[windows],
             **{f"weights/{name}": weights[name] for name in in_order(weights)},
         }
         self.weights, self.slots = _float64(weights), _float64(slots)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     "errors",
     "case",
+    "examples",
     "datasets",
     "windows",
     "initial_weights",
