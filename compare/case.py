@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from compare.errors import InputError, nearest
 
 Dtype = Literal["float32", "float64"]
+Task = Literal["forecasting", "classification", "tagging"]
 
 
 class _Section(BaseModel):
@@ -27,10 +28,29 @@ class ModelConfig(_Section):
     layers: int = Field(default=1, ge=1)
 
 
-class DataConfig(_Section):
-    """The series and how it is cut: windows of `window` values predict the next `horizon` values of the target."""
+# The tasks that each dataset serves, and its own options; window, horizon, points and noise are not listed.
+DATASET_TASKS: Mapping[str, tuple[Task, ...]] = {
+    "sine": ("forecasting",),
+    "csv": ("forecasting",),
+    "signals": ("forecasting", "classification", "tagging"),
+    "symbols": ("classification", "tagging"),
+}
+DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "sine": (),
+    "csv": ("csv", "target", "features"),
+    "signals": ("examples", "channels", "classes", "padding"),
+    "symbols": ("examples", "vocabulary", "classes", "padding"),
+}
 
-    dataset: Literal["sine", "csv"] = "sine"
+
+class DataConfig(_Section):
+    """The data of a task.
+
+    Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
+    length have at most `window` timesteps and are padded to as many.
+    """
+
+    dataset: Literal["sine", "csv", "signals", "symbols"] = "sine"
     csv: str | None = None
     target: str | None = None
     features: tuple[str, ...] = Field(default=(), strict=False)
@@ -39,13 +59,21 @@ class DataConfig(_Section):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     points: int = Field(default=1000, ge=2)
     noise: float = Field(default=0.1, ge=0)
+    examples: int | None = Field(default=None, ge=2)
+    channels: int = Field(default=3, ge=1)
+    classes: int = Field(default=3, ge=2)
+    vocabulary: int | None = Field(default=None, ge=3)
+    padding: Literal["none", "right", "left", "scattered"] = "none"
 
     @model_validator(mode="after")
-    def _csv_is_whole(self) -> Self:
+    def _options_belong_to_the_dataset(self) -> Self:
+        own = DATASET_OPTIONS[self.dataset]
+        for name in dict.fromkeys(option for options in DATASET_OPTIONS.values() for option in options):
+            if name not in own and getattr(self, name) != DataConfig.model_fields[name].default:
+                owners = ", ".join(dataset for dataset, options in DATASET_OPTIONS.items() if name in options)
+                raise ValueError(f"{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
         if self.dataset == "csv" and (self.csv is None or self.target is None):
             raise ValueError('dataset "csv" needs both csv (a file) and target (a column)')
-        if self.dataset != "csv" and (self.csv is not None or self.target is not None or self.features):
-            raise ValueError(f'csv, target and features belong to dataset "csv", not to {self.dataset!r}')
         if len(set(self.features)) != len(self.features):
             raise ValueError("features names a column twice")
         return self
@@ -125,12 +153,21 @@ class Case(_Section):
     """One comparison's model, data and training."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    task: Literal["forecasting"] = "forecasting"
+    task: Task = "forecasting"
     seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Dtype = "float32"
     model: ModelConfig
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _dataset_serves_the_task(self) -> Self:
+        served = DATASET_TASKS[self.data.dataset]
+        if self.task not in served:
+            raise ValueError(
+                f"task {self.task!r} does not fit data.dataset {self.data.dataset!r}; give task = {' or '.join(served)}"
+            )
+        return self
 
     def to_toml(self) -> str:
         """Write the case as TOML, from which `case_from_toml` makes an equal case."""

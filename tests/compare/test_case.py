@@ -130,7 +130,9 @@ def test_cases_cannot_be_changed() -> None:
             'name = "a"\n[model]\ncell = "gru"\n[data]\ndataset = "csv"', ["needs both csv", "target"], id="csv-alone"
         ),
         pytest.param(
-            'name = "a"\n[model]\ncell = "gru"\n[data]\ntarget = "x"', ["belong to dataset"], id="target-without-csv"
+            'name = "a"\n[model]\ncell = "gru"\n[data]\ntarget = "x"',
+            ["target belongs to dataset csv, not to sine"],
+            id="target-without-csv",
         ),
         pytest.param(
             'name = "a"\n[model]\ncell = "gru"\n[data]\ndataset = "csv"\ncsv = "a"\ntarget = "t"\nfeatures = ["x","x"]',

@@ -1,0 +1,32 @@
+"""Random token ids of several kinds, of which the most frequent so far is to be told at every timestep."""
+
+import numpy as np
+
+from compare.case import Case
+from compare.datasets.padding import draw_mask, split
+from compare.examples import Examples
+
+EXAMPLES = 200
+VOCABULARY = 12
+
+PADDING_ID = 0
+
+
+def symbols(case: Case) -> Examples:
+    """Draw at most `window` token ids below `vocabulary` a sequence; id 0 is padding, id modulo `classes` is the kind.
+
+    Targets by task: the most frequent kind of the sequence, or the most frequent so far at each timestep; of equally
+    frequent ones the first.
+    """
+    data = case.data
+    generator = np.random.default_rng([case.seed, 0])
+    examples, vocabulary = data.examples or EXAMPLES, data.vocabulary or VOCABULARY
+    ids = generator.integers(1, vocabulary, (examples, data.window), dtype=np.int32)
+    mask = draw_mask(generator, examples, data.window, data.padding)
+    real = np.ones(ids.shape, bool) if mask is None else mask
+
+    kinds = np.eye(data.classes, dtype=np.int32)[ids % data.classes] * real[:, :, None]
+    so_far = kinds.cumsum(axis=1).argmax(axis=2).astype(np.int32)
+    targets = so_far[:, -1] if case.task == "classification" else np.where(real, so_far, 0).astype(np.int32)
+    training, test = split(np.where(real, ids, PADDING_ID).astype(np.int32), targets, mask, data.test_fraction)
+    return Examples(training, test, data.classes, vocabulary=vocabulary)
