@@ -21,11 +21,48 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """The recurrent model; features and outputs follow from the data."""
+    """The recurrent model; features, vocabulary and outputs follow from the data.
+
+    `head` says what the head sees: the last state of the last layer, which is its last output unless it runs backwards,
+    its last output, or every output (a label a timestep). `initial_state` "given" draws one for every example; `dropout`
+    stands between the layers and before the head, `input_dropout` and `recurrent_dropout` in every cell, one mask for
+    all timesteps. `l2` is Keras's: c times the sum of the squares of all kernels is added to the loss.
+    """
 
     cell: Literal["simple_rnn", "lstm", "gru"]
     units: int = Field(default=50, ge=1)
     layers: int = Field(default=1, ge=1)
+    embedding: int | None = Field(default=None, ge=1)
+    bidirectional: Literal["concat", "sum", "mul", "ave"] | None = None
+    head: Literal["last_state", "last_output", "every_output"] = "last_state"
+    activation: Literal["tanh", "relu", "linear", "elu", "hard_sigmoid", "sigmoid", "softplus", "softsign"] = "tanh"
+    recurrent_activation: Literal["sigmoid", "hard_sigmoid", "tanh"] = "sigmoid"
+    reset_after: bool = True
+    use_bias: bool = True
+    go_backwards: bool = False
+    zero_output_for_mask: bool = False
+    initial_state: Literal["zeros", "given"] = "zeros"
+    stateful: bool = False
+    dropout: float = Field(default=0, ge=0, lt=1)
+    input_dropout: float = Field(default=0, ge=0, lt=1)
+    recurrent_dropout: float = Field(default=0, ge=0, lt=1)
+    normalization: Literal["layer", "batch"] | None = None
+    l2: float = Field(default=0, ge=0)
+    sequence_first: bool = False
+
+    @model_validator(mode="after")
+    def _model_makes_sense(self) -> Self:
+        if not self.reset_after and self.cell != "gru":
+            raise ValueError(f"reset_after = false belongs to gru, not to {self.cell}; leave it out")
+        if self.recurrent_activation != "sigmoid" and self.cell == "simple_rnn":
+            raise ValueError("recurrent_activation belongs to the gates of lstm and gru; simple_rnn has activation alone")
+        if self.bidirectional and self.go_backwards:
+            raise ValueError("bidirectional layers run both ways already; leave go_backwards out")
+        if self.bidirectional and self.stateful:
+            raise ValueError("a backward layer has no state to carry on; keep bidirectional or stateful")
+        if self.stateful and self.initial_state == "given":
+            raise ValueError("stateful carries each state on; keep stateful or initial_state = \"given\"")
+        return self
 
 
 # The tasks that each dataset serves, and its own options; window, horizon, points and noise are not listed.

@@ -7,22 +7,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch_models.recurrent import Recurrent
-
-# The order in which PyTorch lays the gates one below the other in one parameter. An RNN has no gates.
-GATES = {
-    nn.RNN: (),
-    nn.LSTM: ("input", "forget", "candidate", "output"),
-    nn.GRU: ("reset", "update", "candidate"),
-}
-
+from torch_models.cells import GATES, Stepped
+from torch_models.recurrent import Bidirectional, Recurrent
 
 @dataclass(frozen=True)
 class Layout:
     """Where the canonical tensors stand in one PyTorch parameter.
 
     The parameter reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
-    `group_axes`, in the order of `names`. The model adds `second_bias`, where there is one, to the parameter.
+    `group_axes`, in the order of `names`; only an embedding's table of rows is not `transposed`. The model adds `second_bias`, where there is one, to the parameter.
     """
 
     parameter: nn.Parameter
@@ -30,11 +23,13 @@ class Layout:
     shape: tuple[int, ...]
     group_axes: tuple[int, ...]
     second_bias: nn.Parameter | None = None
+    transposed: bool = True
 
     @property
     def other_axes(self) -> tuple[int, ...]:
         """The axes that lie inside one canonical tensor, kernels as (in, out)."""
-        return tuple(axis for axis in reversed(range(len(self.shape))) if axis not in self.group_axes)
+        axes = [axis for axis in range(len(self.shape)) if axis not in self.group_axes]
+        return tuple(reversed(axes)) if self.transposed else tuple(axes)
 
     def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
         """Cut a value of the parameter, or of its gradient, into canonical tensors."""
@@ -63,35 +58,50 @@ class Layout:
 def layouts(model: Recurrent) -> list[Layout]:
     """List where every parameter's numbers stand in the canonical form."""
     found: list[Layout] = []
+    if model.embedding is not None:
+        # A table of rows by token, not a kernel: it is not transposed.
+        weight = model.embedding.weight
+        found.append(Layout(weight, ("embedding/embeddings",), tuple(weight.shape), (), transposed=False))
     for index, layer in enumerate(model.layers):
-        found += _recurrent_layouts(layer, f"layer{index}/forward")
+        for direction, single in directions(layer):
+            found += _recurrent_layouts(model.cell, single, f"layer{index}/{direction}")
+        if model.normalizations:
+            normalization = model.normalizations[index]
+            found.append(_plain_layout(normalization.weight, f"normalization{index}/gamma"))
+            found.append(_plain_layout(normalization.bias, f"normalization{index}/beta"))
     found.append(_plain_layout(model.head.weight, "head/kernel"))
     found.append(_plain_layout(model.head.bias, "head/bias"))
     return found
 
 
-def _recurrent_layouts(layer: nn.RNNBase, prefix: str) -> list[Layout]:
-    gates = GATES[type(layer)]
+def directions(layer: nn.Module) -> list[tuple[str, nn.RNNBase | Stepped]]:
+    """Name the layers that a layer consists of by their direction."""
+    if isinstance(layer, Bidirectional):
+        return [("forward", layer.forward_layer), ("backward", layer.backward_layer)]
+    return [("forward", layer)]
+
+
+def _recurrent_layouts(cell: str, layer: nn.RNNBase | Stepped, prefix: str) -> list[Layout]:
+    gates = GATES[cell]
     units = layer.hidden_size
-    kernels = {"kernel": layer.weight_ih_l0, "recurrent_kernel": layer.weight_hh_l0}
-    if not gates:
-        found = [_plain_layout(parameter, f"{prefix}/{kernel}") for kernel, parameter in kernels.items()]
-        return [*found, Layout(layer.bias_ih_l0, (f"{prefix}/bias",), (units,), (), layer.bias_hh_l0)]
-    found = [
-        Layout(parameter, _names(prefix, kernel, gates), (len(gates), units, parameter.shape[1]), (0,))
-        for kernel, parameter in kernels.items()
-    ]
-    bias_shape = (len(gates), units)
-    if isinstance(layer, nn.GRU):
-        biases = {"input_bias": layer.bias_ih_l0, "recurrent_bias": layer.bias_hh_l0}
+    found = []
+    for name, parameter in {"kernel": layer.weight_ih_l0, "recurrent_kernel": layer.weight_hh_l0}.items():
+        shape = (len(gates), units, parameter.shape[1]) if any(gates) else tuple(parameter.shape)
+        found.append(Layout(parameter, _names(prefix, name, gates), shape, (0,) if any(gates) else ()))
+    first, second = getattr(layer, "bias_ih_l0", None), getattr(layer, "bias_hh_l0", None)
+    if first is None:
+        return found
+    shape, axes = ((len(gates), units), (0,)) if any(gates) else ((units,), ())
+    if cell == "gru" and second is not None:
+        biases = {"input_bias": first, "recurrent_bias": second}
         return found + [
-            Layout(parameter, _names(prefix, bias, gates), bias_shape, (0,)) for bias, parameter in biases.items()
+            Layout(parameter, _names(prefix, bias, gates), shape, axes) for bias, parameter in biases.items()
         ]
-    return [*found, Layout(layer.bias_ih_l0, _names(prefix, "bias", gates), bias_shape, (0,), layer.bias_hh_l0)]
+    return [*found, Layout(first, _names(prefix, "bias", gates), shape, axes, second)]
 
 
 def _names(prefix: str, tensor: str, gates: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{prefix}/{tensor}/{gate}" for gate in gates)
+    return tuple(f"{prefix}/{tensor}/{gate}" if gate else f"{prefix}/{tensor}" for gate in gates)
 
 
 def _plain_layout(parameter: nn.Parameter, name: str) -> Layout:
@@ -120,6 +130,36 @@ def load_canonical(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
         layout.parameter.copy_(torch.from_numpy(layout.join(tensors)))
         if layout.second_bias is not None:
             layout.second_bias.zero_()
+
+
+def read_carried(model: Recurrent) -> dict[str, np.ndarray]:
+    """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
+    return {name: buffer.cpu().numpy().copy() for name, buffer in _carried(model).items()}
+
+
+@torch.no_grad()
+def load_carried(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
+    """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
+    buffers = _carried(model)
+    check_names_and_shapes(
+        {name: tuple(buffer.shape) for name, buffer in buffers.items()},
+        {name: tensor.shape for name, tensor in tensors.items()},
+    )
+    for name, buffer in buffers.items():
+        buffer.copy_(torch.from_numpy(tensors[name]))
+
+
+def _carried(model: Recurrent) -> dict[str, torch.Tensor]:
+    found = {}
+    for index in range(len(model.layers)):
+        if model.settings.stateful:
+            for part in model.settings.state_parts:
+                found[f"layer{index}/forward/state/{part}"] = getattr(model, f"carried{index}_{part}")
+        if model.settings.normalization == "batch":
+            normalization = model.normalizations[index]
+            found[f"normalization{index}/moving_mean"] = normalization.running_mean
+            found[f"normalization{index}/moving_variance"] = normalization.running_var
+    return found
 
 
 def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:
