@@ -299,8 +299,8 @@ def _list(options: argparse.Namespace) -> int:
         table.add_row("case", case.name, f"{case.task}, {model}, {case.data.dataset}")
     for name, found in backends.items():
         table.add_row("backend", name, found or "not installed")
-    for name, words in DATASETS.items():
-        table.add_row("data set", name, words)
+    for name, dataset in DATASETS.items():
+        table.add_row("data set", name, dataset.words)
     Console(highlight=False).print(table)
     return 0
 

@@ -65,40 +65,80 @@ class ModelConfig(_Section):
         return self
 
 
-# The tasks that each dataset serves, and its own options; window, horizon, points and noise are not listed.
+_ALL_TASKS: tuple[Task, ...] = ("forecasting", "classification", "tagging")
+
+# The tasks that each dataset serves.
 DATASET_TASKS: Mapping[str, tuple[Task, ...]] = {
-    "sine": ("forecasting",),
-    "csv": ("forecasting",),
-    "signals": ("forecasting", "classification", "tagging"),
+    **dict.fromkeys(("sine", "csv", "sunspots", "co2", "elnino"), ("forecasting",)),
+    **dict.fromkeys(("digits", "mnist", "tokens"), ("classification",)),
+    "text": ("tagging",),
+    "sequences": _ALL_TASKS,
+    "signals": _ALL_TASKS,
     "symbols": ("classification", "tagging"),
 }
+
+# The options that each dataset takes, beside those that all take.
+_SERIES = ("window", "horizon", "folds", "fold")
 DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "sine": (),
-    "csv": ("csv", "target", "features"),
-    "signals": ("examples", "channels", "classes", "padding"),
-    "symbols": ("examples", "vocabulary", "classes", "padding"),
+    "sine": _SERIES,
+    "csv": (*_SERIES, "csv", "target", "features"),
+    "sunspots": _SERIES,
+    "co2": (*_SERIES, "calendar"),
+    "elnino": (*_SERIES, "calendar"),
+    "digits": ("examples",),
+    "mnist": ("folder", "examples"),
+    "text": ("file", "window", "examples"),
+    "tokens": ("csv", "text_column", "label_column", "window", "vocabulary", "padding", "examples"),
+    "sequences": ("file", "window", "padding", "examples", "classes"),
+    "signals": ("window", "horizon", "padding", "examples", "channels", "classes"),
+    "symbols": ("window", "padding", "examples", "vocabulary", "classes"),
 }
+
+# Options that are paths, in a case file relative to it.
+PATHS = ("csv", "file", "folder")
 
 
 class DataConfig(_Section):
     """The data of a task.
 
     Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
-    length have at most `window` timesteps and are padded to as many.
+    length have at most `window` timesteps and are padded to as many; a text is cut into pieces of `window` characters.
+    `examples` is how many examples are used, both parts together: all there are by default, of generated ones 200.
+    With `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first being 1.
     """
 
-    dataset: Literal["sine", "csv", "signals", "symbols"] = "sine"
+    dataset: Literal[
+        "sine",
+        "csv",
+        "sunspots",
+        "co2",
+        "elnino",
+        "digits",
+        "mnist",
+        "text",
+        "tokens",
+        "sequences",
+        "signals",
+        "symbols",
+    ] = "sine"
     csv: str | None = None
     target: str | None = None
     features: tuple[str, ...] = Field(default=(), strict=False)
+    text_column: str = "text"
+    label_column: str = "label"
+    file: str | None = None
+    folder: str | None = None
     window: int = Field(default=10, ge=1)
     horizon: int = Field(default=1, ge=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
+    folds: int | None = Field(default=None, ge=2)
+    fold: int | None = Field(default=None, ge=1)
     points: int = Field(default=1000, ge=2)
     noise: float = Field(default=0.1, ge=0)
+    calendar: bool = False
     examples: int | None = Field(default=None, ge=2)
     channels: int = Field(default=3, ge=1)
-    classes: int = Field(default=3, ge=2)
+    classes: int | None = Field(default=None, ge=2)
     vocabulary: int | None = Field(default=None, ge=3)
     padding: Literal["none", "right", "left", "scattered"] = "none"
 
@@ -111,8 +151,23 @@ class DataConfig(_Section):
                 raise ValueError(f"{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
         if self.dataset == "csv" and (self.csv is None or self.target is None):
             raise ValueError('dataset "csv" needs both csv (a file) and target (a column)')
+        if self.dataset == "mnist" and self.folder is None:
+            raise ValueError('dataset "mnist" needs folder, the folder of its four IDX files')
+        if self.padding == "scattered" and self.dataset in ("tokens", "sequences"):
+            raise ValueError('padding "scattered" belongs to generated data; accepted here: none, right, left')
         if len(set(self.features)) != len(self.features):
             raise ValueError("features names a column twice")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_the_folds(self) -> Self:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold go together: fold = 1 of folds = 5; --folds 5 makes a case of each")
+        if self.folds is not None and self.fold is not None:
+            if self.fold > self.folds:
+                raise ValueError(f"fold {self.fold} is not one of the {self.folds} folds, 1 to {self.folds}")
+            if self.test_fraction != DataConfig.model_fields["test_fraction"].default:
+                raise ValueError("folds say what is held out; leave test_fraction out")
         return self
 
 
@@ -248,7 +303,7 @@ def built_in_names() -> list[str]:
 
 
 def load_case(given: str) -> Case:
-    """Load a built-in case by name or a case from a TOML file; a CSV path in it is relative to the file.
+    """Load a built-in case by name or a case from a TOML file; paths in it are relative to the file.
 
     Raises InputError for an unknown name, an unreadable file and wrong fields.
     """
@@ -263,9 +318,8 @@ def load_case(given: str) -> Case:
         raise InputError(f"case file {given!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"case file {given!r} is not UTF-8 text") from None
-    if case.data.csv is not None:
-        case = with_fields(case, {"data.csv": str(path.parent / case.data.csv)})
-    return case
+    paths = {name: getattr(case.data, name) for name in PATHS}
+    return with_fields(case, {f"data.{name}": str(path.parent / given) for name, given in paths.items() if given})
 
 
 def with_fields(case: Case, fields: Mapping[str, Any]) -> Case:

@@ -88,7 +88,7 @@ def write_start(start: Start, folder: Path) -> None:
     facts: dict[str, Any] = {"case": json.loads(start.case.to_json())}
     if isinstance(windows, Windows):
         write_tensors(folder / "series.safetensors", {"features": windows.features, "target": windows.target})
-        facts |= {"training": windows.training, "first_test": windows.first_test}
+        facts |= {"training": windows.training, "first_test": windows.first_test, "notes": windows.notes}
     else:
         parts = {"training": windows.training, "test": windows.test}
         write_tensors(
@@ -131,7 +131,7 @@ def read_start(folder: Path) -> Start:
     else:
         series = _read_whole(folder / "series.safetensors")
         window, horizon = case.data.window, case.data.horizon
-        cut = (facts["training"], facts["first_test"])
+        cut = (facts["training"], facts["first_test"], tuple(facts["notes"]))
         windows = Windows(series["features"], series["target"], window, horizon, *cut)
     scaling = Scaling(**facts["scaling"]) if "scaling" in facts else None
     schedule = np.load(folder / "schedule.npy", mmap_mode="r", allow_pickle=False)

@@ -24,6 +24,7 @@ class Windows:
     horizon: int
     training: int
     first_test: int
+    notes: tuple[str, ...] = ()
 
     def as_examples(self) -> Examples:
         """The windows in the form that every task's data has, without a copy."""
@@ -32,6 +33,7 @@ class Windows:
             test=Part(self.test_inputs, self.test_targets),
             outputs=self.horizon,
             features=self.features.shape[1],
+            notes=self.notes,
         )
 
     @property
@@ -86,29 +88,46 @@ def make_windows(series: Series, case: Case) -> tuple[Windows, Scaling]:
     from sklearn.preprocessing import StandardScaler  # takes a second, and `import compare` must not
 
     data = case.data
-    points = len(series.target)
-    first_held_out = points - round(points * data.test_fraction)
+    first_held_out, points = _borders(len(series.target), case)
     training = first_held_out - data.window - data.horizon + 1
     first_test = max(first_held_out - data.window, 0)
     if training < 1 or points - data.window - data.horizon + 1 <= first_test:
+        where = "the series" if data.fold is None else f"the series up to the end of fold {data.fold} of {data.folds}"
+        fewer = "" if data.fold is None else " or fewer folds"
         raise InputError(
-            f"the series has {points} rows, {first_held_out} of them to train on: too few for one window of "
+            f"{where} has {points} rows, {first_held_out} of them to train on: too few for one window of "
             f"{data.window} values and a horizon of {data.horizon} in each part; give a longer series or a smaller "
-            "data.window"
+            f"data.window{fewer}"
         )
     dtype = np.dtype(case.dtype)
     features = StandardScaler().fit(series.features[:first_held_out])
     target = StandardScaler().fit(series.target[:first_held_out, None])
-    scaled_target = target.transform(series.target[:, None])[:, 0]
+    scaled_target = target.transform(series.target[:points, None])[:, 0]
     windows = Windows(
-        features.transform(series.features).astype(dtype),
+        features.transform(series.features[:points]).astype(dtype),
         scaled_target.astype(dtype),
         data.window,
         data.horizon,
         training,
         first_test,
+        series.notes,
     )
     return windows, Scaling(float(target.mean_[0]), float(target.scale_[0]))
+
+
+def _borders(rows: int, case: Case) -> tuple[int, int]:
+    """Return the first row that is held out and the row at which the held-out part ends."""
+    data = case.data
+    if data.folds is None or data.fold is None:
+        return rows - round(rows * data.test_fraction), rows
+    from sklearn.model_selection import TimeSeriesSplit
+
+    if data.folds >= rows:
+        raise InputError(
+            f"{data.folds} folds need more than {data.folds} rows; the series has {rows}: give fewer folds"
+        )
+    _, test = list(TimeSeriesSplit(data.folds).split(np.empty(rows)))[data.fold - 1]
+    return int(test[0]), int(test[-1]) + 1
 
 
 def batch_schedule(seed: int, epochs: int, windows: int) -> np.ndarray:

@@ -1,20 +1,60 @@
-"""Named series and the user's own CSV files, as arrays."""
+"""Everything that can be trained on, by name: series and whole examples, published, generated or the user's own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from compare.case import Case
 from compare.datasets.csv_file import read_csv
+from compare.datasets.images import digits, mnist
+from compare.datasets.published import co2, elnino, sunspots
+from compare.datasets.sequences import sequences
 from compare.datasets.series import Series
 from compare.datasets.signals import signals
 from compare.datasets.sine import sine
 from compare.datasets.symbols import symbols
+from compare.datasets.text import characters, tokens
 from compare.examples import Examples
 
 __all__ = ["DATASETS", "Series", "load_data"]
 
-DATASETS = {
-    "sine": "1,000 points of sin on [0, 50] with Gaussian noise 0.1",
-    "csv": "a CSV file with a header line",
-    "signals": "noisy measurements of a hidden process, of different length",
-    "symbols": "random token ids of several kinds, of different length",
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a dataset is, in a few words, and what loads it."""
+
+    words: str
+    load: Callable[[Case], Series | Examples]
+
+
+def _csv(case: Case) -> Series:
+    data = case.data
+    assert data.csv is not None  # DataConfig has checked both
+    assert data.target is not None
+    return read_csv(data.csv, data.target, data.features)
+
+
+DATASETS: Mapping[str, Dataset] = {
+    "sine": Dataset(
+        "1,000 points of sin on [0, 50] with Gaussian noise 0.1",
+        lambda case: sine(case.data.points, case.data.noise, case.seed),
+    ),
+    "csv": Dataset("a series from a CSV file with a header line", _csv),
+    "sunspots": Dataset("yearly sunspot numbers, 1700 to 2008 (statsmodels)", lambda case: sunspots()),
+    "co2": Dataset(
+        "weekly carbon dioxide at Mauna Loa, 1958 to 2001, gaps filled (statsmodels)",
+        lambda case: co2(case.data.calendar),
+    ),
+    "elnino": Dataset(
+        "monthly sea surface temperature off Peru, 1950 to 2010 (statsmodels)",
+        lambda case: elnino(case.data.calendar),
+    ),
+    "digits": Dataset("1,797 handwritten digits of 8 rows of 8 pixels (scikit-learn)", digits),
+    "mnist": Dataset("handwritten digits of 28 rows of 28 pixels, from a folder of IDX files", mnist),
+    "text": Dataset("the characters of a text file, or of a generated story", characters),
+    "tokens": Dataset("the words of labelled texts from a CSV file, or of generated reviews", tokens),
+    "sequences": Dataset("sequences of different length from an NPZ file, or generated speech", sequences),
+    "signals": Dataset("noisy measurements of a hidden process, of different length", signals),
+    "symbols": Dataset("random token ids of several kinds, of different length", symbols),
 }
 
 
@@ -23,13 +63,4 @@ def load_data(case: Case) -> Series | Examples:
 
     Raises InputError for a file that cannot be used.
     """
-    data = case.data
-    if data.dataset == "csv":
-        assert data.csv is not None  # DataConfig has checked both
-        assert data.target is not None
-        return read_csv(data.csv, data.target, data.features)
-    if data.dataset == "signals":
-        return signals(case)
-    if data.dataset == "symbols":
-        return symbols(case)
-    return sine(data.points, data.noise, case.seed)
+    return DATASETS[case.data.dataset].load(case)

@@ -17,7 +17,18 @@ def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
     Raises InputError for a file that is missing, empty or not text, an unknown column, and a value that is missing,
     infinite or not a number.
     """
-    import pandas as pd  # takes most of a second, and only this reader needs it
+    names = tuple(features) or (target,)
+    table = read_table(path, (target, *names))
+    columns = {name: _numbers(table[name], path) for name in dict.fromkeys((target, *names))}
+    return Series(np.stack([columns[name] for name in names], axis=1), columns[target], names, target)
+
+
+def read_table(path: str, names: Sequence[str], **options: Any) -> Any:
+    """Read a CSV file with a header line that has the named columns, as a pandas DataFrame with at least one row.
+
+    Raises InputError for a file that is missing, empty or not text, and for a column that it does not have.
+    """
+    import pandas as pd  # takes most of a second, and only these readers need it
 
     if not Path(path).is_file():
         raise InputError(f"CSV file {path!r} does not exist or is not a file")
@@ -25,7 +36,7 @@ def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
         with warnings.catch_warnings():
             # A row longer than the header would shift every column; pandas only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, skipinitialspace=True, index_col=False)
+            table = pd.read_csv(path, skipinitialspace=True, index_col=False, **options)
     except pd.errors.EmptyDataError:
         raise InputError(f"CSV file {path!r} is empty; expected a header line and rows of numbers") from None
     except UnicodeDecodeError:
@@ -35,14 +46,12 @@ def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
     except OSError as error:
         raise InputError(f"CSV file {path!r} cannot be read: {error.strerror}") from None
 
-    names = tuple(features) or (target,)
-    for name in dict.fromkeys((target, *names)):
+    for name in names:
         if name not in table.columns:
             raise InputError(f"CSV file {path!r} has no column {name!r}; {nearest(name, map(str, table.columns))}")
     if table.empty:
         raise InputError(f"CSV file {path!r} has a header but no rows")
-    columns = {name: _numbers(table[name], path) for name in dict.fromkeys((target, *names))}
-    return Series(np.stack([columns[name] for name in names], axis=1), columns[target], names, target)
+    return table
 
 
 def _numbers(column: Any, path: str) -> np.ndarray:

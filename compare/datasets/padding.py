@@ -1,15 +1,36 @@
-"""Sequences of different length in one array: which timesteps are padding, and which examples are held out."""
+"""Sequences of different length in one array, with a mask of what is no padding."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from compare.errors import InputError
-from compare.examples import Part
 
 
 def mask_of(lengths: np.ndarray, window: int, padding: str) -> np.ndarray:
     """Return the mask (examples, window) of sequences of given lengths, padded on the right or on the left."""
     steps = np.arange(window)
     return steps < lengths[:, None] if padding == "right" else steps >= window - lengths[:, None]
+
+
+def pad(sequences: Sequence[np.ndarray], window: int, padding: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Put sequences (time, …) of at most `window` timesteps into one array (examples, window, …), zero where masked.
+
+    With padding "none" they must be of one length, which then is the array's, and there is no mask. Raises InputError
+    where they are not.
+    """
+    lengths = np.array([len(sequence) for sequence in sequences])
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    if padding == "none":
+        if longest != shortest:
+            raise InputError(
+                f'the examples have {shortest} to {longest} timesteps; give data.padding = "right" or "left"'
+            )
+        return np.stack(sequences), None
+    mask = mask_of(lengths, window, padding)
+    padded = np.zeros((len(sequences), window, *sequences[0].shape[1:]), sequences[0].dtype)
+    padded[mask] = np.concatenate(sequences)
+    return padded, mask
 
 
 def draw_mask(generator: np.random.Generator, examples: int, window: int, padding: str) -> np.ndarray | None:
@@ -27,21 +48,3 @@ def draw_mask(generator: np.random.Generator, examples: int, window: int, paddin
     lengths = generator.integers(1, window, examples, endpoint=True)
     lengths[[0, -1]], lengths[1] = 1, window
     return mask_of(lengths, window, padding)
-
-
-def split(inputs: np.ndarray, targets: np.ndarray, mask: np.ndarray | None, test_fraction: float) -> tuple[Part, Part]:
-    """Split examples, in the order in which they stand, into the training part and the held-out part.
-
-    Raises InputError where a part would be empty.
-    """
-    examples = len(inputs)
-    held_out = round(examples * test_fraction)
-    if not 0 < held_out < examples:
-        raise InputError(
-            f"{examples} examples with data.test_fraction {test_fraction} leave {examples - held_out} to train on and "
-            f"{held_out} to test with; each part needs one"
-        )
-    cut = examples - held_out
-    if mask is None:
-        return Part(inputs[:cut], targets[:cut]), Part(inputs[cut:], targets[cut:])
-    return Part(inputs[:cut], targets[:cut], mask[:cut]), Part(inputs[cut:], targets[cut:], mask[cut:])

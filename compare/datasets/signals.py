@@ -3,10 +3,12 @@
 import numpy as np
 
 from compare.case import Case
-from compare.datasets.padding import draw_mask, split
+from compare.datasets.padding import draw_mask
+from compare.datasets.parts import held_out, split
 from compare.examples import Examples
 
 EXAMPLES = 200
+CLASSES = 3
 
 # How much of the hidden process is kept from one timestep to the next.
 MEMORY = 0.8
@@ -29,14 +31,14 @@ def signals(case: Case) -> Examples:
     real = np.ones(seen.shape, bool) if mask is None else mask
     inputs = np.where(real[:, :, None], inputs, 0).astype(case.dtype)
 
-    outputs = data.classes
+    outputs = data.classes or CLASSES
     if case.task == "forecasting":
         targets, outputs = following.astype(case.dtype), data.horizon
     elif case.task == "classification":
         targets = _classes((seen * real).sum(axis=1) / np.maximum(real.sum(axis=1), 1), outputs)
     else:
         targets = np.where(real, _classes(seen, outputs), 0).astype(np.int32)
-    training, test = split(inputs, targets, mask, data.test_fraction)
+    training, test = split(inputs, targets, mask, held_out(examples, data.test_fraction))
     return Examples(training, test, outputs, features=data.channels)
 
 

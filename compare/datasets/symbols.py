@@ -3,11 +3,13 @@
 import numpy as np
 
 from compare.case import Case
-from compare.datasets.padding import draw_mask, split
+from compare.datasets.padding import draw_mask
+from compare.datasets.parts import held_out, split
 from compare.examples import Examples
 
 EXAMPLES = 200
 VOCABULARY = 12
+CLASSES = 3
 
 PADDING_ID = 0
 
@@ -21,12 +23,14 @@ def symbols(case: Case) -> Examples:
     data = case.data
     generator = np.random.default_rng([case.seed, 0])
     examples, vocabulary = data.examples or EXAMPLES, data.vocabulary or VOCABULARY
+    classes = data.classes or CLASSES
     ids = generator.integers(1, vocabulary, (examples, data.window), dtype=np.int32)
     mask = draw_mask(generator, examples, data.window, data.padding)
     real = np.ones(ids.shape, bool) if mask is None else mask
 
-    kinds = np.eye(data.classes, dtype=np.int32)[ids % data.classes] * real[:, :, None]
+    kinds = np.eye(classes, dtype=np.int32)[ids % classes] * real[:, :, None]
     so_far = kinds.cumsum(axis=1).argmax(axis=2).astype(np.int32)
     targets = so_far[:, -1] if case.task == "classification" else np.where(real, so_far, 0).astype(np.int32)
-    training, test = split(np.where(real, ids, PADDING_ID).astype(np.int32), targets, mask, data.test_fraction)
-    return Examples(training, test, data.classes, vocabulary=vocabulary)
+    ids = np.where(real, ids, PADDING_ID).astype(np.int32)
+    training, test = split(ids, targets, mask, held_out(examples, data.test_fraction))
+    return Examples(training, test, classes, vocabulary=vocabulary)

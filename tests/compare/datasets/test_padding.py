@@ -1,17 +1,42 @@
-"""Masks of sequences of different length, and which of them are held out."""
+"""Sequences of different length become one array and a mask."""
 
 import numpy as np
 import pytest
 
-from compare.datasets.padding import draw_mask, mask_of, split
+from compare.datasets.padding import draw_mask, mask_of, pad
 from compare.errors import InputError
 
 
-def test_padding_is_on_the_side_asked_for() -> None:
+def test_masks_are_on_the_side_asked_for() -> None:
     """Sequences of length 0, 2 and 3 in a window of 3."""
     lengths = np.array([0, 2, 3])
     assert mask_of(lengths, 3, "right").astype(int).tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
     assert mask_of(lengths, 3, "left").astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [("right", [[1, 2, 0, 0], [3, 4, 5, 0], [6, 0, 0, 0]]), ("left", [[0, 0, 1, 2], [0, 3, 4, 5], [0, 0, 0, 6]])],
+)
+def test_sequences_keep_their_order(padding: str, expected: list[list[int]]) -> None:
+    """Each sequence stands in its row, in its order, on the side away from its padding; features go with it."""
+    sequences = [np.array([1, 2]), np.array([3, 4, 5]), np.array([6])]
+    padded, mask = pad(sequences, 4, padding)
+    assert padded.tolist() == expected
+    assert mask is not None
+    assert np.array_equal(mask, np.array(expected) != 0)
+    wide, _ = pad([np.stack([row, -row], axis=1) for row in sequences], 4, padding)
+    assert wide.shape == (3, 4, 2)
+    assert wide[:, :, 1].tolist() == (-np.array(expected)).tolist()
+
+
+def test_without_padding_the_lengths_must_be_equal() -> None:
+    """Sequences of one length need no padding, others cannot do without."""
+    padded, mask = pad([np.array([1, 2]), np.array([3, 4])], 10, "none")
+    assert padded.tolist() == [[1, 2], [3, 4]]
+    assert mask is None
+    with pytest.raises(InputError, match=r"have 1 to 2 timesteps; give data\.padding = \"right\""):
+        pad([np.array([1, 2]), np.array([3])], 10, "none")
 
 
 @pytest.mark.parametrize("padding", ["right", "left", "scattered"])
@@ -29,22 +54,3 @@ def test_drawn_masks_hold_the_extremes(padding: str) -> None:
 def test_no_padding_has_no_mask() -> None:
     """Without padding there is no mask at all."""
     assert draw_mask(np.random.default_rng(0), 30, 8, "none") is None
-
-
-def test_parts_hold_every_example_once() -> None:
-    """The two parts are the examples in their order, each with its mask."""
-    inputs, targets, mask = np.arange(10), np.arange(10) * 2, np.arange(10) % 2 == 0
-    training, test = split(inputs, targets, mask, 0.3)
-    assert training.inputs.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert test.inputs.tolist() == [7, 8, 9]
-    assert test.targets.tolist() == [14, 16, 18]
-    assert test.mask is not None
-    assert test.mask.tolist() == [False, True, False]
-    assert split(inputs, targets, None, 0.3)[0].mask is None
-
-
-@pytest.mark.parametrize(("examples", "fraction"), [(10, 0.01), (10, 0.99), (1, 0.5)])
-def test_empty_parts_are_refused(examples: int, fraction: float) -> None:
-    """A split that leaves a part empty says how many examples each part would have."""
-    with pytest.raises(InputError, match=r"to train on and \d+ to test with; each part needs one"):
-        split(np.zeros(examples), np.zeros(examples), None, fraction)
