@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from compare.data_config import DATASET_TASKS, PATHS, DataConfig, Section, Task
 from compare.errors import InputError, nearest
 
 Dtype = Literal["float32", "float64"]
-Task = Literal["forecasting", "classification", "tagging"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The recurrent model; features, vocabulary and outputs follow from the data.
 
     `head` says what the head sees: the last state of the last layer, which is its last output unless it runs backwards,
@@ -55,123 +51,19 @@ class ModelConfig(_Section):
         if not self.reset_after and self.cell != "gru":
             raise ValueError(f"reset_after = false belongs to gru, not to {self.cell}; leave it out")
         if self.recurrent_activation != "sigmoid" and self.cell == "simple_rnn":
-            raise ValueError("recurrent_activation belongs to the gates of lstm and gru; simple_rnn has activation alone")
+            raise ValueError(
+                "recurrent_activation belongs to the gates of lstm and gru; simple_rnn has activation alone"
+            )
         if self.bidirectional and self.go_backwards:
             raise ValueError("bidirectional layers run both ways already; leave go_backwards out")
         if self.bidirectional and self.stateful:
             raise ValueError("a backward layer has no state to carry on; keep bidirectional or stateful")
         if self.stateful and self.initial_state == "given":
-            raise ValueError("stateful carries each state on; keep stateful or initial_state = \"given\"")
+            raise ValueError('stateful carries each state on; keep stateful or initial_state = "given"')
         return self
 
 
-_ALL_TASKS: tuple[Task, ...] = ("forecasting", "classification", "tagging")
-
-# The tasks that each dataset serves.
-DATASET_TASKS: Mapping[str, tuple[Task, ...]] = {
-    **dict.fromkeys(("sine", "csv", "sunspots", "co2", "elnino"), ("forecasting",)),
-    **dict.fromkeys(("digits", "mnist", "tokens"), ("classification",)),
-    "text": ("tagging",),
-    "sequences": _ALL_TASKS,
-    "signals": _ALL_TASKS,
-    "symbols": ("classification", "tagging"),
-}
-
-# The options that each dataset takes, beside those that all take.
-_SERIES = ("window", "horizon", "folds", "fold")
-DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "sine": _SERIES,
-    "csv": (*_SERIES, "csv", "target", "features"),
-    "sunspots": _SERIES,
-    "co2": (*_SERIES, "calendar"),
-    "elnino": (*_SERIES, "calendar"),
-    "digits": ("examples",),
-    "mnist": ("folder", "examples"),
-    "text": ("file", "window", "examples"),
-    "tokens": ("csv", "text_column", "label_column", "window", "vocabulary", "padding", "examples"),
-    "sequences": ("file", "window", "padding", "examples", "classes"),
-    "signals": ("window", "horizon", "padding", "examples", "channels", "classes"),
-    "symbols": ("window", "padding", "examples", "vocabulary", "classes"),
-}
-
-# Options that are paths, in a case file relative to it.
-PATHS = ("csv", "file", "folder")
-
-
-class DataConfig(_Section):
-    """The data of a task.
-
-    Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
-    length have at most `window` timesteps and are padded to as many; a text is cut into pieces of `window` characters.
-    `examples` is how many examples are used, both parts together: all there are by default, of generated ones 200.
-    With `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first being 1.
-    """
-
-    dataset: Literal[
-        "sine",
-        "csv",
-        "sunspots",
-        "co2",
-        "elnino",
-        "digits",
-        "mnist",
-        "text",
-        "tokens",
-        "sequences",
-        "signals",
-        "symbols",
-    ] = "sine"
-    csv: str | None = None
-    target: str | None = None
-    features: tuple[str, ...] = Field(default=(), strict=False)
-    text_column: str = "text"
-    label_column: str = "label"
-    file: str | None = None
-    folder: str | None = None
-    window: int = Field(default=10, ge=1)
-    horizon: int = Field(default=1, ge=1)
-    test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    folds: int | None = Field(default=None, ge=2)
-    fold: int | None = Field(default=None, ge=1)
-    points: int = Field(default=1000, ge=2)
-    noise: float = Field(default=0.1, ge=0)
-    calendar: bool = False
-    examples: int | None = Field(default=None, ge=2)
-    channels: int = Field(default=3, ge=1)
-    classes: int | None = Field(default=None, ge=2)
-    vocabulary: int | None = Field(default=None, ge=3)
-    padding: Literal["none", "right", "left", "scattered"] = "none"
-
-    @model_validator(mode="after")
-    def _options_belong_to_the_dataset(self) -> Self:
-        own = DATASET_OPTIONS[self.dataset]
-        for name in dict.fromkeys(option for options in DATASET_OPTIONS.values() for option in options):
-            if name not in own and getattr(self, name) != DataConfig.model_fields[name].default:
-                owners = ", ".join(dataset for dataset, options in DATASET_OPTIONS.items() if name in options)
-                raise ValueError(f"{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
-        if self.dataset == "csv" and (self.csv is None or self.target is None):
-            raise ValueError('dataset "csv" needs both csv (a file) and target (a column)')
-        if self.dataset == "mnist" and self.folder is None:
-            raise ValueError('dataset "mnist" needs folder, the folder of its four IDX files')
-        if self.padding == "scattered" and self.dataset in ("tokens", "sequences"):
-            raise ValueError('padding "scattered" belongs to generated data; accepted here: none, right, left')
-        if len(set(self.features)) != len(self.features):
-            raise ValueError("features names a column twice")
-        return self
-
-    @model_validator(mode="after")
-    def _fold_is_one_of_the_folds(self) -> Self:
-        if (self.folds is None) != (self.fold is None):
-            raise ValueError("folds and fold go together: fold = 1 of folds = 5; --folds 5 makes a case of each")
-        if self.folds is not None and self.fold is not None:
-            if self.fold > self.folds:
-                raise ValueError(f"fold {self.fold} is not one of the {self.folds} folds, 1 to {self.folds}")
-            if self.test_fraction != DataConfig.model_fields["test_fraction"].default:
-                raise ValueError("folds say what is held out; leave test_fraction out")
-        return self
-
-
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """The training, the same on both sides; with `stock` each framework's own optimizer defaults and biases.
 
     `weight_decay` None is what Keras gives the optimizer by default: 0.004 for adamw, none for the others. Steps of a
@@ -241,7 +133,7 @@ class TrainingConfig(_Section):
             raise ValueError("schedule 'piecewise' takes its learning rates from values; leave learning_rate out")
 
 
-class Case(_Section):
+class Case(Section):
     """One comparison's model, data and training."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

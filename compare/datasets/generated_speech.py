@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from compare.case import Task
+from compare.data_config import Task
 
 EXAMPLES = 200
 FEATURES = 13

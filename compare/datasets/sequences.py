@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.case import Case, Task
+from compare.case import Case
+from compare.data_config import Task
 from compare.datasets.generated_speech import speech
 from compare.datasets.padding import pad
 from compare.datasets.parts import draw_order, held_out, split

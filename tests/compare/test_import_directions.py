@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 # imports the worker, and it alone imports the sides.
 ORDER = (
     "errors",
+    "data_config",
     "case",
     "examples",
     "datasets",
