@@ -78,6 +78,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--features", nargs="+", metavar="COLUMN", help="the columns to predict from (default: the target)"
     )
+    run.add_argument(
+        "--folds", type=int, metavar="K", help="cross-validate each series in time: K trainings, the past predicts"
+    )
     run.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
     run.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
     run.add_argument(
@@ -153,7 +156,7 @@ def _required_kernels(given: Sequence[str], backends: Sequence[str]) -> dict[str
 
 
 def _chosen_cases(options: argparse.Namespace) -> list[Any]:
-    from compare.case import built_in_names, load_case, parse_setting, with_fields
+    from compare.case import built_in_names, fold_cases, load_case, parse_setting, with_fields
 
     fields: dict[str, Any] = dict(parse_setting(text) for text in options.set)
     for field, value in {
@@ -171,7 +174,8 @@ def _chosen_cases(options: argparse.Namespace) -> list[Any]:
         fields["data.features"] = tuple(options.features or ())
     elif options.target is not None or options.features is not None:
         raise InputError("--target and --features need --csv FILE")
-    return [with_fields(load_case(name), fields) for name in options.cases or built_in_names()]
+    cases = [with_fields(load_case(name), fields) for name in options.cases or built_in_names()]
+    return cases if options.folds is None else [fold for case in cases for fold in fold_cases(case, options.folds)]
 
 
 def _progress(options: argparse.Namespace, starts: Sequence[Any], backends: Sequence[str]) -> Any:

@@ -231,6 +231,24 @@ def with_fields(case: Case, fields: Mapping[str, Any]) -> Case:
     return make_case(changed, f"case {case.name}")
 
 
+def fold_cases(case: Case, folds: int) -> list[Case]:
+    """Return a case for each fold of a cross-validation in time, named after the case as in `lstm-fold1`.
+
+    Raises InputError where the case's dataset is no series, and for fewer than two folds.
+    """
+    cases = []
+    for fold in range(1, max(folds, 1) + 1):
+        fields = {"name": f"{case.name}-fold{fold}", "data.folds": folds, "data.fold": fold}
+        cases.append(with_fields(case, fields))
+    return cases
+
+
+def fold_group(case: Case) -> str | None:
+    """Return the name of the case of which this one is a fold; None where it is none."""
+    end = f"-fold{case.data.fold}"
+    return case.name.removesuffix(end) if case.data.fold is not None and case.name.endswith(end) else None
+
+
 def field_names(fields: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     """Yield the dotted names of all fields."""
     for name, value in fields.items():

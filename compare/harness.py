@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from compare.backends import REFERENCE_RUNNER, keras_runner
 from compare.case import Case
 from compare.errors import InputError
 from compare.judge import Comparison, StepReference, Verdict, judge
+from compare.judge.folds import summarise_folds
 from compare.runners import Event, Pool, Task
 from compare.start import Start, make_start, write_start
 from compare.storage import write_json
@@ -100,7 +101,8 @@ def run_cases(
     ran another kernel than the one required of it has failed.
     """
     jobs = [Job(start, backends, faults or {}, kernels or {}) for start in starts]
-    verdict = Verdict(run_jobs(jobs, out, pool, on_event))
+    comparisons = run_jobs(jobs, out, pool, on_event)
+    verdict = Verdict(comparisons, summarise_folds([start.case for start in starts], comparisons))
     write_json(out / "verdict.json", verdict.as_json())
     return verdict
 
@@ -118,7 +120,11 @@ def run_jobs(
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
-    return [_compare(job, keras_runner(backend), out, failures) for job in jobs for backend in job.backends]
+    return [
+        replace(_compare(job, keras_runner(backend), out, failures), data_notes=job.start.examples.notes)
+        for job in jobs
+        for backend in job.backends
+    ]
 
 
 def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure]) -> Comparison:
@@ -148,7 +154,7 @@ def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure])
     references = None
     if not case.training.stock:
         references = step_references(start, folder / REFERENCE_RUNNER, obtained.manifest["precision"])
-    return judge(expected, obtained, twins, start.examples.test.targets, start.scaling, references)
+    return judge(expected, obtained, twins, start, references)
 
 
 @lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references

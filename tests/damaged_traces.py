@@ -41,8 +41,7 @@ class DamagedTraces:
     def judge(self, twins: list[Trace] | None = None) -> Comparison:
         """Judge the traces as they are now."""
         twins = self.twins if twins is None else twins
-        truth = self.start.windows.test_targets
-        return judge(self.read("expected"), self.read("obtained"), twins, truth, self.start.scaling)
+        return judge(self.read("expected"), self.read("obtained"), twins, self.start)
 
     def change_manifest(self, side: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change what a trace says of itself."""

@@ -1,34 +1,35 @@
 """The judge: two traces and the reference's twins in, a comparison out; NumPy only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from compare.judge import presence
+from compare.judge import metrics, presence
 from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
 from compare.judge.journey import loss_errors, other_batch, strayed, strayed_predictions, strayed_weights
-from compare.judge.metrics import forecast_metrics
 from compare.judge.one_step import StepReference, initial_state_differences, step_differences
-from compare.judge.verdict import Comparison, Curves, Difference, TensorUnits, Verdict
+from compare.judge.verdict import ClassResults, Comparison, Curves, Difference, TensorUnits, Verdict
+from compare.start import Start
 from compare.trace import Trace
-from compare.windows import Scaling
 
 __all__ = ["Comparison", "Curves", "Difference", "StepReference", "Verdict", "judge"]
+
+# A confusion matrix of more classes is too large to be read.
+CONFUSED_CLASSES = 20
 
 
 def judge(
     expected: Trace,
     obtained: Trace,
     twins: Sequence[Trace],
-    truth: np.ndarray,
-    scaling: Scaling | None,
+    start: Start,
     references: Sequence[StepReference] | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same start, same step, same journey, nothing absent.
 
-    The twins are of the expected side, in the precision in which the obtained side computes; truth (windows, horizon)
-    is what the predictions predict, scaled; the references are of the steps that were taken apart, None where none was.
+    The twins are of the expected side, in the precision in which the obtained side computes; both sides had this start;
+    the references are of the steps that were taken apart, None where none was.
     """
     step_of = _last_steps(expected, obtained)
     presence_checks = (
@@ -36,7 +37,7 @@ def judge(
         presence.absent_columns(expected, obtained),
         presence.absent_steps(expected, obtained),
         presence.absent_weights(expected, obtained, step_of),
-        presence.absent_predictions(expected, obtained, truth.shape),
+        presence.absent_predictions(expected, obtained, metrics.predictions_shape(start.examples)),
     )
     comparison = Comparison(
         case=obtained.manifest["case"],
@@ -49,11 +50,12 @@ def judge(
         differences=[difference for check in presence_checks for difference in check],
         notes=_notes(obtained),
         versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
+        epoch_losses={trace.manifest["runner"]: metrics.epoch_losses(trace, start) for trace in (expected, obtained)},
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
     comparison = _judge_journey(comparison, expected, obtained, twins, step_of)
-    comparison = _with_predictions(comparison, expected, obtained, truth, scaling)
+    comparison = _with_predictions(comparison, expected, obtained, start)
     return replace(comparison, status="differs" if comparison.differences else "agrees")
 
 
@@ -121,27 +123,39 @@ def _judge_journey(
     )
 
 
-def _with_predictions(
-    comparison: Comparison, expected: Trace, obtained: Trace, truth: np.ndarray, scaling: Scaling | None
-) -> Comparison:
+def _with_predictions(comparison: Comparison, expected: Trace, obtained: Trace, start: Start) -> Comparison:
     predictions = _comparable_predictions(expected, obtained)
-    if predictions is None or predictions[0].shape != truth.shape:
+    if predictions is None or predictions[0].shape != metrics.predictions_shape(start.examples):
         return comparison
-    if scaling is None:
-        raise NotImplementedError("metrics of tasks other than forecasting")
-    true_values = scaling.undo(truth)
-    left, right = (scaling.undo(values) for values in predictions)
-    curves = comparison.curves
-    if curves is not None:
-        curves = replace(curves, truth=true_values, expected_predictions=left, obtained_predictions=right)
+    sides = dict(zip((comparison.reference, comparison.runner), predictions, strict=True))
+    curves, truth, scaling = comparison.curves, start.examples.test.targets, start.scaling
+    if curves is not None and scaling is not None:
+        left, right = (scaling.undo(values) for values in predictions)
+        curves = replace(curves, truth=scaling.undo(truth), expected_predictions=left, obtained_predictions=right)
     return replace(
         comparison,
         max_prediction_difference=prediction_error(*predictions),
-        metrics={
-            comparison.reference: forecast_metrics(true_values, left),
-            comparison.runner: forecast_metrics(true_values, right),
-        },
+        metrics={side: metrics.metrics_of(start, values) for side, values in sides.items()},
         curves=curves,
+        classes=_class_results(sides, start),
+    )
+
+
+def _class_results(sides: Mapping[str, np.ndarray], start: Start) -> ClassResults | None:
+    examples, test = start.examples, start.examples.test
+    if start.case.task == "forecasting" or examples.outputs > CONFUSED_CLASSES:
+        return None
+    confusion = {
+        side: metrics.confusion_matrix(*metrics.judged(test.targets, logits, test.mask))
+        for side, logits in sides.items()
+    }
+    by_timestep = {
+        side: metrics.accuracy_by_timestep(test.targets, logits, test.mask) for side, logits in sides.items()
+    }
+    return ClassResults(
+        labels=examples.labels or tuple(str(label) for label in range(examples.outputs)),
+        confusion={side: counts for side, counts in confusion.items() if counts is not None},
+        by_timestep={side: shares for side, shares in by_timestep.items() if shares is not None},
     )
 
 

@@ -67,6 +67,18 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class ClassResults:
+    """What a report draws of classes: how often each was taken for each, and the accuracy at each timestep.
+
+    By side: `confusion` (classes, classes), rows are the truth; `by_timestep` (time,) where there is a label for each.
+    """
+
+    labels: tuple[str, ...]
+    confusion: Mapping[str, np.ndarray]
+    by_timestep: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class TensorUnits:
     """How far each side was from the reference in one tensor, at the step where it used most of what is allowed.
 
@@ -118,8 +130,11 @@ class Comparison:
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     differences: Sequence[Difference] = ()
     notes: Sequence[str] = ()
+    data_notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    epoch_losses: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     curves: Curves | None = None
+    classes: ClassResults | None = None
 
     @property
     def first_difference(self) -> Difference | None:
@@ -148,15 +163,68 @@ class Comparison:
             "first_difference": None if first is None else first.as_json(),
             "causes": [],
             "notes": list(self.notes),
+            "data_notes": list(self.data_notes),
+            "epoch_losses": {side: list(losses) for side, losses in self.epoch_losses.items()},
+            "confusion_matrix": self._confusion_as_json(),
             "versions": dict(self.versions),
+        }
+
+    def _confusion_as_json(self) -> dict[str, Any] | None:
+        if self.classes is None:
+            return None
+        return {
+            "labels": list(self.classes.labels),
+            **{side: counts.tolist() for side, counts in self.classes.confusion.items()},
         }
 
 
 @dataclass(frozen=True)
+class FoldFigures:
+    """One metric of one side: a value for each fold, None where the fold has none."""
+
+    values: tuple[float | None, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over all folds; None where one has no value."""
+        return None if None in self.values else float(np.mean(np.array(self.values, np.float64)))
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The sample standard deviation over all folds; None where one has no value, and of a single fold."""
+        if None in self.values or len(self.values) < 2:
+            return None
+        return float(np.std(np.array(self.values, np.float64), ddof=1))
+
+
+@dataclass(frozen=True)
+class FoldSummary:
+    """One side's metrics over the folds of a case."""
+
+    case: str
+    side: str
+    folds: int
+    metrics: Mapping[str, FoldFigures]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `verdict.json` has it."""
+        metrics = {
+            name: {
+                "values": list(figures.values),
+                "mean": figures.mean,
+                "standard_deviation": figures.standard_deviation,
+            }
+            for name, figures in self.metrics.items()
+        }
+        return {"case": self.case, "side": self.side, "folds": self.folds, "metrics": metrics}
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """All comparisons of a run."""
+    """All comparisons of a run, and the figures over the folds of those cases that have any."""
 
     comparisons: Sequence[Comparison]
+    folds: Sequence[FoldSummary] = ()
 
     @property
     def agree(self) -> bool:
@@ -177,6 +245,7 @@ class Verdict:
             "agree": self.agree,
             "schema": SCHEMA,
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "folds": [summary.as_json() for summary in self.folds],
         }
 
 

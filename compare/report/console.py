@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,8 +11,8 @@ from rich.table import Table
 
 from compare.case import Case
 from compare.causes import known_differences
-from compare.judge.verdict import Verdict
-from compare.report.wording import conclusion, explain, figure, share
+from compare.judge.verdict import Comparison, FoldSummary, Verdict
+from compare.report.wording import METRICS, conclusion, explain, figure, mean_and_spread, share
 from compare.runners import Event, Task
 
 LINE_SECONDS = 5.0
@@ -33,10 +33,11 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("case", "runner", "verdict"):
         table.add_column(name, no_wrap=True)
-    for name in ("steps", "loss", "allowed", "mse"):
+    # Which metric stands for a comparison, where some have one and some the other.
+    shown = [name for name in ("mse", "accuracy") if any(name in _metrics(c) for c in verdict.comparisons)] or ["mse"]
+    for name in ("steps", "loss", "allowed", *shown):
         table.add_column(name, justify="right")
     for comparison in verdict.comparisons:
-        metrics = comparison.metrics.get(comparison.runner, {})
         table.add_row(
             comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}",
             comparison.runner,
@@ -44,7 +45,7 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             str(comparison.steps),
             figure(comparison.max_relative_loss_difference),
             share(comparison),
-            figure(metrics.get("mse")),
+            *(_metric(comparison, name) for name in shown),
         )
     console.print(table)
     for comparison in verdict.comparisons:
@@ -55,7 +56,36 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             lines.append(f"last lines of its log:\n{comparison.log}")
         for line in lines:
             console.print(f"{comparison.case} on {comparison.runner}: {line}", markup=False, soft_wrap=True)
+    for name, notes in {comparison.case: comparison.data_notes for comparison in verdict.comparisons}.items():
+        for note in notes:
+            console.print(f"{name}: {note}", markup=False, soft_wrap=True)
+    if verdict.folds:
+        console.print()
+        _print_folds(console, verdict.folds)
     console.print(f"\n[bold]{escape(conclusion(verdict))}[/]", soft_wrap=True)
+
+
+def _metrics(comparison: Comparison) -> Mapping[str, float | None]:
+    return comparison.metrics.get(comparison.runner, {})
+
+
+def _metric(comparison: Comparison, name: str) -> str:
+    value = _metrics(comparison).get(name)
+    return f"{value:.1%}" if name == "accuracy" and value is not None else figure(value)
+
+
+def _print_folds(console: Console, folds: Sequence[FoldSummary]) -> None:
+    """Print each side's metrics over the folds, mean and standard deviation."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cross-validation", "folds", "side"):
+        table.add_column(name, no_wrap=True)
+    metrics = list(dict.fromkeys(metric for summary in folds for metric in summary.metrics))
+    for metric in metrics:
+        table.add_column(METRICS[metric], justify="right", no_wrap=True)
+    for summary in folds:
+        figures = [mean_and_spread(summary.metrics.get(metric)) for metric in metrics]
+        table.add_row(summary.case, str(summary.folds), summary.side, *figures)
+    console.print(table)
 
 
 class ProgressLines:

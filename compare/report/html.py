@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
@@ -15,21 +16,6 @@ from compare.report import wording
 
 def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str, str], path: Path) -> None:
     """Write the report of a run as one self-contained file."""
-    from compare.report.plots import draw_loss_errors, draw_losses, draw_predictions  # matplotlib takes a second
-
-    def pictures(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-        drawn = [comparison for comparison in comparisons if comparison.curves is not None]
-        if not drawn:
-            return []
-        found = [
-            {"title": "Loss of both sides", "svg": Markup(draw_losses(drawn))},  # noqa: S704 - drawn here
-            {"title": "How far the losses are apart", "svg": Markup(draw_loss_errors(drawn))},  # noqa: S704 - drawn here
-        ]
-        predicted = [comparison for comparison in drawn if comparison.curves and comparison.curves.truth.size]
-        if predicted:
-            found.append({"title": "Predictions for held-out data", "svg": Markup(draw_predictions(predicted))})  # noqa: S704 - drawn here
-        return found
-
     sections = []
     for case in cases:
         comparisons = [comparison for comparison in verdict.comparisons if comparison.case == case.name]
@@ -39,10 +25,45 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
                 "comparisons": comparisons,
                 "known": known_differences(case),
                 "metrics": {side: figures for c in comparisons for side, figures in c.metrics.items()},
-                "pictures": pictures(comparisons),
+                "epoch_losses": {side: losses for c in comparisons for side, losses in c.epoch_losses.items()},
+                "data_notes": list(dict.fromkeys(note for c in comparisons for note in c.data_notes)),
+                "pictures": _pictures(comparisons),
             }
         )
     templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))
     template = templates.get_template("report.html.j2")
-    content = template.render(verdict=verdict, sections=sections, environment=environment, wording=wording)
+    content = template.render(
+        verdict=verdict, sections=sections, environment=environment, wording=wording, folds=verdict.folds
+    )
     path.write_text(content, "utf-8")
+
+
+def _pictures(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    from compare.report import plots  # matplotlib takes a second
+
+    found: list[tuple[str, str]] = []
+    if drawn := [c for c in comparisons if c.curves is not None]:
+        found.append(("Loss of both sides", plots.draw_losses(drawn)))
+        found.append(("How far the losses are apart", plots.draw_loss_errors(drawn)))
+    if predicted := [c for c in drawn if c.curves is not None and c.curves.truth.size]:
+        found.append(("Predictions for held-out data", plots.draw_predictions(predicted)))
+    if by_timestep := [c for c in comparisons if c.classes is not None and c.classes.by_timestep]:
+        found.append(("Accuracy at each timestep of held-out data", plots.draw_accuracy_by_timestep(by_timestep)))
+    for sides, counts, labels in _confusions(comparisons):
+        found.append((f"Confusion matrix of {', '.join(sides)}", plots.draw_confusion(counts, labels)))
+    return [{"title": title, "svg": Markup(svg)} for title, svg in found]  # noqa: S704 - drawn here
+
+
+def _confusions(comparisons: Sequence[Comparison]) -> list[tuple[list[str], np.ndarray, tuple[str, ...]]]:
+    """List the confusion matrices that differ from one another, each with the sides that have it."""
+    found: list[tuple[list[str], np.ndarray, tuple[str, ...]]] = []
+    for comparison in comparisons:
+        if comparison.classes is None:
+            continue
+        for side, counts in comparison.classes.confusion.items():
+            sides = next((known for known, other, _ in found if np.array_equal(counts, other)), None)
+            if sides is None:
+                found.append(([side], counts, comparison.classes.labels))
+            elif side not in sides:
+                sides.append(side)
+    return found

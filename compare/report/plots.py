@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from compare.judge.verdict import Comparison, Curves
 
@@ -19,6 +19,10 @@ mpl.use("svg")
 COLOURS = {"keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
+
+# How many letters fit beside one another below a confusion matrix, and from how many classes on its counts are small.
+CONFUSION_WIDTH = 40
+COUNTED_CLASSES = 10
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -105,17 +109,68 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
     return _svg(draw)
 
 
+def draw_accuracy_by_timestep(comparisons: Sequence[Comparison]) -> str:
+    """Draw the share of right labels at each timestep, both sides overlaid."""
+
+    def draw(axes: Axes) -> None:
+        reference = comparisons[0].reference
+        for comparison in comparisons:
+            assert comparison.classes is not None  # the report draws only those that have classes
+            shares = comparison.classes.by_timestep
+            if comparison is comparisons[0] and reference in shares:
+                axes.plot(shares[reference], color="#bbbbbb", linewidth=4, label=reference)
+            if comparison.runner in shares:
+                axes.plot(
+                    shares[comparison.runner],
+                    DASHES[comparison.runner],
+                    color=COLOURS[comparison.runner],
+                    linewidth=1.2,
+                    label=comparison.runner,
+                )
+        axes.set_ylim(0, 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel("accuracy")
+        axes.set_xlabel("timestep")
+
+    return _svg(draw)
+
+
+def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
+    """Draw how often each class (row) was taken for each (column), shaded by the share of its row."""
+
+    def draw(axes: Axes) -> None:
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.grid(visible=False)
+        places = range(len(labels))
+        turned = max(map(len, labels)) * len(labels) > CONFUSION_WIDTH
+        # Text of the user's data is no formula, whatever dollar signs it has.
+        texts = [repr(label)[1:-1].replace("$", r"\$") for label in labels]
+        axes.set_xticks(places, texts, rotation=90 if turned else 0)
+        axes.set_yticks(places, texts)
+        axes.tick_params(length=0)
+        axes.set_xlabel("taken for")
+        axes.set_ylabel("is")
+        size = 8 if len(labels) <= COUNTED_CLASSES else 5
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.6 else "#333333"
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=size)
+
+    return _svg(draw, legend=False)
+
+
 def _curves(comparison: Comparison) -> Curves:
     assert comparison.curves is not None  # the report draws only those that have curves
     return comparison.curves
 
 
-def _svg(draw: Callable[[Axes], None]) -> str:
+def _svg(draw: Callable[[Axes], None], legend: bool = True) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.3), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
-        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
+        if legend:
+            axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), markerscale=2)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     content = text.getvalue()

@@ -2,13 +2,50 @@
 
 from collections.abc import Sequence
 
-from compare.judge.verdict import Comparison, Difference, TensorUnits, Verdict
+from compare.case import Case
+from compare.judge.verdict import Comparison, Difference, FoldFigures, TensorUnits, Verdict
 
 # How much of a framework's own message is shown; `verdict.json` has all of it.
 ERROR_LINES = 4
 
 # How many comparisons a conclusion names.
 NAMED = 3
+
+
+METRICS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "perplexity": "perplexity"}
+
+
+def data(case: Case) -> str:
+    """Say what a case is trained on."""
+    given = case.data
+    name = given.csv or given.file or given.folder or given.dataset
+    if given.dataset in ("digits", "mnist"):
+        return f"{name}, row by row"
+    if given.dataset == "text":
+        return f"{name}, pieces of {given.window} characters"
+    if given.dataset in ("tokens", "sequences", "signals", "symbols"):
+        padding = "" if given.padding == "none" else f", padding {given.padding}"
+        return f"{name}, up to {given.window} timesteps{padding}"
+    fold = "" if given.fold is None else f", fold {given.fold} of {given.folds}"
+    return f"{name}, windows of {given.window} → {given.horizon}{fold}"
+
+
+def metrics_title(case: Case) -> str:
+    """Head the table of test metrics."""
+    return "Test metrics" if case.task != "forecasting" else "Test metrics, in the units of the data"
+
+
+def mean_and_spread(figures: FoldFigures | None) -> str:
+    """Write a metric's mean over the folds and its standard deviation."""
+    if figures is None or figures.mean is None:
+        return "–"
+    spread = "" if figures.standard_deviation is None else f" ± {figures.standard_deviation:.2g}"
+    return f"{figures.mean:.4g}{spread}"
+
+
+def exactly(value: object) -> str:
+    """Write a metric with the digits in which two sides may differ."""
+    return f"{value:.8g}" if isinstance(value, float) else "–"
 
 
 def figure(value: float | None) -> str:
