@@ -20,6 +20,7 @@ ORDER = (
     "data_config",
     "case",
     "examples",
+    "sampling",
     "datasets",
     "windows",
     "initial_weights",
