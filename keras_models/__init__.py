@@ -1,21 +1,25 @@
 """The Keras side: SimpleRNN, LSTM and GRU models in backend-agnostic Keras 3."""
 
+from keras_models.losses import build_loss
 from keras_models.one_step import OneStep
 from keras_models.optimizers import build_optimizer, load_slots, read_slots
 from keras_models.recurrent import CELLS, build
 from keras_models.training import columns, execution, predict, train
-from keras_models.weights import load_canonical, to_canonical
+from keras_models.weights import load_canonical, load_carried, read_carried, to_canonical
 
 __all__ = [
     "CELLS",
     "OneStep",
     "build",
+    "build_loss",
     "build_optimizer",
     "columns",
     "execution",
     "load_canonical",
+    "load_carried",
     "load_slots",
     "predict",
+    "read_carried",
     "read_slots",
     "to_canonical",
     "train",

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_models.layers import directions, inner
 from keras_models.optimizers import clip_gradients, load_slots, read_slots
-from keras_models.weights import layouts, to_canonical
+from keras_models.training import Arrays
+from keras_models.weights import layouts, load_carried, read_carried, to_canonical
 
 
 class OneStep:
@@ -22,24 +24,32 @@ class OneStep:
         self.layer_outputs, self.loss_and_gradients, self.apply_gradients = functions
 
     def __call__(
-        self, slots: Mapping[str, np.ndarray], iterations: int, inputs: np.ndarray, targets: np.ndarray
+        self,
+        slots: Mapping[str, np.ndarray],
+        carried: Mapping[str, np.ndarray],
+        iterations: int,
+        inputs: Arrays,
+        targets: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
-        The model already holds the weights to start from. Keys: inputs, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, learning_rate,
-        gradient/…, clip/…, update/…, slot/….
+        The model already holds the weights to start from. Keys: inputs/…, targets, weights/…, forward/<layer> (batch,
+        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, carried/….
         """
         model, optimizer = self.model, self.model.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
         found = layouts(model)
         before = to_canonical(model)
-        x, y = (keras.ops.convert_to_tensor(np.ascontiguousarray(array)) for array in (inputs, targets))
-        record = {"inputs": _numpy(x), "targets": _numpy(y)} | {
-            f"weights/{name}": part for name, part in before.items()
-        }
+        x, y = keras.tree.map_structure(
+            lambda array: keras.ops.convert_to_tensor(np.ascontiguousarray(array)), (inputs, targets)
+        )
+        record = {"targets": _numpy(y)} | {f"weights/{name}": part for name, part in before.items()}
+        given = x if isinstance(x, Mapping) else {"sequence": x}
+        record |= {f"inputs/{name}": _numpy(array) for name, array in given.items()}
 
+        load_carried(model, dict(carried))
         record |= {f"forward/{name}": _numpy(sequence) for name, sequence in self.layer_outputs(x).items()}
+        load_carried(model, dict(carried))
         outputs, error, gradients = self.loss_and_gradients(x, y)
         record["forward/head"] = _numpy(outputs)
         record["loss"] = _numpy(error)
@@ -50,23 +60,33 @@ class OneStep:
                 record |= {f"{phase}/{name}": part for name, part in layout.split(_numpy(value)).items()}
         self.apply_gradients(gradients)
         record |= {f"update/{name}": part - before[name] for name, part in to_canonical(model).items()}
-        return record | {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
+        record |= {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
+        return record | {f"carried/{name}": part for name, part in read_carried(model).items()}
 
 
 def layer_outputs(model: keras.Model, inputs: Any) -> dict[str, Any]:
-    """Return each recurrent layer's outputs at every timestep, computed by the model's own layers."""
-    found = {}
-    sequence = inputs
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.RNN):
-            break
-        asked, layer.return_sequences = layer.return_sequences, True
-        try:
-            sequence = layer(sequence)
-        finally:
-            layer.return_sequences = asked
-        found[layer.name] = sequence
-    return found
+    """Return each layer's outputs, recurrent layers' at every timestep, computed by the model's own layers."""
+    recurrent = [
+        layer for layer in model.layers if isinstance(inner(layer), keras.layers.RNN | keras.layers.Bidirectional)
+    ]
+    last = inner(recurrent[-1])
+    names = [layer.name for layer in model.layers[: model.layers.index(recurrent[-1]) + 1] if _is_recorded(layer)]
+    part = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
+    parts = [last, *(layer for _, layer in directions(last))]
+    asked = [layer.return_sequences for layer in parts]
+    try:
+        for layer in parts:
+            layer.return_sequences = True
+        return part(inputs, training=True)
+    finally:
+        for layer, before in zip(parts, asked, strict=True):
+            layer.return_sequences = before
+
+
+def _is_recorded(layer: keras.layers.Layer) -> bool:
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.Embedding)
+    kinds += (keras.layers.LayerNormalization, keras.layers.BatchNormalization)
+    return isinstance(inner(layer), kinds)
 
 
 def _numpy(value: Any) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 import importlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_models.weights import layouts
+
+Arrays = np.ndarray | Mapping[str, np.ndarray]
+Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 
 # Steps in one compiled call: enough to hide the cost of the call, few enough that their batches stay small in memory.
 STEPS_PER_CALL = 128
@@ -24,49 +27,87 @@ def train(
     model: keras.Model,
     loss: keras.losses.Loss,
     optimizer: keras.optimizers.Optimizer,
-    inputs: np.ndarray,
+    inputs: Arrays,
     targets: np.ndarray,
     schedule: np.ndarray,
     batch_size: int = 32,
+    draw: Draw | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
-    Inputs (windows, time, features), targets (windows, outputs), schedule (epochs, windows): the order of the windows
-    in each epoch. The last, smaller batch of an epoch is kept. At every yield the model holds its current weights.
+    Inputs (windows, time, features), or a dict of what the model takes, targets (windows, outputs), schedule (epochs,
+    windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every yield the
+    model holds its current weights. `draw` gives what a step gets beside the windows, by name, from the number of the
+    step and of its windows: masks for dropout. Carried states are reset before every epoch.
     """
     backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
     # Only JAX needs compiling to be fast; elsewhere XLA would round in other places than the framework itself does.
     model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
     optimizer.build(model.trainable_variables)
     full_batches, rest = divmod(schedule.shape[1], batch_size)
+    steps_per_epoch = full_batches + bool(rest)
     run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL))
     for epoch, order in enumerate(schedule):
+        reset_states(model)
+        first = epoch * steps_per_epoch
         batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
         for start in range(0, full_batches, STEPS_PER_CALL):
             chosen = batches[start : start + STEPS_PER_CALL]
-            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, gather(inputs, chosen, first + start, draw), targets[chosen])
         if rest:
             chosen = order[None, -rest:]
-            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
-def _record(run_steps: Callable[..., np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) -> Arrays:
+    """Pick the windows of some steps (steps, batch) from each array, and add what is drawn for the steps."""
+    if not isinstance(inputs, Mapping):
+        return inputs[chosen]
+    drawn = [draw(first + step, chosen.shape[1]) for step in range(len(chosen))] if draw else [{}]
+    return {name: array[chosen] for name, array in inputs.items()} | {
+        name: np.stack([one[name] for one in drawn]) for name in drawn[0]
+    }
+
+
+def _record(run_steps: Callable[..., np.ndarray], inputs: Arrays, targets: np.ndarray) -> np.ndarray:
     """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
-    checksums = [zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes())) for x, y in zip(inputs, targets, strict=True)]
+    arrays = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, Mapping) else [inputs]
+    checksums = []
+    for step, y in enumerate(targets):
+        checksum = 0
+        for array in arrays:
+            checksum = zlib.crc32(array[step].tobytes(), checksum)
+        checksums.append(zlib.crc32(y.tobytes(), checksum))
     return np.column_stack([run_steps(inputs, targets), checksums])
 
 
-def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+def reset_states(model: keras.Model) -> None:
+    """Set the carried states to zero, as between epochs."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            layer.reset_state()
+
+
+def execution(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
     """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
     backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
     return backend.execution(model, inputs) | {"dtypes": {layer.name: layer.compute_dtype for layer in model.layers}}
 
 
-def predict(model: keras.Model, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Return the model's outputs (windows, outputs) for inputs (windows, time, features)."""
-    # Not model.predict: on the torch backend it imports TensorFlow into the same process, where that is installed.
-    parts = [
-        np.asarray(model.predict_on_batch(np.ascontiguousarray(inputs[start : start + batch_size])))
-        for start in range(0, len(inputs), batch_size)
-    ]
+def predict(model: keras.Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
+    """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a dict of arrays.
+
+    A stateful model starts from zero states and takes the windows in its own batch size.
+    """
+    if model.settings.stateful:
+        reset_states(model)
+        batch_size = model.settings.batch_size
+    count = len(keras.tree.flatten(inputs)[0])
+    parts = []
+    for start in range(0, count, batch_size):
+        part = keras.tree.map_structure(
+            lambda array, start=start: np.ascontiguousarray(array[start : start + batch_size]), inputs
+        )
+        # Not model.predict: on the torch backend it imports TensorFlow into the same process, where it is installed.
+        parts.append(np.asarray(model.predict_on_batch(part)))
     return np.concatenate(parts)

@@ -1,5 +1,6 @@
 """Many training steps in one `lax` loop: the genuine layers, loss and optimizer, each step recorded."""
 
+import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -26,14 +27,14 @@ def compile_steps(
     gradient_of_loss = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     @jax.jit
-    def run(state: Any, steps: Any, inputs: jax.Array, targets: jax.Array) -> tuple[Any, jax.Array]:
+    def run(state: Any, steps: Any, inputs: Any, targets: jax.Array) -> tuple[Any, jax.Array]:
         def one_step(step: Any, carry: Any) -> Any:
             (trainable, non_trainable, optimizer_variables), rows = carry
             (loss, aux), gradients = gradient_of_loss(
                 trainable,
                 non_trainable,
                 [],
-                inputs[step],
+                keras.tree.map_structure(operator.itemgetter(step), inputs),
                 targets[step],
                 None,
                 training=True,
@@ -45,17 +46,19 @@ def compile_steps(
             row = jnp.concatenate([loss[None], norms(gradients), norms(updates)])
             return (updated, non_trainable, optimizer_variables), rows.at[step].set(row)
 
-        rows = jnp.zeros((inputs.shape[0], width), dtype=state[0][0].dtype)
+        rows = jnp.zeros((len(targets), width), dtype=state[0][0].dtype)
         return jax.lax.fori_loop(0, steps, one_step, (state, rows))
 
     groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 
-    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        steps = len(inputs)
+    def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
+        steps = len(targets)
         if 1 < steps < capacity:
-            padding = [(0, capacity - steps)] + [(0, 0)] * (inputs.ndim - 1)
-            inputs = np.pad(inputs, padding)
-            targets = np.pad(targets, padding[: targets.ndim])
+
+            def pad(array: np.ndarray) -> np.ndarray:
+                return np.pad(array, [(0, capacity - steps)] + [(0, 0)] * (array.ndim - 1))
+
+            inputs, targets = keras.tree.map_structure(pad, inputs), pad(targets)
         state = tuple([variable.value for variable in group] for group in groups)
         state, rows = run(state, steps, inputs, targets)
         for group, values in zip(groups, state, strict=True):
@@ -82,14 +85,16 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
             training=True,
             optimizer_variables=optimizer_variables,
         )
-        return loss, aux[1]
+        return loss, (aux[1], aux[2])
 
     gradient_of_loss = jax.jit(jax.value_and_grad(loss_and_outputs, has_aux=True))
     apply = jax.jit(model.optimizer.stateless_apply)
 
-    def loss_and_gradients(inputs: jax.Array, targets: jax.Array) -> Any:
+    def loss_and_gradients(inputs: Any, targets: jax.Array) -> Any:
         trainable, *state = ([variable.value for variable in group] for group in groups)
-        (loss, outputs), gradients = gradient_of_loss(trainable, state, inputs, targets)
+        (loss, (outputs, non_trainable)), gradients = gradient_of_loss(trainable, state, inputs, targets)
+        for variable, value in zip(groups[1], non_trainable, strict=True):
+            variable.assign(value)
         return outputs, loss, gradients
 
     def apply_gradients(gradients: list[Any]) -> None:
@@ -99,18 +104,18 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
                 variable.assign(value)
 
     @jax.jit
-    def stateless_outputs(trainable: Any, inputs: jax.Array) -> dict[str, jax.Array]:
+    def stateless_outputs(values: Any, inputs: Any) -> dict[str, jax.Array]:
         # Within the scope the layers compute with the arguments; else this state would be compiled in.
-        with keras.StatelessScope(list(zip(groups[0], trainable, strict=True))):
+        with keras.StatelessScope(list(zip([*groups[0], *groups[1]], values, strict=True))):
             return layer_outputs(inputs)
 
-    def outputs_of_layers(inputs: jax.Array) -> dict[str, jax.Array]:
-        return stateless_outputs([variable.value for variable in groups[0]], inputs)
+    def outputs_of_layers(inputs: Any) -> dict[str, jax.Array]:
+        return stateless_outputs([variable.value for variable in [*groups[0], *groups[1]]], inputs)
 
     return outputs_of_layers, loss_and_gradients, apply_gradients
 
 
-def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, read off the traced program, and the flags of its result."""
     program = str(jax.make_jaxpr(lambda x: model(x, training=True))(inputs))
     marks = {"cudnn": "cudnn", "scan": "scan["}

@@ -1,5 +1,6 @@
 """Many training steps in one `tf.function`: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
+import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -24,13 +25,20 @@ def _traced_once(free: int) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
         def call(*arrays: Any) -> Any:
             if not traced:
-                signature = [tf.TensorSpec([None] * free + list(array.shape[free:]), array.dtype) for array in arrays]
+                signature = keras.tree.map_structure(
+                    lambda array: tf.TensorSpec([None] * free + list(array.shape[free:]), array.dtype), list(arrays)
+                )
                 traced.append(tf.function(function, input_signature=signature))
             return traced[0](*arrays)
 
         return call
 
     return decorate
+
+
+def dense(gradients: list[Any]) -> list[tf.Tensor]:
+    """Return gradients whole: that of an embedding comes as the rows that were looked up."""
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def compile_steps(
@@ -43,24 +51,25 @@ def compile_steps(
     norms = group_norms(found)
 
     @_traced_once(2)
-    def run(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        steps = tf.shape(inputs)[0]
+    def run(inputs: Any, targets: tf.Tensor) -> tf.Tensor:
+        steps = tf.shape(targets)[0]
         rows = tf.TensorArray(values[0].dtype, size=steps, element_shape=(1 + 2 * sum(len(x.names) for x in found),))
         for step in tf.range(steps):
+            batch = keras.tree.map_structure(operator.itemgetter(step), inputs)
             with tf.GradientTape() as tape:
-                outputs = model(inputs[step], training=True)
-                loss = model.compute_loss(x=inputs[step], y=targets[step], y_pred=outputs, training=True)
+                outputs = model(batch, training=True)
+                loss = model.compute_loss(x=batch, y=targets[step], y_pred=outputs, training=True)
             gradients = tape.gradient(loss, values)
             before = [tf.identity(value) for value in values]
             with tf.control_dependencies(before):
                 model.optimizer.apply(gradients, variables)
             updates = [value - old for value, old in zip(values, before, strict=True)]
-            row = tf.concat([loss[None], norms(gradients), norms(updates)], axis=0)
+            row = tf.concat([loss[None], norms(dense(gradients)), norms(updates)], axis=0)
             rows = rows.write(step, row)
         return rows.stack()
 
-    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return run(tf.constant(inputs), tf.constant(targets)).numpy().astype(np.float64)
+    def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
+        return run(*keras.tree.map_structure(tf.constant, (inputs, targets))).numpy().astype(np.float64)
 
     return run_steps
 
@@ -71,11 +80,11 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
     values = [variable.value for variable in variables]
 
     @_traced_once(1)
-    def loss_and_gradients(inputs: tf.Tensor, targets: tf.Tensor) -> Any:
+    def loss_and_gradients(inputs: Any, targets: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
             loss = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=True)
-        return outputs, loss, tape.gradient(loss, values)
+        return outputs, loss, dense(tape.gradient(loss, values))
 
     @tf.function
     def apply_gradients(gradients: list[Any]) -> None:
@@ -84,9 +93,13 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
     return _traced_once(1)(layer_outputs), loss_and_gradients, apply_gradients
 
 
-def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, read off the graph, and the flags that change its result."""
-    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(tf.constant(inputs)).graph
+    graph = (
+        tf.function(lambda x: model(x, training=True))
+        .get_concrete_function(keras.tree.map_structure(tf.constant, inputs))
+        .graph
+    )
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     operations = {node.op for node in nodes}

@@ -1,5 +1,6 @@
 """Training steps on Keras's torch backend: the genuine layers, loss and `optimizer.apply`, each step recorded."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,11 @@ def compile_steps(
     values = [variable.value for variable in variables]
     norms = group_norms(found)
 
-    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
         rows = []
-        for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+        tensors = keras.tree.map_structure(torch.from_numpy, inputs)
+        for step, y in enumerate(torch.from_numpy(targets)):
+            x = keras.tree.map_structure(operator.itemgetter(step), tensors)
             outputs = model(x, training=True)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
             gradients = torch.autograd.grad(loss, values)
@@ -43,7 +46,7 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
 
-    def loss_and_gradients(inputs: torch.Tensor, targets: torch.Tensor) -> Any:
+    def loss_and_gradients(inputs: Any, targets: torch.Tensor) -> Any:
         outputs = model(inputs, training=True)
         loss = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=True)
         return outputs, loss, list(torch.autograd.grad(loss, values))
@@ -53,7 +56,7 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
             model.optimizer.apply(gradients, variables)
 
     @torch.no_grad()
-    def outputs_of_layers(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def outputs_of_layers(inputs: Any) -> dict[str, torch.Tensor]:
         return layer_outputs(inputs)
 
     return outputs_of_layers, loss_and_gradients, apply_gradients
@@ -75,7 +78,7 @@ class _Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def execution(model: keras.Model, inputs: np.ndarray) -> dict[str, Any]:
+def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, and the flags that change its result.
 
     "python-loop" is Keras's own loop over timesteps.

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_models.layers import directions, inner
+
 # The order in which Keras lays the gates side by side in one variable. A SimpleRNN has no gates.
 GATES = {
     keras.layers.SimpleRNN: (),
@@ -50,19 +52,28 @@ def layouts(model: keras.Model) -> list[Layout]:
     """List where every trainable variable's numbers stand in the canonical form, in the order of the variables."""
     found: list[Layout] = []
     for layer in model.layers:
-        if type(layer) in GATES:
-            found += _recurrent_layouts(layer, f"{layer.name}/forward")
-        elif isinstance(layer, keras.layers.Dense):
+        if isinstance(inner(layer), keras.layers.RNN | keras.layers.Bidirectional):
+            for direction, single in directions(layer):
+                found += _recurrent_layouts(single, f"{layer.name}/{direction}")
+        else:
             found += [
                 _plain_layout(variable, f"{layer.name}/{variable.name}") for variable in layer.trainable_variables
             ]
-        elif layer.trainable_variables:
-            raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
+    if len(found) != len(model.trainable_variables):
+        raise TypeError(f"model {model.name!r} has trainable variables without a canonical form")
     return found
 
 
+def gates_of(layer: keras.layers.RNN) -> tuple[str, ...]:
+    """The gates that one variable of a recurrent layer holds, in order; raises TypeError for an unknown layer."""
+    for kind, gates in GATES.items():
+        if isinstance(layer, kind):
+            return gates
+    raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
+
+
 def _recurrent_layouts(layer: keras.layers.RNN, prefix: str) -> list[Layout]:
-    gates = GATES[type(layer)]
+    gates = gates_of(layer)
     units = layer.units
     found = []
     for variable in layer.trainable_variables:
@@ -102,6 +113,34 @@ def load_canonical(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
     check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
     for layout in found:
         layout.variable.assign(layout.join(tensors))
+
+
+def read_carried(model: keras.Model) -> dict[str, np.ndarray]:
+    """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _carried(model).items()}
+
+
+def load_carried(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
+    """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
+    variables = _carried(model)
+    check_names_and_shapes(
+        {name: tuple(variable.shape) for name, variable in variables.items()},
+        {name: tensor.shape for name, tensor in tensors.items()},
+    )
+    for name, variable in variables.items():
+        variable.assign(tensors[name])
+
+
+def _carried(model: keras.Model) -> dict[str, keras.Variable]:
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            parts = ("h", "c") if len(layer.states) == 2 else ("h",)
+            for part, state in zip(parts, layer.states, strict=True):
+                found[f"{layer.name}/forward/state/{part}"] = state
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            found |= {f"{layer.name}/{variable.name}": variable for variable in layer.non_trainable_variables}
+    return found
 
 
 def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:

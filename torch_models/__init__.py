@@ -1,22 +1,26 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
 from torch_models.kernels import execution
+from torch_models.losses import build_loss
 from torch_models.one_step import OneStep
 from torch_models.optimizers import build_optimizer, load_slots, read_slots
 from torch_models.recurrent import CELLS, build, train_both_biases
 from torch_models.training import columns, predict, train
-from torch_models.weights import load_canonical, to_canonical
+from torch_models.weights import load_canonical, load_carried, read_carried, to_canonical
 
 __all__ = [
     "CELLS",
     "OneStep",
     "build",
+    "build_loss",
     "build_optimizer",
     "columns",
     "execution",
     "load_canonical",
+    "load_carried",
     "load_slots",
     "predict",
+    "read_carried",
     "read_slots",
     "to_canonical",
     "train",

@@ -7,7 +7,8 @@ import torch
 
 from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.recurrent import Recurrent
-from torch_models.weights import layouts, to_canonical
+from torch_models.training import Arrays, to_tensors, total_loss
+from torch_models.weights import layouts, load_carried, read_carried, to_canonical
 
 
 class OneStep:
@@ -17,31 +18,32 @@ class OneStep:
         self.model, self.loss, self.optimizer = model, loss, optimizer
 
     def __call__(
-        self, slots: Mapping[str, np.ndarray], iterations: int, inputs: np.ndarray, targets: np.ndarray
+        self,
+        slots: Mapping[str, np.ndarray],
+        carried: Mapping[str, np.ndarray],
+        iterations: int,
+        inputs: Arrays,
+        targets: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
-        The model already holds the weights to start from. Keys: inputs, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, learning_rate,
-        gradient/…, clip/…, update/…, slot/….
+        The model already holds the weights to start from. Keys: inputs/…, targets, weights/…, forward/<layer> (batch,
+        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, carried/….
         """
         model, loss, optimizer = self.model, self.loss, self.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
         found = layouts(model)
         before = to_canonical(model)
-        x, y = torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(np.ascontiguousarray(targets))
-        record = {"inputs": x.numpy(), "targets": y.numpy()} | {
-            f"weights/{name}": part for name, part in before.items()
-        }
+        x, y = to_tensors(model, inputs), torch.from_numpy(np.ascontiguousarray(targets))
+        record = {"targets": y.numpy()} | {f"weights/{name}": part for name, part in before.items()}
+        given = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
+        record |= {f"inputs/{name}": np.ascontiguousarray(array) for name, array in given.items()}
 
-        with torch.no_grad():
-            sequence = x
-            for index, layer in enumerate(model.layers):
-                sequence, _ = layer(sequence)
-                record[f"forward/layer{index}"] = sequence.numpy()
-        outputs = model(x)
-        record["forward/head"] = outputs.detach().numpy()
-        error = loss(outputs, y)
+        model.train()
+        load_carried(model, dict(carried))
+        stages = dict(model.stages(x))
+        record |= {f"forward/{name}": values.detach().numpy().copy() for name, values in stages.items()}
+        error = total_loss(model, loss, stages["head"], y, x)
         record["loss"] = error.detach().numpy()
 
         record["learning_rate"] = np.float64(learning_rate(optimizer))
@@ -53,4 +55,5 @@ class OneStep:
                 record |= {f"{phase}/{name}": part for name, part in layout.split(value.detach().numpy()).items()}
         optimizer.step()
         record |= {f"update/{name}": part - before[name] for name, part in to_canonical(model).items()}
-        return record | {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
+        record |= {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
+        return record | {f"carried/{name}": part for name, part in read_carried(model).items()}

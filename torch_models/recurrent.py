@@ -59,6 +59,8 @@ class Settings:
     normalization: str | None
     l2: float
     dtype: str
+    masked: bool
+    initial_state: bool
     sequence_first: bool
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ class Recurrent(nn.Module):
     def stages(self, inputs: Inputs) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield what every part computes, by name, in order; of recurrent layers the outputs at all timesteps."""
         parts = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
-        sequence, mask = parts["sequence"], parts.get("mask")
+        sequence, mask = parts["sequence"], parts["mask"] if self.settings.masked else None
         if self.settings.sequence_first:
             sequence = sequence.transpose(0, 1)
         if self.embedding is not None:
@@ -184,19 +186,19 @@ class Recurrent(nn.Module):
         parts: Mapping[str, torch.Tensor],
         go_backwards: bool,
     ) -> torch.Tensor:
-        place = f"layer{index}/{direction}"
+        place = f"layer{index}.{direction}"
         state: State | None = None
         if self.settings.stateful:
             state = tuple(getattr(self, f"carried{index}_{part}") for part in self.settings.state_parts)
-        elif f"{place}/h" in parts:
-            state = tuple(parts[f"{place}/{part}"] for part in self.settings.state_parts)
+        elif self.settings.initial_state:
+            state = tuple(parts[f"{place}.{part}"] for part in self.settings.state_parts)
         outputs, last = run(
             layer,
             sequence,
             state,
             mask,
-            self._cell_masks(f"{place}/input_dropout", sequence, self.settings.input_dropout, parts),
-            self._cell_masks(f"{place}/recurrent_dropout", sequence, self.settings.recurrent_dropout, parts),
+            self._cell_masks(f"{place}.input_dropout", sequence, self.settings.input_dropout, parts),
+            self._cell_masks(f"{place}.recurrent_dropout", sequence, self.settings.recurrent_dropout, parts),
             go_backwards,
             self.settings.zero_output_for_mask,
         )
@@ -265,16 +267,19 @@ def build(
     normalization: str | None = None,
     l2: float = 0.0,
     dtype: str = "float32",
+    masked: bool = False,
+    initial_state: bool = False,
     sequence_first: bool = False,
 ) -> Recurrent:
     """Build a stack of recurrent layers with a linear head.
 
     Input (batch, time, features), or token ids (batch, time) with an `embedding` of a `vocabulary`; output (batch,
-    outputs), or (batch, time, outputs) with head "every_output"; any number of timesteps. The input may be a mapping:
-    "sequence", "mask" (batch, time) that is False at padding, and initial states "layer0/forward/h", ".../c" (batch,
-    units). With `dropout_masks` "given" it has the masks of ones and zeros too. `bidirectional` is a merge mode;
-    `stateful` carries states over batches of `batch_size`. With `sequence_first` the sequence is (time, batch,
-    features). LSTM and SimpleRNN get the one trainable bias that Keras has; `train_both_biases` undoes that.
+    outputs), or (batch, time, outputs) with head "every_output"; any number of timesteps. With `masked`,
+    `initial_state` or `dropout_masks` "given" the input is a dict: "sequence", "mask" (batch, time) that is False at
+    padding, initial states "layer0.forward.h", "….c" (batch, units), and the masks of ones and zeros.
+    `bidirectional` is a merge mode; `stateful` carries states over batches of `batch_size`. With `sequence_first` the
+    sequence is (time, batch, features). LSTM and SimpleRNN get the one
+    trainable bias that Keras has; `train_both_biases` undoes that.
     Raises ValueError for an unknown name or a size below 1.
     """
     return Recurrent(Settings(**locals()))

@@ -1,14 +1,17 @@
 """Train a PyTorch model on a given batch schedule, recording every step; `keras_models/training.py` is its mirror."""
 
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from torch_models.recurrent import Recurrent
+from torch_models.recurrent import Inputs, Recurrent
 from torch_models.weights import Layout, group_norms, layouts
+
+Arrays = np.ndarray | Mapping[str, np.ndarray]
+Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 
 # Steps between two looks at the device, as many as the Keras side runs in one compiled call.
 STEPS_PER_CALL = 128
@@ -24,36 +27,59 @@ def train(
     model: Recurrent,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    inputs: np.ndarray,
+    inputs: Arrays,
     targets: np.ndarray,
     schedule: np.ndarray,
     batch_size: int = 32,
     pauses: Collection[int] = (),
+    draw: Draw | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
-    Inputs (windows, time, features), targets (windows, outputs), schedule (epochs, windows): the order of the windows
-    in each epoch. The last, smaller batch of an epoch is kept. At every yield the model holds its current weights, and
-    there is one before every step of `pauses`.
+    Inputs (windows, time, features), or a mapping of what the model takes, targets (windows, outputs), schedule
+    (epochs, windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every
+    yield the model holds its current weights, and there is one before every step of `pauses`. `draw` gives what a step
+    gets beside the windows, by name, from the number of the step and of its windows: masks for dropout. Carried states
+    are reset before every epoch.
     """
+    model.train()
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
     run_steps = compile_steps(model, loss, optimizer, layouts(model))
     for epoch, order in enumerate(schedule):
+        if model.settings.stateful:
+            model.reset_states()
+        first = epoch * steps_per_epoch
         batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
         before = {step - epoch * steps_per_epoch for step in pauses}
         bounds = sorted({*range(0, full_batches, STEPS_PER_CALL), full_batches} | (before & set(range(full_batches))))
         for start, end in pairwise(bounds):
             chosen = batches[start:end]
-            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, gather(inputs, chosen, first + start, draw), targets[chosen])
         if rest:
             chosen = order[None, -rest:]
-            yield epoch, _record(run_steps, inputs[chosen], targets[chosen])
+            yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
-def _record(run_steps: Callable[..., np.ndarray], inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) -> Arrays:
+    """Pick the windows of some steps (steps, batch) from each array, and add what is drawn for the steps."""
+    if not isinstance(inputs, Mapping):
+        return inputs[chosen]
+    drawn = [draw(first + step, chosen.shape[1]) for step in range(len(chosen))] if draw else [{}]
+    return {name: array[chosen] for name, array in inputs.items()} | {
+        name: np.stack([one[name] for one in drawn]) for name in drawn[0]
+    }
+
+
+def _record(run_steps: Callable[..., np.ndarray], inputs: Arrays, targets: np.ndarray) -> np.ndarray:
     """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
-    checksums = [zlib.crc32(y.tobytes(), zlib.crc32(x.tobytes())) for x, y in zip(inputs, targets, strict=True)]
+    arrays = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, Mapping) else [inputs]
+    checksums = []
+    for step, y in enumerate(targets):
+        checksum = 0
+        for array in arrays:
+            checksum = zlib.crc32(array[step].tobytes(), checksum)
+        checksums.append(zlib.crc32(y.tobytes(), checksum))
     return np.column_stack([run_steps(inputs, targets), checksums])
 
 
@@ -63,11 +89,11 @@ def compile_steps(
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     norms = group_norms(found)
 
-    def run_steps(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def run_steps(inputs: Arrays, targets: np.ndarray) -> np.ndarray:
         rows = []
-        for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+        for x, y in zip(batches_of(model, inputs), torch.from_numpy(targets), strict=True):
             outputs = model(x)
-            error = loss(outputs, y)
+            error = total_loss(model, loss, outputs, y, x)
             optimizer.zero_grad()
             error.backward()
             with torch.no_grad():
@@ -82,11 +108,50 @@ def compile_steps(
     return run_steps
 
 
+def total_loss(
+    model: Recurrent, loss: torch.nn.Module, outputs: torch.Tensor, targets: torch.Tensor, inputs: Inputs
+) -> torch.Tensor:
+    """Return the loss with the model's penalty; padded timesteps that have a label each do not count."""
+    masked = model.settings.masked and model.settings.head == "every_output"
+    error = loss(outputs, targets, inputs["mask"]) if masked else loss(outputs, targets)
+    return error + model.penalty() if model.settings.l2 else error
+
+
+def batches_of(model: Recurrent, inputs: Arrays) -> Iterator[Inputs]:
+    """Yield each step's inputs (steps, batch, …) as tensors, in the layout that the model takes."""
+    if not isinstance(inputs, Mapping):
+        for array in inputs:
+            yield to_tensors(model, array)
+        return
+    for step in range(len(inputs["sequence"])):
+        yield to_tensors(model, {name: array[step] for name, array in inputs.items()})
+
+
+def to_tensors(model: Recurrent, inputs: Arrays) -> Inputs:
+    """Turn a batch's arrays into tensors, in the layout that the model takes."""
+    if isinstance(inputs, Mapping):
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        if model.settings.sequence_first:
+            tensors["sequence"] = tensors["sequence"].transpose(0, 1)
+        return tensors
+    tensor = torch.from_numpy(np.ascontiguousarray(inputs))
+    return tensor.transpose(0, 1) if model.settings.sequence_first else tensor
+
+
 @torch.no_grad()
-def predict(model: Recurrent, inputs: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Return the model's outputs (windows, outputs) for inputs (windows, time, features)."""
-    parts = [
-        model(torch.from_numpy(np.ascontiguousarray(inputs[start : start + batch_size])))
-        for start in range(0, len(inputs), batch_size)
-    ]
+def predict(model: Recurrent, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
+    """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a mapping of arrays.
+
+    A stateful model starts from zero states and takes the windows in its own batch size.
+    """
+    model.eval()
+    if model.settings.stateful:
+        model.reset_states()
+        batch_size = model.settings.batch_size
+    arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
+    parts = []
+    for start in range(0, len(arrays["sequence"]), batch_size):
+        part = {name: array[start : start + batch_size] for name, array in arrays.items()}
+        parts.append(model(to_tensors(model, part)))
+    model.train()
     return torch.cat(parts).cpu().numpy()

@@ -10,12 +10,14 @@ from torch import nn
 from torch_models.cells import GATES, Stepped
 from torch_models.recurrent import Bidirectional, Recurrent
 
+
 @dataclass(frozen=True)
 class Layout:
     """Where the canonical tensors stand in one PyTorch parameter.
 
     The parameter reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
-    `group_axes`, in the order of `names`; only an embedding's table of rows is not `transposed`. The model adds `second_bias`, where there is one, to the parameter.
+    `group_axes`, in the order of `names`; only an embedding's table of rows is not `transposed`. The model adds
+    `second_bias`, where there is one, to the parameter.
     """
 
     parameter: nn.Parameter
