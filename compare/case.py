@@ -19,10 +19,10 @@ Dtype = Literal["float32", "float64"]
 class ModelConfig(Section):
     """The recurrent model; features, vocabulary and outputs follow from the data.
 
-    `head` says what the head sees: the last state of the last layer, which is its last output unless it runs backwards,
-    its last output, or every output (a label a timestep). `initial_state` "given" draws one for every example; `dropout`
-    stands between the layers and before the head, `input_dropout` and `recurrent_dropout` in every cell, one mask for
-    all timesteps. `l2` is Keras's: c times the sum of the squares of all kernels is added to the loss.
+    `head` says what the head sees: the last state of the last layer, which is its last output unless it runs both
+    ways, its last output, or every output (a label a timestep). `initial_state` "given" draws one for every example;
+    `dropout` stands between the layers and before the head, `input_dropout` and `recurrent_dropout` in every cell, one
+    mask for all timesteps; `dropout_masks` are given to both sides, or each side draws its own. `l2` is Keras's: c times the sum of the squares of all kernels is added to the loss.
     """
 
     cell: Literal["simple_rnn", "lstm", "gru"]
@@ -45,6 +45,23 @@ class ModelConfig(Section):
     normalization: Literal["layer", "batch"] | None = None
     l2: float = Field(default=0, ge=0)
     sequence_first: bool = False
+    dropout_masks: Literal["given", "own"] = "given"
+
+    @property
+    def given_masks(self) -> bool:
+        """Whether dropout takes masks that are drawn outside, the same for both sides."""
+        return self.dropout_masks == "given" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
+
+    @property
+    def mask_gates(self) -> int:
+        """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
+        return {"simple_rnn": 1, "lstm": 4, "gru": 3}[self.cell] if self.recurrent_dropout else 1
+
+    def places(self, *parts: str, layer: int | None = None) -> list[str]:
+        """Name inputs of recurrent layers: "layer0.forward.h" for the part "h", of one layer or of all."""
+        directions = ("forward", "backward") if self.bidirectional else ("forward",)
+        indices = range(self.layers) if layer is None else (layer,)
+        return [f"layer{index}.{direction}.{part}" for index in indices for direction in directions for part in parts]
 
     @model_validator(mode="after")
     def _model_makes_sense(self) -> Self:
@@ -85,7 +102,7 @@ class TrainingConfig(Section):
     decay_rate: float | None = Field(default=None, gt=0)
     boundaries: tuple[int, ...] = Field(default=(), strict=False)
     values: tuple[float, ...] = Field(default=(), strict=False)
-    loss: Literal["mse"] = "mse"
+    loss: Literal["mse", "mae", "huber", "sparse_categorical_crossentropy"] = "mse"
     initial_weights: Literal["keras", "torch"] = "keras"
     stock: bool = False
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from compare.case import Case
+from compare.case import Case, ModelConfig
 
 GATES = {
     "simple_rnn": ("",),
@@ -13,16 +13,26 @@ GATES = {
 }
 
 
-def draw_initial_weights(case: Case, features: int, outputs: int) -> dict[str, np.ndarray]:
+def draw_initial_weights(
+    case: Case, features: int, outputs: int, vocabulary: int | None = None
+) -> dict[str, np.ndarray]:
     """Draw the weights of a case's model as canonical tensors, with Keras's or PyTorch's default initialisers."""
     generator = np.random.default_rng([case.seed, 2])
-    draw = {"keras": _keras_layer, "torch": _torch_layer}[case.training.initial_weights]
+    model, keras = case.model, case.training.initial_weights == "keras"
+    draw = _keras_layer if keras else _torch_layer
     tensors: dict[str, np.ndarray] = {}
     width = features
-    for layer in range(case.model.layers):
-        tensors |= draw(generator, case.model.cell, f"layer{layer}/forward", width, case.model.units)
-        width = case.model.units
-    if case.training.initial_weights == "keras":
+    if model.embedding:
+        size = (vocabulary or 0, model.embedding)
+        tensors["embedding/embeddings"] = generator.uniform(-0.05, 0.05, size) if keras else generator.normal(size=size)
+        width = model.embedding
+    for layer in range(model.layers):
+        for direction in ("forward", "backward") if model.bidirectional else ("forward",):
+            tensors |= draw(generator, model, f"layer{layer}/{direction}", width)
+        width = 2 * model.units if model.bidirectional == "concat" else model.units
+        if model.normalization:
+            tensors |= {f"normalization{layer}/gamma": np.ones(width), f"normalization{layer}/beta": np.zeros(width)}
+    if keras:
         tensors["head/kernel"] = _glorot_uniform(generator, width, outputs)
         tensors["head/bias"] = np.zeros(outputs)
     else:
@@ -32,50 +42,52 @@ def draw_initial_weights(case: Case, features: int, outputs: int) -> dict[str, n
     return {name: np.ascontiguousarray(tensor, dtype=case.dtype) for name, tensor in tensors.items()}
 
 
-def _keras_layer(
-    generator: np.random.Generator, cell: str, prefix: str, width: int, units: int
-) -> dict[str, np.ndarray]:
+def _keras_layer(generator: np.random.Generator, model: ModelConfig, prefix: str, width: int) -> dict[str, np.ndarray]:
     """Glorot uniform kernel, orthogonal recurrent kernel, each drawn for all gates at once; zero biases, forget 1.
 
     Source: the defaults of `keras.layers.SimpleRNN`, `LSTM` (`unit_forget_bias`) and `GRU` (`reset_after`).
     """
-    gates = GATES[cell]
-    kernel = _glorot_uniform(generator, width, units * len(gates))
-    recurrent_kernel = _orthogonal(generator, units, units * len(gates))
+    columns = model.units * len(GATES[model.cell])
+    kernel = _glorot_uniform(generator, width, columns)
+    recurrent_kernel = _orthogonal(generator, model.units, columns)
 
     def bias(name: str, gate: str) -> np.ndarray:
-        return np.ones(units) if gate == "/forget" else np.zeros(units)
+        return np.ones(model.units) if gate == "/forget" else np.zeros(model.units)
 
-    return _layer(cell, prefix, kernel, recurrent_kernel, bias)
+    return _layer(model, prefix, kernel, recurrent_kernel, bias)
 
 
-def _torch_layer(
-    generator: np.random.Generator, cell: str, prefix: str, width: int, units: int
-) -> dict[str, np.ndarray]:
+def _torch_layer(generator: np.random.Generator, model: ModelConfig, prefix: str, width: int) -> dict[str, np.ndarray]:
     """Everything uniform within 1/sqrt(units); where Keras has one bias, the sum of PyTorch's two.
 
     Source: `torch.nn.RNNBase.reset_parameters`.
     """
-    bound = 1 / np.sqrt(units)
-    gates = GATES[cell]
-    kernel = generator.uniform(-bound, bound, (width, units * len(gates)))
-    recurrent_kernel = generator.uniform(-bound, bound, (units, units * len(gates)))
+    bound = 1 / np.sqrt(model.units)
+    columns = model.units * len(GATES[model.cell])
+    kernel = generator.uniform(-bound, bound, (width, columns))
+    recurrent_kernel = generator.uniform(-bound, bound, (model.units, columns))
 
     def bias(name: str, gate: str) -> np.ndarray:
-        return generator.uniform(-bound, bound, (2 if name == "bias" else 1, units)).sum(axis=0)
+        return generator.uniform(-bound, bound, (2 if name == "bias" else 1, model.units)).sum(axis=0)
 
-    return _layer(cell, prefix, kernel, recurrent_kernel, bias)
+    return _layer(model, prefix, kernel, recurrent_kernel, bias)
 
 
 def _layer(
-    cell: str, prefix: str, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: Callable[[str, str], np.ndarray]
+    model: ModelConfig,
+    prefix: str,
+    kernel: np.ndarray,
+    recurrent_kernel: np.ndarray,
+    bias: Callable[[str, str], np.ndarray],
 ) -> dict[str, np.ndarray]:
-    gates = GATES[cell]
+    gates = GATES[model.cell]
     tensors = {}
     for name, value in {"kernel": kernel, "recurrent_kernel": recurrent_kernel}.items():
         for gate, part in zip(gates, np.split(value, len(gates), axis=1), strict=True):
             tensors[f"{prefix}/{name}{gate}"] = part
-    for name in ("input_bias", "recurrent_bias") if cell == "gru" else ("bias",):
+    if not model.use_bias:
+        return tensors
+    for name in ("input_bias", "recurrent_bias") if model.cell == "gru" and model.reset_after else ("bias",):
         for gate in gates:
             tensors[f"{prefix}/{name}{gate}"] = bias(name, gate)
     return tensors

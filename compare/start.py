@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ import numpy as np
 
 from compare.case import Case, case_from_json
 from compare.datasets import Series, load_data
+from compare.errors import InputError
 from compare.examples import Examples, Part
 from compare.initial_weights import draw_initial_weights
 from compare.storage import digest, read_tensors, write_json, write_tensors
-from compare.windows import Scaling, Windows, batch_schedule, make_windows
+from compare.windows import Scaling, Windows, batch_schedule, make_windows, stream_order
+
+Arrays = np.ndarray | Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,63 @@ class Start:
 
     @cached_property
     def examples(self) -> Examples:
-        """What is trained on and what is held out, whatever the task."""
-        return self.windows.as_examples()
+        """What is trained on and what is held out, whatever the task; for a stateful model held out in its order."""
+        examples = self.windows.as_examples()
+        if not self.case.model.stateful:
+            return examples
+        order = stream_order(len(examples.test.inputs), self.case)
+        return replace(examples, test=Part(examples.test.inputs[order], examples.test.targets[order]))
+
+    @cached_property
+    def training_inputs(self) -> Arrays:
+        """What the models take of every training example; an array where that is the sequence alone."""
+        return self._inputs(self.examples.training, 6)
+
+    @cached_property
+    def test_inputs(self) -> Arrays:
+        """What the models take of every held-out example."""
+        return self._inputs(self.examples.test, 7)
+
+    def _inputs(self, part: Part, stream: int) -> Arrays:
+        model = self.case.model
+        arrays: dict[str, np.ndarray] = {"sequence": part.inputs}
+        if part.mask is not None:
+            arrays["mask"] = part.mask
+        if model.initial_state == "given":
+            generator = np.random.default_rng([self.case.seed, stream])
+            for name in model.places("h", "c") if model.cell == "lstm" else model.places("h"):
+                state = generator.normal(0, 0.5, (len(part.inputs), model.units))
+                arrays[name] = state.astype(self.case.dtype)
+        return arrays if len(arrays) > 1 or model.given_masks else part.inputs
+
+    def draw(self, step: int, count: int) -> dict[str, np.ndarray]:
+        """Draw the dropout masks of a step, ones and zeros: (examples, …) by name, from the seed and the step alone."""
+        model = self.case.model
+        if not model.given_masks:
+            return {}
+        generator = np.random.default_rng([self.case.seed, 8, step])
+        width = 2 * model.units if model.bidirectional == "concat" else model.units
+        shapes: dict[str, tuple[float, tuple[int, ...]]] = {}
+        for index in range(model.layers):
+            seen = width if index else model.embedding or self.examples.features or 0
+            if model.dropout:
+                last = index == model.layers - 1 and model.head != "every_output"
+                time = () if last else self.examples.training.inputs.shape[1:2]
+                shapes[f"dropout{index}"] = (model.dropout, (*time, width))
+            for name in model.places("input_dropout", layer=index) if model.input_dropout else ():
+                shapes[name] = (model.input_dropout, (model.mask_gates, seen))
+            for name in model.places("recurrent_dropout", layer=index) if model.recurrent_dropout else ():
+                shapes[name] = (model.recurrent_dropout, (model.mask_gates, model.units))
+        return {
+            name: (generator.random((count, *shape)) >= rate).astype(self.case.dtype)
+            for name, (rate, shape) in shapes.items()
+        }
+
+    def batch_inputs(self, step: int, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """What the models take at a step, by name, for the given windows."""
+        inputs = self.training_inputs
+        arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
+        return {name: array[windows] for name, array in arrays.items()} | self.draw(step, len(windows))
 
     @property
     def steps(self) -> int:
@@ -69,9 +127,30 @@ def make_start(case: Case) -> Start:
     data = load_data(case)
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()
-    weights = draw_initial_weights(case, examples.features or 0, examples.outputs)
-    schedule = batch_schedule(case.seed, case.training.epochs, len(examples.training.inputs))
+    check_model(case, examples)
+    weights = draw_initial_weights(case, examples.features or 0, examples.outputs, examples.vocabulary)
+    count = len(examples.training.inputs)
+    if case.model.stateful:
+        stream_order(len(examples.test.inputs), case)  # says now what cannot be predicted later
+        schedule = np.tile(stream_order(count, case), (case.training.epochs, 1))
+    else:
+        schedule = batch_schedule(case.seed, case.training.epochs, count)
     return Start(case, windows, scaling, weights, schedule)
+
+
+def check_model(case: Case, examples: Examples) -> None:
+    """Raise InputError where a model does not fit the examples that it is to learn from."""
+    model, masked = case.model, examples.training.mask is not None
+    if examples.vocabulary is not None and model.embedding is None:
+        raise InputError("the inputs are token ids: give model.embedding, the width of their embedding")
+    if examples.vocabulary is None and model.embedding is not None:
+        raise InputError("the inputs are numbers, not token ids: leave model.embedding out")
+    if masked and model.normalization == "batch":
+        raise InputError('normalization = "batch" would mix padding into its figures; give "layer" or unpadded data')
+    if masked and model.stateful:
+        raise InputError('a stateful model carries states over padding; give data.padding = "none"')
+    if model.sequence_first and (masked or model.given_masks or model.initial_state == "given"):
+        raise InputError("sequence_first is for plain sequences; leave out masks, given states and dropout")
 
 
 def start_hashes(

@@ -53,10 +53,17 @@ class TraceWriter:
         """Keep the weights after a number of epochs."""
         write_tensors(_numbered(self.folder / "checkpoints", epoch), tensors)
 
-    def state(self, step: int, weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray]) -> None:
-        """Keep the weights and the optimizer's slots before a step, from which both sides take it apart."""
+    def state(
+        self,
+        step: int,
+        weights: Mapping[str, np.ndarray],
+        slots: Mapping[str, np.ndarray],
+        carried: Mapping[str, np.ndarray],
+    ) -> None:
+        """Keep weights, optimizer slots and what else is carried on before a step: both sides take it apart from it."""
         tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
+        tensors |= {f"carried/{name}": tensor for name, tensor in carried.items()}
         write_tensors(_numbered(self.folder / "states", step), tensors)
 
     def one_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
@@ -124,16 +131,19 @@ def read_trace(folder: Path) -> Trace:
     return Trace(folder, manifest, columns, rows, (folder / "end.json").is_file() and not truncated, truncated)
 
 
-def read_state(folder: Path, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
-    """Read the weights and slots before a step from a trace's folder; None where they were not written."""
+State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]
+
+
+def read_state(folder: Path, step: int) -> State | None:
+    """Read weights, slots and what else is carried on before a step from a trace's folder; None if not written."""
     tensors = read_tensors(_numbered(folder / "states", step))
     if tensors is None:
         return None
-    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}}
+    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}, "carried": {}}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         kinds[kind][rest] = tensor
-    return kinds["weights"], kinds["slots"]
+    return kinds["weights"], kinds["slots"], kinds["carried"]
 
 
 def _numbered(folder: Path, number: int) -> Path:

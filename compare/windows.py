@@ -137,3 +137,20 @@ def batch_schedule(seed: int, epochs: int, windows: int) -> np.ndarray:
     for order in schedule:
         order[:] = generator.permutation(windows)
     return schedule
+
+
+def stream_order(windows: int, case: Case) -> np.ndarray:
+    """Return the order in which a stateful model takes windows: each batch goes on where the one before it ended.
+
+    The series is cut into as many streams as a batch has rows; what does not fill a batch is left out. Raises
+    InputError where there are fewer windows than rows.
+    """
+    rows = case.training.batch_size
+    length = windows // rows
+    if length < 1:
+        raise InputError(
+            f"a stateful model with training.batch_size = {rows} needs as many windows in each part, there are "
+            f"{windows}; give a smaller batch size or more data"
+        )
+    starts = np.arange(0, length, case.data.window)
+    return (starts[:, None] + np.arange(rows) * length).ravel().astype(np.int32)

@@ -41,19 +41,20 @@ class Side:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        training = start.examples.training
-        self.inputs, self.targets = training.inputs, training.targets
+        self.inputs, self.targets = start.training_inputs, start.examples.training.targets
         self.schedule = start.schedule
 
     def model_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build` take."""
-        case = self.start.case
-        return {
-            "cell": case.model.cell,
-            "features": self.start.examples.features,
-            "units": case.model.units,
-            "outputs": self.start.examples.outputs,
-            "layers": case.model.layers,
+        case, examples = self.start.case, self.start.examples
+        model = case.model.model_dump(exclude={"initial_state", "sequence_first"})
+        return model | {
+            "features": examples.features or 1,
+            "vocabulary": examples.vocabulary,
+            "outputs": examples.outputs,
+            "batch_size": case.training.batch_size if case.model.stateful else None,
+            "masked": examples.training.mask is not None,
+            "initial_state": case.model.initial_state == "given",
             "dtype": case.dtype,
         }
 
@@ -86,6 +87,7 @@ class Side:
             self.targets,
             self.schedule,
             self.start.case.training.batch_size,
+            draw=self.draw if self.start.case.model.given_masks else None,
             **self.training_arguments(),
         )
 
@@ -101,15 +103,27 @@ class Side:
         """Return what takes single steps with this side's model."""
         raise NotImplementedError
 
-    def batch(self, step: int) -> np.ndarray:
-        """The windows that this side trains a step on."""
-        return self.start.batch_of(self.schedule, step)
+    def draw(self, step: int, count: int) -> dict[str, np.ndarray]:
+        """The dropout masks of a step, by name."""
+        return self.start.draw(step, count)
+
+    def batch(self, step: int) -> tuple[Any, np.ndarray]:
+        """What this side trains a step on: inputs and targets, none where its schedule does not reach so far."""
+        windows = self.start.batch_of(self.schedule, step)
+        if not isinstance(self.inputs, Mapping):
+            return self.inputs[windows], self.targets[windows]
+        inputs = {name: array[windows] for name, array in self.inputs.items()}
+        return inputs | self.draw(step, len(windows)), self.targets[windows]
+
+    def carried(self) -> dict[str, np.ndarray]:
+        """What a step changes beside weights and slots, in the canonical form."""
+        return self.package.read_carried(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights now, in the canonical form."""
         return self.package.to_canonical(self.model)
 
-    def predict(self, inputs: np.ndarray) -> np.ndarray:
+    def predict(self, inputs: Any) -> np.ndarray:
         """The model's outputs now."""
         return self.package.predict(self.model, inputs)
 
@@ -131,13 +145,13 @@ class TorchSide(Side):
         self.torch, self.package = torch, torch_models
         case = start.case
         torch.manual_seed(case.seed)
-        self.model = torch_models.build(**self.model_arguments())
+        self.model = torch_models.build(**self.model_arguments(), sequence_first=case.model.sequence_first)
         if case.training.stock:
             torch_models.train_both_biases(self.model)
         self.optimizer = torch_models.build_optimizer(
             self.model.named_parameters(), **self.optimizer_arguments(), stock=case.training.stock
         )
-        self.loss = torch.nn.MSELoss()
+        self.loss = torch_models.build_loss(case.training.loss)
         weights = dict(start.weights)
         if twin is not None:
             weights = perturb_weights(weights, twin["precision"], twin["seed"])
@@ -184,7 +198,7 @@ class KerasSide(Side):
             keras.utils.set_random_seed(case.seed)
         self.model = keras_models.build(**self.model_arguments())
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
-        self.loss = keras.losses.MeanSquaredError()
+        self.loss = keras_models.build_loss(case.training.loss)
         self.load_weights(start.weights)
 
     def one_step(self) -> Any:
@@ -227,14 +241,12 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     start = read_start(Path(task["start"]))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
     side: Side = kind(start, task.get("twin"))
-    test = start.examples.test
     reference = task.get("reference")
-    data = {
-        "training_inputs": side.inputs,
-        "training_targets": side.targets,
-        "test_inputs": test.inputs,
-        "test_targets": test.targets,
-    }
+    parts = {"training": (side.inputs, side.targets), "test": (start.test_inputs, start.examples.test.targets)}
+    data = {f"{part}/targets": targets for part, (_, targets) in parts.items()}
+    for part, (inputs, _) in parts.items():
+        named = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
+        data |= {f"{part}/{name}": array for name, array in named.items()}
     manifest = {
         "case": start.case.name,
         "runner": runner,
@@ -244,7 +256,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         "epochs": start.case.training.epochs,
         "hashes": start_hashes(data, side.schedule, side.weights()),
         **side.facts(),
-        "execution": side.package.execution(side.model, side.inputs[: start.case.training.batch_size]),
+        "execution": side.package.execution(side.model, side.batch(0)[0]),
     }
     if task.get("fault"):
         load_fault(task["fault"])(side)
@@ -252,7 +264,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
         recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
         end = _train(side, trace, start, send, recorded if reference is not None else ())
-        predictions = side.predict(test.inputs)
+        predictions = side.predict(start.test_inputs)
         if reference is not None:
             _take_apart(side, trace, Path(reference))
         trace.finish(predictions, end)
@@ -266,7 +278,7 @@ def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Co
     steps = 0
     began = last_sent = time.monotonic()
     if 0 in recorded:
-        trace.state(0, side.weights(), side.slots())
+        trace.state(0, side.weights(), side.slots(), side.carried())
     for epoch, rows in side.train():
         losses = rows[:, trace.columns.index("loss")]
         not_finite = np.flatnonzero(~np.isfinite(losses))
@@ -276,7 +288,7 @@ def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Co
         trace.append(rows)
         steps += len(rows)
         if steps in recorded:
-            trace.state(steps, side.weights(), side.slots())
+            trace.state(steps, side.weights(), side.slots(), side.carried())
         if steps == (epoch + 1) * start.steps_per_epoch and epoch + 1 in kept:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
@@ -292,14 +304,14 @@ def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
     one_step = side.one_step()
     for step in side.start.recorded_steps:
         state = read_state(reference, step)
-        windows = side.batch(step)
-        if state is None or not len(windows):
+        inputs, targets = side.batch(step)
+        if state is None or not len(targets):
             continue  # the PyTorch side stopped before, or this side has no such batch: the judge misses the step
-        weights, slots = state
+        weights, slots, carried = state
         if slots.keys() != side.slots().keys():
             return  # another update rule, which shows in the slots that each side starts with
         side.load_weights(weights)
-        trace.one_step(step, one_step(slots, step, side.inputs[windows], side.targets[windows]))
+        trace.one_step(step, one_step(slots, carried, step, inputs, targets))
 
 
 def main(runner: str) -> None:

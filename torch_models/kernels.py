@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from torch_models.recurrent import Recurrent
+from torch_models.training import Arrays, to_tensors
 
 # The operations by which a kernel is known; looked for in this order.
 MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
@@ -23,14 +24,14 @@ class _Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def execution(model: nn.Module, inputs: np.ndarray) -> dict[str, Any]:
+def execution(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, and the flags that change its result.
 
     "loop" is ATen's own loop over timesteps, one operation at a time.
     """
     device = next(model.parameters()).device
     with _Operations() as operations:
-        model(torch.from_numpy(np.ascontiguousarray(inputs)).to(device))
+        model(to_tensors(model, inputs))
     kernel = next((name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "loop")
     return {
         "kernel": kernel,

@@ -17,7 +17,6 @@ import numpy as np
 
 from compare.judge.verdict import Difference
 from compare.reference import losses, network
-from compare.reference.cells import Cell
 from compare.reference.clipping import clip
 from compare.reference.rounding import EXACT, Rounding, working
 from compare.reference.update_rules import apply_update, initial_slots, learning_rate_at
@@ -60,19 +59,23 @@ class Measured:
 class StepReference:
     """What one step should compute, exactly, and how far rounding may carry a side from it."""
 
-    def __init__(self, start: Start, step: int, weights: Tensors, slots: Tensors, precision: str) -> None:
+    def __init__(
+        self, start: Start, step: int, weights: Tensors, slots: Tensors, carried: Tensors, precision: str
+    ) -> None:
         windows = start.batch(step)
         self.step = step
         self.start = start
         self.precision = precision
+        inputs = start.batch_inputs(step, windows)
+        targets = start.examples.training.targets[windows]
         self.given = {
-            "inputs": start.examples.training.inputs[windows],
-            "targets": start.examples.training.targets[windows],
+            **{f"inputs/{name}": inputs[name] for name in sorted(inputs)},
+            "targets": targets,
             **{f"weights/{name}": weights[name] for name in in_order(weights)},
         }
-        self.weights, self.slots = _float64(weights), _float64(slots)
-        self.inputs, self.targets = _float64(self.given)["inputs"], _float64(self.given)["targets"]
-        self.loss = losses.LOSSES[start.case.training.loss]
+        self.weights, self.slots, self.carried = _float64(weights), _float64(slots), _float64(carried)
+        self.inputs = {name: _wide(array) for name, array in inputs.items()}
+        self.targets = _wide(targets)
         self.unit = float(np.finfo(precision).eps) / 2
         self.floor = FLOOR_UNITS * self.unit
         self.exact = self._forward_and_gradients(EXACT)
@@ -86,7 +89,8 @@ class StepReference:
         for name, expected in self.given.items():
             obtained = record[name]
             same = obtained.shape == expected.shape and np.array_equal(obtained, expected)
-            yield Measured(self.step, "forward", name.removeprefix("weights/"), 0.0 if same else np.inf, self.floor)
+            tensor = "inputs" if name == "inputs/sequence" else name.removeprefix("weights/")
+            yield Measured(self.step, "forward", tensor, 0.0 if same else np.inf, self.floor)
         yield from self._measure_forward(record)
         yield self._measure_loss(record)
         yield from self._measure_phase("gradient", record, self.exact, self.rounded)
@@ -118,18 +122,29 @@ class StepReference:
         exact, rounded = updated(EXACT), [updated(rounding) for rounding in self._roundings()]
         yield from self._measure_phase("update", record, exact, rounded)
         yield from self._measure_phase("slot", record, exact, rounded)
+        yield from self._measure_phase("carried", record, self.exact, self.rounded)
 
     def _roundings(self) -> list[Rounding]:
         return [working(self.precision, seed) for seed in range(ROUNDED_REFERENCES)]
 
     def _forward_and_gradients(self, rounding: Rounding) -> dict[str, np.ndarray]:
-        cell = Cell(self.start.case.model.cell)
-        passed = network.forward(cell, self.weights, self.inputs, rounding)
-        _, d_outputs = self.loss(passed.outputs, self.targets, rounding)
-        gradients = network.backward(cell, self.weights, passed, d_outputs, rounding)
-        found = {f"forward/layer{index}": layer.outputs for index, layer in enumerate(passed.layers)}
-        found["forward/head"] = passed.outputs
-        return found | {f"gradient/{name}": tensor for name, tensor in gradients.items()}
+        model = self.start.case.model
+        passed = network.forward(model, self.weights, self.inputs, self.carried, rounding)
+        _, d_outputs = self._loss(passed.outputs, rounding)
+        found = {f"forward/{name}": outputs for name, outputs in passed.stages.items()}
+        found |= {f"gradient/{name}": tensor for name, tensor in passed.backward(d_outputs).items()}
+        return found | {f"carried/{name}": tensor for name, tensor in passed.carried.items()}
+
+    def _loss(self, outputs: np.ndarray, rounding: Rounding) -> tuple[np.ndarray, np.ndarray]:
+        """Return the loss without the penalty, and its gradient by the outputs."""
+        model = self.start.case.model
+        mask = self.inputs.get("mask") if model.head == "every_output" else None
+        return losses.total(self.start.case.training.loss, outputs, self.targets, mask, rounding)
+
+    def _whole_loss(self, outputs: np.ndarray, rounding: Rounding) -> float:
+        value = self._loss(outputs, rounding)[0]
+        model = self.start.case.model
+        return float(rounding(value + network.penalty(model, self.weights, rounding)) if model.l2 else value)
 
     def _measure_forward(self, record: Tensors) -> Iterator[Measured]:
         for name, expected in self.exact.items():
@@ -152,9 +167,9 @@ class StepReference:
 
     def _measure_loss(self, record: Tensors) -> Measured:
         outputs = np.asarray(record["forward/head"], dtype=np.float64)
-        expected = float(self.loss(outputs, self.targets, EXACT)[0])
+        expected = self._whole_loss(outputs, EXACT)
         scale = abs(expected) or 1.0
-        rounding = max(abs(float(self.loss(outputs, self.targets, r)[0]) - expected) for r in self._roundings())
+        rounding = max(abs(self._whole_loss(outputs, r) - expected) for r in self._roundings())
         error = _finite(abs(float(record["loss"]) - expected) / scale)
         return Measured(self.step, "loss", "", error, MARGIN * max(rounding / scale, self.floor))
 
@@ -171,7 +186,7 @@ class StepReference:
     def _measure_phase(
         self, kind: str, record: Tensors, exact: Tensors, rounded: list[dict[str, np.ndarray]]
     ) -> Iterator[Measured]:
-        phase = "update" if kind == "slot" else kind
+        phase = "update" if kind in ("slot", "carried") else kind
         blocks = _blocks(name for name in exact if name.startswith(f"{kind}/"))
         for names in blocks.values():
             scale = _root_mean_square([exact[name] for name in names])
@@ -195,7 +210,7 @@ def initial_state_differences(start: Start, folders: Mapping[str, Path], precisi
         if state is None:
             found.append(Difference("missing-state", 0, "update", f"{side} has no initial slots", off_side=side))
             continue
-        weights, slots = state
+        weights, slots, _ = state
         for name in in_order(start.weights):
             if name not in weights or not np.array_equal(weights[name], start.weights[name]):
                 words = f"{side} does not start from the weights that were given to it"
@@ -267,7 +282,13 @@ def _difference(reference: StepReference, off: Mapping[str, Measured]) -> Differ
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Sort names of tensors in the order of computation: the layers, then the head."""
-    return sorted(names, key=lambda name: (not name.startswith("layer"), name))
+    first = ("embedding", "layer", "normalization", "head")
+    return sorted(names, key=lambda name: (next(i for i, kind in enumerate(first) if name.startswith(kind)), name))
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Numbers in float64; token ids, labels and masks as they are."""
+    return np.asarray(array, dtype=np.float64) if np.issubdtype(array.dtype, np.floating) else array
 
 
 def _float64(tensors: Tensors) -> dict[str, np.ndarray]:

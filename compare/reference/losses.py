@@ -82,6 +82,28 @@ def categorical_crossentropy_of_logits(
     return _mean(value, rounding), rounding(gradient / len(outputs))
 
 
+def total(
+    name: str, outputs: Array, targets: Array, mask: Array | None = None, rounding: Rounding = EXACT
+) -> tuple[Array, Array]:
+    """Return a loss by its name in a case, over what the mask (batch, time) counts, and its gradient by the outputs.
+
+    Outputs (batch, …, width); targets alike, or class labels without the last axis for logits.
+    Source: `keras.losses.loss.apply_mask`.
+    """
+    rows = outputs.reshape(-1, outputs.shape[-1])
+    counted = np.ones(len(rows), bool) if mask is None else mask.ravel()
+    loss: Loss
+    if name == "sparse_categorical_crossentropy":
+        wanted = np.eye(outputs.shape[-1])[targets.ravel().astype(int)]
+        loss = categorical_crossentropy_of_logits
+    else:
+        wanted, loss = targets.reshape(rows.shape), LOSSES[name]
+    value, d_counted = loss(rows[counted], wanted[counted], rounding)
+    gradient = np.zeros_like(rows)
+    gradient[counted] = d_counted
+    return value, gradient.reshape(outputs.shape)
+
+
 def _mean(values: Array, rounding: Rounding) -> Array:
     return rounding(rounding.sum(values) / values.size)
 
