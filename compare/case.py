@@ -22,7 +22,8 @@ class ModelConfig(Section):
     `head` says what the head sees: the last state of the last layer, which is its last output unless it runs both
     ways, its last output, or every output (a label a timestep). `initial_state` "given" draws one for every example;
     `dropout` stands between the layers and before the head, `input_dropout` and `recurrent_dropout` in every cell, one
-    mask for all timesteps; `dropout_masks` are given to both sides, or each side draws its own. `l2` is Keras's: c times the sum of the squares of all kernels is added to the loss.
+    mask for all timesteps; `dropout_masks` are given to both sides, or each side draws its own. `l2` is Keras's: c
+    times the sum of the squares of all kernels is added to the loss.
     """
 
     cell: Literal["simple_rnn", "lstm", "gru"]
@@ -46,6 +47,12 @@ class ModelConfig(Section):
     l2: float = Field(default=0, ge=0)
     sequence_first: bool = False
     dropout_masks: Literal["given", "own"] = "given"
+
+    def zeros_padding(self, layer: int) -> bool:
+        """Whether a layer's outputs at padding are zero; Keras's Bidirectional has it so where it returns them all."""
+        if self.bidirectional:
+            return layer < self.layers - 1 or self.head != "last_state"
+        return self.zero_output_for_mask
 
     @property
     def given_masks(self) -> bool:
@@ -75,6 +82,8 @@ class ModelConfig(Section):
             raise ValueError("bidirectional layers run both ways already; leave go_backwards out")
         if self.bidirectional and self.stateful:
             raise ValueError("a backward layer has no state to carry on; keep bidirectional or stateful")
+        if self.bidirectional and self.zero_output_for_mask:
+            raise ValueError("Keras's Bidirectional sets zero_output_for_mask itself; leave it out")
         if self.stateful and self.initial_state == "given":
             raise ValueError('stateful carries each state on; keep stateful or initial_state = "given"')
         return self

@@ -103,6 +103,15 @@ def predict(model: keras.Model, inputs: Arrays, batch_size: int = 256) -> np.nda
         reset_states(model)
         batch_size = model.settings.batch_size
     count = len(keras.tree.flatten(inputs)[0])
+    if isinstance(model.input, Mapping):
+        # A functional model wants all its inputs, the masks for dropout too, though it drops nothing here.
+        time = inputs["sequence"].shape[1]
+        unused = {
+            name: np.ones((count, *(size or time for size in tensor.shape[1:])), tensor.dtype)
+            for name, tensor in model.input.items()
+            if name not in inputs
+        }
+        inputs = {**inputs, **unused}
     parts = []
     for start in range(0, count, batch_size):
         part = keras.tree.map_structure(

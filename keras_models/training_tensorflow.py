@@ -84,7 +84,7 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
             loss = model.compute_loss(x=inputs, y=targets, y_pred=outputs, training=True)
-        return outputs, loss, dense(tape.gradient(loss, values))
+        return outputs, loss, tape.gradient(loss, values)
 
     @tf.function
     def apply_gradients(gradients: list[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keras_models.weights import Layout, group_norms
+from keras_models.weights import Layout, group_norms, load_carried, read_carried
 
 OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
@@ -83,8 +83,10 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
 
     "python-loop" is Keras's own loop over timesteps.
     """
+    carried = read_carried(model)
     with _Operations() as operations:
         outputs = model(inputs, training=True)
+    load_carried(model, carried)  # to look is not to take a step
     kernel = next(
         (name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "python-loop"
     )

@@ -93,6 +93,12 @@ class Settings:
         """What the state of a layer consists of."""
         return ("h", "c") if self.cell == "lstm" else ("h",)
 
+    def zeros_padding(self, layer: int) -> bool:
+        """Whether a layer's outputs at padding are zero; Keras's Bidirectional has it so where it returns them all."""
+        if self.bidirectional:
+            return layer < self.layers - 1 or self.head != "last_state"
+        return self.zero_output_for_mask
+
     @property
     def mask_gates(self) -> int:
         """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
@@ -200,7 +206,7 @@ class Recurrent(nn.Module):
             self._cell_masks(f"{place}.input_dropout", sequence, self.settings.input_dropout, parts),
             self._cell_masks(f"{place}.recurrent_dropout", sequence, self.settings.recurrent_dropout, parts),
             go_backwards,
-            self.settings.zero_output_for_mask,
+            self.settings.zeros_padding(index),
         )
         if self.settings.stateful:
             for part, value in zip(self.settings.state_parts, last, strict=True):

@@ -135,7 +135,7 @@ def _recurrent_layer(
             rounding,
             _first_state(model, index, place, inputs, carried),
             None if mask is None else (mask[:, ::-1] if turned else mask),
-            model.zero_output_for_mask,
+            model.zeros_padding(index),
             Drops(
                 cell,
                 _scaled(inputs.get(f"{place}.input_dropout"), model.input_dropout),
