@@ -38,7 +38,7 @@ def read_table(path: str, names: Sequence[str], **options: Any) -> Any:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(path, skipinitialspace=True, index_col=False, **options)
     except pd.errors.EmptyDataError:
-        raise InputError(f"CSV file {path!r} is empty; expected a header line and rows of numbers") from None
+        raise InputError(f"CSV file {path!r} is empty; expected a header line and rows") from None
     except UnicodeDecodeError:
         raise InputError(f"CSV file {path!r} is not UTF-8 text") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:

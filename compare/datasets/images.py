@@ -17,6 +17,10 @@ LABELS = tuple(str(digit) for digit in range(CLASSES))
 
 MNIST_SIDE = 28
 IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
+
+# Bytes of data: sets of the same form with ten times MNIST's images are read, sizes that are noise are not.
+LARGEST = 2**30
+
 FILES = {
     "training": ("train-images", "train-labels"),
     "test": ("t10k-images", "t10k-labels"),
@@ -97,15 +101,17 @@ def read_idx(file: Path, magic: int) -> np.ndarray:
             found = int.from_bytes(header[:4], "big")
             if len(header) < 4 or found != magic:
                 raise InputError(f"{file} is another kind of file: magic number {found}, expected {magic}")
+            if len(header) < 4 * (1 + dimensions):
+                raise InputError(f"{file} is truncated: its sizes are missing")
             shape = tuple(np.frombuffer(header[4:], ">u4").tolist())
             expected = math.prod(shape)
+            if expected > LARGEST:
+                raise InputError(f"{file} says that it holds {expected:,} bytes of data; MNIST has 47,040,000 at most")
             # One byte more than expected is asked for: a longer file is seen without being read whole.
-            content = stream.read(expected + 1) if len(shape) == dimensions else b""
+            content = stream.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
-    except MemoryError:
-        raise InputError(f"{file} says that it holds {expected:,} bytes, more than fit in memory") from None
-    if len(shape) != dimensions or len(content) < expected:
+    if len(content) < expected:
         raise InputError(
             f"{file} is truncated: {len(content)} bytes of data, {expected} expected from its sizes {shape}"
         )

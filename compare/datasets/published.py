@@ -23,7 +23,7 @@ def co2(calendar: bool) -> Series:
         f"{int(measured.isna().sum())} of {len(measured):,} weekly values were not measured; "
         "they were filled by linear interpolation between their neighbours"
     )
-    of_year = (table.index.dayofyear.to_numpy(np.float64) - 1) / 365.25
+    of_year = (table.index.day_of_year.to_numpy(np.float64) - 1) / 365.25
     return _with_calendar(filled, "co2", of_year if calendar else None, (note,))
 
 

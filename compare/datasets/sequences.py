@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -63,10 +64,10 @@ def sequences(case: Case) -> Examples:
 def read_npz(path: str) -> dict[str, np.ndarray]:
     """Read the arrays of an NPZ file; raises InputError where it is missing, damaged or holds Python objects."""
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise InputError(f"NPZ file {path!r} holds one array; expected {FORM}")
-        with content:
+        with Path(path).open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise InputError(f"NPZ file {path!r} holds one array; expected {FORM}")
             return {name: content[name] for name in content.files}
     except OSError as error:
         raise InputError(f"NPZ file {path!r} cannot be read: {error.strerror or error}") from None
