@@ -143,20 +143,18 @@ def _with_predictions(comparison: Comparison, expected: Trace, obtained: Trace, 
 
 def _class_results(sides: Mapping[str, np.ndarray], start: Start) -> ClassResults | None:
     examples, test = start.examples, start.examples.test
-    if start.case.task == "forecasting" or examples.outputs > CONFUSED_CLASSES:
+    if start.case.task == "forecasting":
         return None
-    confusion = {
-        side: metrics.confusion_matrix(*metrics.judged(test.targets, logits, test.mask))
-        for side, logits in sides.items()
-    }
-    by_timestep = {
-        side: metrics.accuracy_by_timestep(test.targets, logits, test.mask) for side, logits in sides.items()
-    }
-    return ClassResults(
-        labels=examples.labels or tuple(str(label) for label in range(examples.outputs)),
-        confusion={side: counts for side, counts in confusion.items() if counts is not None},
-        by_timestep={side: shares for side, shares in by_timestep.items() if shares is not None},
-    )
+    confusion, by_timestep = {}, {}
+    for side, logits in sides.items():
+        counts = metrics.confusion_matrix(*metrics.judged(test.targets, logits, test.mask))
+        if counts is not None and examples.outputs <= CONFUSED_CLASSES:
+            confusion[side] = counts
+        shares = metrics.accuracy_by_timestep(test.targets, logits, test.mask)
+        if shares is not None:
+            by_timestep[side] = shares
+    labels = examples.labels or tuple(str(label) for label in range(examples.outputs))
+    return ClassResults(labels, confusion, by_timestep)
 
 
 def _comparable_predictions(expected: Trace, obtained: Trace) -> tuple[np.ndarray, np.ndarray] | None:

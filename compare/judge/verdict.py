@@ -170,7 +170,7 @@ class Comparison:
         }
 
     def _confusion_as_json(self) -> dict[str, Any] | None:
-        if self.classes is None:
+        if self.classes is None or not self.classes.confusion:
             return None
         return {
             "labels": list(self.classes.labels),
