@@ -78,6 +78,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--features", nargs="+", metavar="COLUMN", help="the columns to predict from (default: the target)"
     )
+    run.add_argument("--all", action="store_true", help="every built-in case")
     run.add_argument(
         "--folds", type=int, metavar="K", help="cross-validate each series in time: K trainings, the past predicts"
     )
@@ -156,7 +157,7 @@ def _required_kernels(given: Sequence[str], backends: Sequence[str]) -> dict[str
 
 
 def _chosen_cases(options: argparse.Namespace) -> list[Any]:
-    from compare.case import built_in_names, fold_cases, load_case, parse_setting, with_fields
+    from compare.case import DEFAULT_SUITE, built_in_names, fold_cases, load_case, parse_setting, with_fields
 
     fields: dict[str, Any] = dict(parse_setting(text) for text in options.set)
     for field, value in {
@@ -174,7 +175,10 @@ def _chosen_cases(options: argparse.Namespace) -> list[Any]:
         fields["data.features"] = tuple(options.features or ())
     elif options.target is not None or options.features is not None:
         raise InputError("--target and --features need --csv FILE")
-    cases = [with_fields(load_case(name), fields) for name in options.cases or built_in_names()]
+    if options.all and options.cases:
+        raise InputError(f"--all runs every built-in case; leave {', '.join(options.cases)} or --all out")
+    names = built_in_names() if options.all else options.cases or DEFAULT_SUITE
+    cases = [with_fields(load_case(name), fields) for name in names]
     return cases if options.folds is None else [fold for case in cases for fold in fold_cases(case, options.folds)]
 
 

@@ -15,6 +15,9 @@ from compare.errors import InputError, nearest
 
 Dtype = Literal["float32", "float64"]
 
+# What is run where no case is named.
+DEFAULT_SUITE = ("simple_rnn", "lstm", "gru")
+
 
 class ModelConfig(Section):
     """The recurrent model; features, vocabulary and outputs follow from the data.
@@ -214,10 +217,9 @@ def case_from_toml(text: str, source: str = "TOML") -> Case:
 
 
 def built_in_names() -> list[str]:
-    """Name the built-in cases, in the order of the default suite."""
-    order = {"simple_rnn": 0, "lstm": 1, "gru": 2}
+    """Name the built-in cases, those of the default suite first."""
     names = [file.name.removesuffix(".toml") for file in _built_in_folder().iterdir() if file.name.endswith(".toml")]
-    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    return [*DEFAULT_SUITE, *sorted(set(names) - set(DEFAULT_SUITE))]
 
 
 def load_case(given: str) -> Case:

@@ -96,7 +96,7 @@ class DataConfig(Section):
         for name in dict.fromkeys(option for options in DATASET_OPTIONS.values() for option in options):
             if name not in own and getattr(self, name) != DataConfig.model_fields[name].default:
                 owners = ", ".join(dataset for dataset, options in DATASET_OPTIONS.items() if name in options)
-                raise ValueError(f"{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
+                raise ValueError(f"data.{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
         if self.dataset == "csv" and (self.csv is None or self.target is None):
             raise ValueError('dataset "csv" needs both csv (a file) and target (a column)')
         if self.dataset == "mnist" and self.folder is None:

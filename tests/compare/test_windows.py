@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from sklearn.model_selection import TimeSeriesSplit
 
-from compare.case import Case, load_case, with_fields
+from compare.case import Case, fold_cases, load_case, with_fields
 from compare.datasets import Series
 from compare.errors import InputError
 from compare.windows import Scaling, Windows, batch_schedule, make_windows
@@ -207,6 +208,95 @@ def test_a_series_is_cut_whole_or_refused(points: int, window: int, horizon: int
     else:
         with pytest.raises(InputError, match=f"{points} rows"):
             make_windows(counting(points, 1), case)
+
+
+def fold_of(fold: int, folds: int = 4) -> Case:
+    """One fold of a float64 case."""
+    return fold_cases(case_of(5, 2), folds)[fold - 1]
+
+
+def fold_times(make: MakeWindows, fold: int, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """The times whose values a fold predicts in training, and in its test."""
+    windows, scaling = make(counting(points, 1), fold_of(fold))
+    figures = scaling.mean, scaling.standard_deviation
+    return -times_of(windows.training_targets, *figures), -times_of(windows.test_targets, *figures)
+
+
+def check_folds(make: MakeWindows, points: int = 83) -> None:
+    """Raise AssertionError unless the folds are TimeSeriesSplit's and the past alone is trained on."""
+    splits = TimeSeriesSplit(4).split(np.empty(points))
+    for fold, (training, test) in enumerate(splits, start=1):
+        trained, tested = fold_times(make, fold, points)
+        assert set(trained.ravel()) == set(training[5:])
+        assert set(tested.ravel()) == set(test)
+
+
+def check_no_leak_into_folds(make: MakeWindows, points: int = 83) -> None:
+    """Raise AssertionError if what a fold trains on, or its scaling, changes with anything from its test on."""
+    for fold, (training, test) in enumerate(TimeSeriesSplit(4).split(np.empty(points)), start=1):
+        series = counting(points, 2)
+        features, target = series.features.copy(), series.target.copy()
+        features[len(training) :] += 1e6
+        target[len(training) :] -= 1e6
+        changed = replace(series, features=features, target=target)
+        (windows, scaling), (other, other_scaling) = make(series, fold_of(fold)), make(changed, fold_of(fold))
+        assert scaling == other_scaling
+        assert np.array_equal(windows.training_inputs, other.training_inputs)
+        assert np.array_equal(windows.training_targets, other.training_targets)
+        # What comes after the fold is not even held.
+        assert len(windows.target) == test[-1] + 1
+
+
+def test_folds_are_those_of_a_time_series_split() -> None:
+    """Each fold predicts scikit-learn's test rows and trains on all before them, the first window aside."""
+    check_folds(make_windows)
+
+
+def test_nothing_leaks_into_a_fold() -> None:
+    """What a fold trains on, and its scaling, follow from the rows before its test alone."""
+    check_no_leak_into_folds(make_windows)
+
+
+def folds_forgotten(series: Series, case: Case) -> tuple[Windows, Scaling]:
+    """Planted: every fold is the last one."""
+    return make_windows(series, fold_of(4))
+
+
+def scaled_by_the_first_fold(series: Series, case: Case) -> tuple[Windows, Scaling]:
+    """Planted: a fold is scaled with the rows up to the end of its test."""
+    windows, _ = make_windows(series, case)
+    seen = series.target[: len(windows.target)]
+    return windows, Scaling(float(seen.mean()), float(seen.std()))
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [
+        (check_folds, folds_forgotten),
+        (check_folds, one_window_lost),
+        (check_no_leak_into_folds, scaled_by_the_first_fold),
+        (check_no_leak_into_folds, one_window_too_many),
+    ],
+)
+def test_wrong_folds_are_caught(check: Callable[..., None], fault: MakeWindows) -> None:
+    """Each check of the folds fails for a planted leak, loss or mistaken fold."""
+    with pytest.raises(AssertionError):
+        check(fault)
+
+
+@pytest.mark.parametrize(
+    ("points", "folds", "words"),
+    [
+        (4, 4, "4 folds need more than 4 rows; the series has 4: give fewer folds"),
+        (3, 4, "4 folds need more than 4 rows; the series has 3"),
+        (30, 4, "up to the end of fold 1 of 4 has 12 rows, 6 of them to train on: too few"),
+        (14, 12, "up to the end of fold 1 of 12 has 3 rows, 2 of them to train on: too few"),
+    ],
+)
+def test_folds_larger_than_the_series_are_refused(points: int, folds: int, words: str) -> None:
+    """More folds than the series has rows, or folds too short for a window, are refused."""
+    with pytest.raises(InputError, match=words):
+        make_windows(counting(points, 1), fold_of(1, folds))
 
 
 @given(seed=st.integers(0, 2**32 - 1), epochs=st.integers(1, 5), windows=st.integers(1, 60))
