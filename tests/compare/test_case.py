@@ -225,7 +225,9 @@ def test_missing_and_unreadable_files_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_cases_name_the_nearest() -> None:
     """A name that is no built-in case names the nearest one and all there are."""
-    with pytest.raises(InputError, match=r"'lsmt' is unknown; did you mean 'lstm'\? accepted: .*gru, .*lstm, .*simple_rnn"):
+    with pytest.raises(
+        InputError, match=r"'lsmt' is unknown; did you mean 'lstm'\? accepted: .*gru, .*lstm, .*simple_rnn"
+    ):
         load_case("lsmt")
 
 
