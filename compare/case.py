@@ -169,6 +169,8 @@ class Case(Section):
     task: Task = "forecasting"
     seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Dtype = "float32"
+    # Defects of the frameworks (compare.causes.defects) that show in this case; with them a run is still a success.
+    expected_defects: tuple[str, ...] = Field(default=(), strict=False)
     model: ModelConfig
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compare.backends import REFERENCE_RUNNER, keras_runner
 from compare.case import Case
+from compare.causes.defects import with_defects
 from compare.errors import InputError
 from compare.judge import Comparison, StepReference, Verdict, judge
 from compare.judge.folds import summarise_folds
@@ -120,11 +121,13 @@ def run_jobs(
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
-    return [
-        replace(_compare(job, keras_runner(backend), out, failures), data_notes=job.start.examples.notes)
-        for job in jobs
-        for backend in job.backends
-    ]
+    found = []
+    for job in jobs:
+        for backend in job.backends:
+            comparison = _compare(job, keras_runner(backend), out, failures)
+            comparison = replace(comparison, data_notes=job.start.examples.notes)
+            found.append(with_defects(job.start.case, comparison))
+    return found
 
 
 def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure]) -> Comparison:

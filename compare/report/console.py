@@ -12,12 +12,12 @@ from rich.table import Table
 from compare.case import Case
 from compare.causes import known_differences
 from compare.judge.verdict import Comparison, FoldSummary, Verdict
-from compare.report.wording import METRICS, conclusion, explain, figure, mean_and_spread, share
+from compare.report.wording import METRICS, cause, conclusion, explain, figure, mean_and_spread, share, status
 from compare.runners import Event, Task
 
 LINE_SECONDS = 5.0
 
-COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow"}
+COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "defect": "blue"}
 
 
 def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
@@ -41,7 +41,7 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         table.add_row(
             comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}",
             comparison.runner,
-            f"[{COLOURS[comparison.status]}]{comparison.status}[/]",
+            f"[{COLOURS[status(comparison)]}]{status(comparison)}[/]",
             str(comparison.steps),
             figure(comparison.max_relative_loss_difference),
             share(comparison),
@@ -52,7 +52,8 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         lines = list(comparison.notes)
         if comparison.status != "agrees":
             lines.insert(0, explain(comparison))
-        if comparison.log:
+        lines += map(cause, comparison.causes)
+        if comparison.log and not comparison.causes:
             lines.append(f"last lines of its log:\n{comparison.log}")
         for line in lines:
             console.print(f"{comparison.case} on {comparison.runner}: {line}", markup=False, soft_wrap=True)

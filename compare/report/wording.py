@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from compare.case import Case
-from compare.judge.verdict import Comparison, Difference, FoldFigures, TensorUnits, Verdict
+from compare.judge.verdict import Cause, Comparison, Difference, FoldFigures, TensorUnits, Verdict
 
 # How much of a framework's own message is shown; `verdict.json` has all of it.
 ERROR_LINES = 4
@@ -77,6 +77,17 @@ def explain(comparison: Comparison) -> str:
     return f"first at {place(first)}: {first.words}{numbers}"
 
 
+def cause(found: Cause) -> str:
+    """Say why a comparison differs or failed, and what to do about it."""
+    proof = "confirmed" if found.confirmed else "not confirmed"
+    return f"cause: {found.name} ({proof}). {found.words}. To do: {found.fix}."
+
+
+def status(comparison: Comparison) -> str:
+    """Name what came of a comparison, a framework's defect that was expected among it."""
+    return "defect" if comparison.expected else comparison.status
+
+
 def share(comparison: Comparison) -> str:
     """Say how much of what is allowed was used."""
     shares = (comparison.largest_share_of_allowed, comparison.largest_step_share)
@@ -103,11 +114,17 @@ def _count(value: float) -> str:
 def conclusion(verdict: Verdict) -> str:
     """Say in one line what came of a run."""
     total = len(verdict.comparisons)
-    counts = {status: [c for c in verdict.comparisons if c.status == status] for status in ("differs", "failed")}
+    unexpected = [c for c in verdict.comparisons if not c.expected]
+    counts = {status: [c for c in unexpected if c.status == status] for status in ("differs", "failed")}
     if verdict.agree:
-        worst = max(c.max_relative_loss_difference or 0.0 for c in verdict.comparisons)
-        subject = "The comparison agrees" if total == 1 else f"All {total} comparisons agree"
-        return f"{subject}: losses within {figure(worst)} relative at every step."
+        expected = total - len(unexpected)
+        shown = "a known defect" if expected == 1 else f"{expected} known defects"
+        defects = f", and {shown} of a framework showed as expected" if expected else ""
+        if not unexpected:
+            return f"No comparison agrees{defects}."
+        worst = max(c.max_relative_loss_difference or 0.0 for c in unexpected)
+        subject = "The comparison agrees" if total == 1 else f"All {len(unexpected)} comparisons agree"
+        return f"{subject}: losses within {figure(worst)} relative at every step{defects}."
     parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
     named = [f"{c.case} on {c.runner}" for found in counts.values() for c in found]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
