@@ -20,7 +20,7 @@ DATASET_TASKS: Mapping[str, tuple[Task, ...]] = {
 }
 
 # The options that each dataset takes, beside those that all take.
-_SERIES = ("window", "horizon", "folds", "fold")
+_SERIES = ("window", "horizon", "folds", "fold", "future")
 DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "sine": _SERIES,
     "csv": (*_SERIES, "csv", "target", "features"),
@@ -52,7 +52,8 @@ class DataConfig(Section):
     Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
     length have at most `window` timesteps and are padded to as many; a text is cut into pieces of `window` characters.
     `examples` is how many examples are used, both parts together: all there are by default, of generated ones 200.
-    With `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first being 1.
+    `future` is how many values each side forecasts after the held-out part by feeding its own predictions back. With
+    `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first being 1.
     """
 
     dataset: Literal[
@@ -81,6 +82,7 @@ class DataConfig(Section):
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
     folds: int | None = Field(default=None, ge=2)
     fold: int | None = Field(default=None, ge=1)
+    future: int = Field(default=0, ge=0)
     points: int = Field(default=1000, ge=2)
     noise: float = Field(default=0.1, ge=0)
     calendar: bool = False

@@ -145,6 +145,12 @@ def check_model(case: Case, examples: Examples) -> None:
         raise InputError("the inputs are token ids: give model.embedding, the width of their embedding")
     if examples.vocabulary is None and model.embedding is not None:
         raise InputError("the inputs are numbers, not token ids: leave model.embedding out")
+    plain = not (model.bidirectional or model.normalization or model.go_backwards or model.head == "every_output")
+    if case.data.future and not (plain and examples.features == examples.outputs == 1):
+        raise InputError(
+            "data.future needs a model that predicts the next value of its one feature (data.horizon = 1) from a plain "
+            "stack of layers: each prediction is its next input"
+        )
     if masked and model.normalization == "batch":
         raise InputError('normalization = "batch" would mix padding into its figures; give "layer" or unpadded data')
     if masked and model.stateful:

@@ -70,9 +70,10 @@ class TraceWriter:
         """Keep everything computed in one step that was taken apart."""
         write_tensors(_numbered(self.folder / "one_step", step), record)
 
-    def finish(self, predictions: np.ndarray, end: Mapping[str, Any]) -> None:
-        """Keep the predictions for the held-out windows and mark the trace complete."""
-        write_tensors(self.folder / "predictions.safetensors", {"predictions": predictions})
+    def finish(self, predictions: np.ndarray, end: Mapping[str, Any], forecast: np.ndarray | None = None) -> None:
+        """Keep the predictions for the held-out windows, and a free-running forecast, and mark the trace complete."""
+        found = {"predictions": predictions} | ({} if forecast is None else {"forecast": forecast})
+        write_tensors(self.folder / "predictions.safetensors", found)
         write_json(self.folder / "end.json", end)
 
 
@@ -97,11 +98,19 @@ class Trace:
                 found[int(file.stem)] = tensors
         return found
 
-    @cached_property
+    @property
     def predictions(self) -> np.ndarray | None:
         """The predictions for the held-out windows (windows, outputs), scaled; None where they were not written."""
-        tensors = read_tensors(self.folder / "predictions.safetensors")
-        return None if tensors is None else tensors.get("predictions")
+        return self._predicted.get("predictions")
+
+    @property
+    def forecast(self) -> np.ndarray | None:
+        """The free-running forecast (1, values), scaled; None where none was asked for or written."""
+        return self._predicted.get("forecast")
+
+    @cached_property
+    def _predicted(self) -> dict[str, np.ndarray]:
+        return read_tensors(self.folder / "predictions.safetensors") or {}
 
     def one_step(self, step: int) -> dict[str, np.ndarray] | None:
         """Everything computed in a step that was taken apart; None where it was not written."""

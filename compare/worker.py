@@ -265,9 +265,11 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
         end = _train(side, trace, start, send, recorded if reference is not None else ())
         predictions = side.predict(start.test_inputs)
+        future = start.case.data.future
+        forecast = side.package.forecast(side.model, start.examples.test.inputs[-1:], future) if future else None
         if reference is not None:
             _take_apart(side, trace, Path(reference))
-        trace.finish(predictions, end)
+        trace.finish(predictions, end, forecast)
     side.release()
 
 

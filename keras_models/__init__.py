@@ -1,5 +1,6 @@
 """The Keras side: SimpleRNN, LSTM and GRU models in backend-agnostic Keras 3."""
 
+from keras_models.forecast import forecast
 from keras_models.losses import build_loss
 from keras_models.one_step import OneStep
 from keras_models.optimizers import build_optimizer, load_slots, read_slots
@@ -15,6 +16,7 @@ __all__ = [
     "build_optimizer",
     "columns",
     "execution",
+    "forecast",
     "load_canonical",
     "load_carried",
     "load_slots",

@@ -1,6 +1,7 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
 from torch_models.kernels import execution
+from torch_models.forecast import forecast
 from torch_models.losses import build_loss
 from torch_models.one_step import OneStep
 from torch_models.optimizers import build_optimizer, load_slots, read_slots
@@ -16,6 +17,7 @@ __all__ = [
     "build_optimizer",
     "columns",
     "execution",
+    "forecast",
     "load_canonical",
     "load_carried",
     "load_slots",

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compare.case import Case, TrainingConfig
+from compare.case import Case
 
-Applies = Callable[[TrainingConfig], bool]
+Applies = Callable[[Case], bool]
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class KnownDifference:
     cells: frozenset[str]
     matched: str
     stock: str | None = None
-    applies: Applies = lambda training: True
+    applies: Applies = lambda case: True
 
 
 def _optimizers(*names: str) -> Applies:
-    return lambda training: training.optimizer in names
+    return lambda case: case.training.optimizer in names
 
 
 _ALL = frozenset({"simple_rnn", "lstm", "gru"})
@@ -102,7 +102,7 @@ KNOWN_DIFFERENCES = (
         _ALL,
         "the learning rate is in the momentum in Keras and multiplies it in PyTorch: in it, on both sides",
         "the learning rate is in the momentum in Keras and multiplies it in PyTorch: they part where it changes",
-        lambda training: training.momentum > 0,
+        lambda case: case.training.momentum > 0,
     ),
     KnownDifference(
         "weight-decay-coupling",
@@ -110,7 +110,7 @@ KNOWN_DIFFERENCES = (
         "weight decay is decoupled in Keras; in PyTorch only AdamW's is, by default 0.01 and not 0.004: "
         "Keras's on both sides",
         "weight decay is decoupled in Keras; in PyTorch only AdamW's is, by default 0.01 and not 0.004",
-        lambda training: training.optimizer == "adamw" or bool(training.weight_decay),
+        lambda case: case.training.optimizer == "adamw" or bool(case.training.weight_decay),
     ),
     KnownDifference(
         "gradient-clipping",
@@ -118,14 +118,77 @@ KNOWN_DIFFERENCES = (
         "PyTorch divides by the norm + 1e-6 when it clips and knows GRU's biases as two, Keras does not: "
         "as Keras, on both sides",
         "PyTorch divides by the norm + 1e-6 when it clips and knows GRU's biases as two, Keras does not",
-        lambda training: training.clipnorm is not None or training.global_clipnorm is not None,
+        lambda case: case.training.clipnorm is not None or case.training.global_clipnorm is not None,
     ),
     KnownDifference(
         "learning-rate-schedule",
         _ALL,
         "Keras computes scheduled learning rates in float32, PyTorch in float64: in float32 on both sides",
         "Keras computes scheduled learning rates in float32, PyTorch in float64",
-        lambda training: training.schedule != "constant",
+        lambda case: case.training.schedule != "constant",
+    ),
+    KnownDifference(
+        "normalization-epsilon",
+        _ALL,
+        "the epsilon of normalisations is 1e-3 in Keras and 1e-5 in PyTorch: 1e-3 on both sides",
+        applies=lambda case: case.model.normalization is not None,
+    ),
+    KnownDifference(
+        "normalization-momentum",
+        _ALL,
+        "batch normalisation keeps 0.99 of its running figures in Keras, 0.9 in PyTorch, whose running variance is the "
+        "unbiased one: as Keras, on both sides",
+        applies=lambda case: case.model.normalization == "batch",
+    ),
+    KnownDifference(
+        "bidirectional-merge",
+        _ALL,
+        "PyTorch's bidirectional layers concatenate only: two layers merged as Keras does",
+        applies=lambda case: case.model.bidirectional is not None,
+    ),
+    KnownDifference(
+        "backward-last-state",
+        _ALL,
+        "where Keras returns the last output alone it is the backward direction's last state, PyTorch's out[:, -1] is "
+        "its first: the last state on both sides",
+        applies=lambda case: case.model.bidirectional is not None and case.model.head == "last_state",
+    ),
+    KnownDifference(
+        "missing-mask",
+        _ALL,
+        "Keras skips masked timesteps anywhere, PyTorch packs right padding only: moved to the front and packed",
+        applies=lambda case: case.data.padding != "none",
+    ),
+    KnownDifference(
+        "gru-reset-after",
+        frozenset({"gru"}),
+        "PyTorch's GRU resets after the product only: stepped by a cell that resets before",
+        applies=lambda case: not case.model.reset_after,
+    ),
+    KnownDifference(
+        "l2-penalty",
+        _ALL,
+        "Keras adds c times the squares of the kernels to the loss, PyTorch's weight_decay c times w to every "
+        "gradient: added to the loss on both sides",
+        applies=lambda case: bool(case.model.l2),
+    ),
+    KnownDifference(
+        "dropout-placement",
+        _ALL,
+        "each framework draws its own dropout masks: the same masks, drawn outside, for both sides",
+        applies=lambda case: case.model.given_masks,
+    ),
+    KnownDifference(
+        "stateful-reset",
+        _ALL,
+        "Keras keeps the states of a stateful layer, PyTorch has none: passed on detached, reset before every epoch",
+        applies=lambda case: case.model.stateful,
+    ),
+    KnownDifference(
+        "from-logits",
+        _ALL,
+        "crossentropy takes probabilities in Keras by default and logits in PyTorch: logits on both sides",
+        applies=lambda case: case.training.loss == "sparse_categorical_crossentropy",
     ),
 )
 
@@ -134,7 +197,7 @@ def known_differences(case: Case) -> list[tuple[str, str, bool]]:
     """List the known differences that touch a case: name of the cause, what is done about it, whether it is matched."""
     found = []
     for known in KNOWN_DIFFERENCES:
-        if case.model.cell in known.cells and known.applies(case.training):
+        if case.model.cell in known.cells and known.applies(case):
             left_as_is = case.training.stock and known.stock is not None
             words = known.stock if left_as_is and known.stock else known.matched
             found.append((known.cause, words, not left_as_is))

@@ -37,7 +37,9 @@ def judge(
         presence.absent_columns(expected, obtained),
         presence.absent_steps(expected, obtained),
         presence.absent_weights(expected, obtained, step_of),
-        presence.absent_predictions(expected, obtained, metrics.predictions_shape(start.examples)),
+        presence.absent_predictions(
+            expected, obtained, metrics.predictions_shape(start.examples), start.case.data.future
+        ),
     )
     comparison = Comparison(
         case=obtained.manifest["case"],
@@ -108,8 +110,14 @@ def _judge_journey(
     checks = len(expected.columns) + sum(len(expected.checkpoints[epoch]) for epoch in envelope.weights)
     predictions = _comparable_predictions(expected, obtained)
     if predictions is not None:
-        found.append(strayed_predictions(*predictions, envelope, int(expected.manifest["steps"])))
+        found.append(strayed_predictions(*predictions, envelope.predictions, int(expected.manifest["steps"])))
         checks += 1
+    if expected.forecast is not None and obtained.forecast is not None:
+        forecasts = (expected.forecast, obtained.forecast)
+        if forecasts[0].shape == forecasts[1].shape:  # another length is a difference already
+            step = int(expected.manifest["steps"])
+            found.append(strayed_predictions(*forecasts, envelope.forecast, step, "the free-running forecasts are"))
+            checks += 1
     differences += [difference for _, difference in found if difference is not None]
     batch = other_batch(expected, obtained)
     if batch is not None:

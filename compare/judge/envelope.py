@@ -74,11 +74,11 @@ def _scale(trace: Trace, phase: str, steps: int) -> np.ndarray:
 
 
 def _shapes(trace: Trace) -> dict[str, tuple[int, ...]]:
-    predictions = () if trace.predictions is None else trace.predictions.shape
+    predictions, forecast = (() if found is None else found.shape for found in (trace.predictions, trace.forecast))
     found = {
         f"{epoch}/{name}": part.shape for epoch, tensors in trace.checkpoints.items() for name, part in tensors.items()
     }
-    return found | {"predictions": predictions}
+    return found | {"predictions": predictions, "forecast": forecast}
 
 
 def _norm(tensors: Mapping[str, np.ndarray]) -> float:
@@ -92,6 +92,7 @@ class Envelope:
     by_phase: Mapping[str, np.ndarray]
     weights: Mapping[int, float]
     predictions: float
+    forecast: float
 
     def allowed(self, phase: str) -> np.ndarray:
         """The largest relative error at each step that rounding explains."""
@@ -115,7 +116,7 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
     size = max((_norm(tensors) for tensors in reference.checkpoints.values()), default=0.0)
     by_phase["update"] = np.maximum(floor, unit * size / (MARGIN * _scale(reference, "update", steps)))
     weights: dict[int, float] = dict.fromkeys(reference.checkpoints, floor)
-    predictions = floor
+    predictions = forecast = floor
     for twin in twins:
         if twin.rows.shape != reference.rows.shape or twin.predictions is None or reference.predictions is None:
             raise ValueError(f"twin {twin.folder.name} has {len(twin.rows)} steps, its reference {steps}")
@@ -128,12 +129,14 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
         for epoch, tensors in reference.checkpoints.items():
             weights[epoch] = max(weights[epoch], *weight_errors(tensors, twin.checkpoints[epoch]).values())
         predictions = max(predictions, prediction_error(reference.predictions, twin.predictions))
-    measured = [*by_phase.values(), np.asarray([*weights.values(), predictions])]
+        if reference.forecast is not None and twin.forecast is not None:
+            forecast = max(forecast, prediction_error(reference.forecast, twin.forecast))
+    measured = [*by_phase.values(), np.asarray([*weights.values(), predictions, forecast])]
     if not all(np.isfinite(part).all() for part in measured):
         raise ValueError("a training or a twin of it is not finite, so that no envelope can be measured")
     epochs = sorted(weights)
     accumulated = np.maximum.accumulate([weights[epoch] for epoch in epochs])
-    return Envelope(by_phase, dict(zip(epochs, map(float, accumulated), strict=True)), predictions)
+    return Envelope(by_phase, dict(zip(epochs, map(float, accumulated), strict=True)), predictions, forecast)
 
 
 def weight_errors(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.ndarray]) -> dict[str, float]:

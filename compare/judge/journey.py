@@ -56,12 +56,12 @@ def strayed_weights(
 
 
 def strayed_predictions(
-    expected: np.ndarray, obtained: np.ndarray, envelope: Envelope, step: int
+    expected: np.ndarray, obtained: np.ndarray, envelope: float, step: int, subject: str = "predictions"
 ) -> tuple[float, Difference | None]:
     """Compare the predictions for the held-out windows; the test metrics are made of these and can stray no further."""
-    allowed = MARGIN * envelope.predictions
+    allowed = MARGIN * envelope
     error = prediction_error(expected, obtained)
-    words = f"predictions {WORDS}"
+    words = f"{subject} {WORDS}"
     beyond = Difference(BEYOND, step, "forward", words, relative_error=error, allowed=allowed)
     return error / allowed, beyond if error > allowed else None
 

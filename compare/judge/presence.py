@@ -90,8 +90,10 @@ def absent_weights(expected: Trace, obtained: Trace, step_of: dict[int, int]) ->
                 yield Difference("shape", step, "update", words, tensor=name)
 
 
-def absent_predictions(expected: Trace, obtained: Trace, shape: tuple[int, ...]) -> Iterator[Difference]:
-    """Say where predictions are missing, empty, or not of the shape of what they predict."""
+def absent_predictions(
+    expected: Trace, obtained: Trace, shape: tuple[int, ...], future: int = 0
+) -> Iterator[Difference]:
+    """Say where predictions are missing, empty, or not of the shape of what they predict, or a forecast is short."""
     step = int(expected.manifest["steps"])
     for trace in (expected, obtained):
         runner = trace.manifest["runner"]
@@ -101,3 +103,7 @@ def absent_predictions(expected: Trace, obtained: Trace, shape: tuple[int, ...])
         elif trace.predictions.shape != shape:
             words = f"the predictions of {runner} are {list(trace.predictions.shape)}, expected {list(shape)}"
             yield Difference("shape", step, "forward", words, off_side=runner)
+        values = 0 if trace.forecast is None else trace.forecast.size
+        if values != future:
+            words = f"{runner} forecast {values} values of {future}"
+            yield Difference("missing-predictions", step, "forward", words, off_side=runner)

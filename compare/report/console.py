@@ -23,9 +23,9 @@ COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "defect": "b
 def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
     """Say which known differences were matched, one line each."""
     lines = {line: None for case in cases for line in known_differences(case)}
-    for cause, words, matched in lines:
+    for name, words, matched in lines:
         state = "[green]matched[/]" if matched else "[yellow]as it is[/]"
-        console.print(f"{state}  [bold]{cause}[/]  {escape(words)}", soft_wrap=True)
+        console.print(f"{state}  [bold]{name}[/]  {escape(words)}", soft_wrap=True)
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
