@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     kernels = _required_kernels(options.require_kernel, backends)
     starts = prepare(_chosen_cases(options))
     out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
-    create_out(out)
+    create_out(out, [start.case for start in starts], backends)
     with Pool(out / "logs", options.jobs or os.cpu_count() or 1, options.timeout) as pool:
         with _progress(options, starts, backends) as on_event:
             verdict = run_cases(starts, backends, out, pool, on_event, kernels=kernels)

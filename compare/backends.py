@@ -3,7 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compare.errors import InputError, nearest
@@ -48,6 +48,12 @@ def version(backend: str) -> str | None:
         except importlib.metadata.PackageNotFoundError:
             continue
     return "unknown"
+
+
+def versions_of(backends: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Keras, of native PyTorch and of the backends, without importing them."""
+    keras = importlib.metadata.version("keras") if importlib.util.find_spec("keras") else "none"
+    return {"keras": keras} | {name: version(name) or "none" for name in sorted({REFERENCE_RUNNER, *backends})}
 
 
 def choose_backends(given: list[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -1,12 +1,13 @@
 """From cases to a verdict: starts prepared, runners put to work, traces judged."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from compare.backends import REFERENCE_RUNNER, keras_runner
+from compare.backends import REFERENCE_RUNNER, keras_runner, versions_of
 from compare.case import Case
 from compare.causes.defects import with_defects
 from compare.errors import InputError
@@ -14,11 +15,14 @@ from compare.judge import Comparison, StepReference, Verdict, judge
 from compare.judge.folds import summarise_folds
 from compare.runners import Event, Pool, Task
 from compare.start import Start, make_start, write_start
-from compare.storage import write_json
+from compare.storage import read_json, write_json
 from compare.trace import TraceError, read_state, read_trace
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 TWINS = 4
+
+# What a run compares, by which it is known again.
+RUN_FILE = "run.json"
 
 # What a runner's recurrent layers may run as; torch_models.execution and keras_models.execution tell which.
 KERNELS = ("cudnn", "onednn", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
@@ -46,15 +50,17 @@ def prepare(cases: Sequence[Case]) -> list[Start]:
     return [make_start(case) for case in cases]
 
 
-def create_out(out: Path) -> None:
-    """Create the folder of a run; raises InputError where it cannot be written or holds something."""
+def create_out(out: Path, cases: Sequence[Case], backends: Sequence[str]) -> None:
+    """Create the folder of a run, or find the same run in it, whose finished trainings need not be repeated.
+
+    Raises InputError where it cannot be written or holds something else.
+    """
+    run = {"cases": [json.loads(case.to_json()) for case in cases], "versions": versions_of(backends)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
+        if any(out.iterdir()) and read_json(out / RUN_FILE) != run:
             raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
+        write_json(out / RUN_FILE, run)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 
@@ -115,7 +121,7 @@ def run_jobs(
     tasks = []
     for job in jobs:
         write_start(job.start, out / job.start.case.name / "start")
-        tasks += plan(job.start, job.backends, out, job.faults)
+        tasks += [task for task in plan(job.start, job.backends, out, job.faults) if not is_done(task)]
     failures: dict[Path, Failure] = {}
     for event in pool.run(tasks):
         if event.kind == "failed":
@@ -128,6 +134,15 @@ def run_jobs(
             comparison = replace(comparison, data_notes=job.start.examples.notes)
             found.append(with_defects(job.start.case, comparison))
     return found
+
+
+def is_done(task: Task) -> bool:
+    """Whether a training was done before, in a run that was interrupted; what is left of an unfinished one goes."""
+    if (task.out / "end.json").is_file():
+        return True
+    if task.out.exists():
+        shutil.rmtree(task.out)
+    return False
 
 
 def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure]) -> Comparison:
@@ -178,9 +193,3 @@ def _precisions(case: Case, backends: Sequence[str]) -> list[str]:
 
 def _twin(precision: str, seed: int) -> str:
     return f"twin-{precision}-{seed}"
-
-
-def discard(out: Path) -> None:
-    """Remove a folder in which a run has written nothing."""
-    if out.is_dir() and not any(out.iterdir()):
-        shutil.rmtree(out)

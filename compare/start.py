@@ -167,8 +167,8 @@ def start_hashes(
 
 
 def write_start(start: Start, folder: Path) -> None:
-    """Write a start into a new folder; a series as it is, not as the windows cut from it."""
-    folder.mkdir(parents=True)
+    """Write a start into a folder; a series as it is, not as the windows cut from it."""
+    folder.mkdir(parents=True, exist_ok=True)
     windows, scaling = start.windows, start.scaling
     facts: dict[str, Any] = {"case": json.loads(start.case.to_json())}
     if isinstance(windows, Windows):

@@ -31,6 +31,14 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(partial, path)
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON; None where it is missing or not whole."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file so that it is whole or not there."""
     partial = path.with_suffix(".partial")

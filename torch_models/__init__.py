@@ -1,7 +1,7 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
-from torch_models.kernels import execution
 from torch_models.forecast import forecast
+from torch_models.kernels import execution
 from torch_models.losses import build_loss
 from torch_models.one_step import OneStep
 from torch_models.optimizers import build_optimizer, load_slots, read_slots
