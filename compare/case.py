@@ -63,6 +63,11 @@ class ModelConfig(Section):
         return self.dropout_masks == "given" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
 
     @property
+    def native_dropout(self) -> bool:
+        """Whether each side draws its own dropout masks, so that trainings are comparable as a distribution only."""
+        return self.dropout_masks == "own" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
+
+    @property
     def mask_gates(self) -> int:
         """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
         return {"simple_rnn": 1, "lstm": 4, "gru": 3}[self.cell] if self.recurrent_dropout else 1

@@ -12,6 +12,7 @@ from compare.case import Case
 from compare.causes.defects import with_defects
 from compare.errors import InputError
 from compare.judge import Comparison, StepReference, Verdict, judge
+from compare.judge.distribution import judge_samples
 from compare.judge.folds import summarise_folds
 from compare.runners import Event, Pool, Task
 from compare.start import Start, make_start, write_start
@@ -20,6 +21,9 @@ from compare.trace import TraceError, read_state, read_trace
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 TWINS = 4
+
+# Trainings of each side where it draws its own dropout masks: the spread of eight tells a mean that is off by one.
+SAMPLES = 8
 
 # What a run compares, by which it is known again.
 RUN_FILE = "run.json"
@@ -76,7 +80,21 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
         fault = None if twin else (faults or {}).get(runner)
         return Task(runner, case.name, folder / "start", folder / name, reference, twin, fault)
 
-    tasks = [task(runner, runner) for runner in (REFERENCE_RUNNER, *map(keras_runner, backends))]
+    runners = (REFERENCE_RUNNER, *map(keras_runner, backends))
+    if case.model.native_dropout:
+        return [
+            Task(
+                runner,
+                case.name,
+                folder / "start",
+                folder / _sample(runner, number),
+                sample=number,
+                fault=(faults or {}).get(runner),
+            )
+            for number in range(SAMPLES)
+            for runner in runners
+        ]
+    tasks = [task(runner, runner) for runner in runners]
     for precision in _precisions(case, backends):
         for seed in range(1, TWINS + 1):
             tasks.append(task(REFERENCE_RUNNER, _twin(precision, seed), {"precision": precision, "seed": seed}))
@@ -152,11 +170,18 @@ def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure])
     def failed(error: str, log: str | None = None) -> Comparison:
         return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=error, log=log)
 
-    for name in (REFERENCE_RUNNER, runner):
+    samples = range(SAMPLES if case.model.native_dropout else 1)
+    for name in [_sample(side, number) for side in (REFERENCE_RUNNER, runner) for number in samples]:
         if folder / name in failures:
             failure = failures[folder / name]
             return failed(f"{name}: {failure.error}", failure.log)
     try:
+        if case.model.native_dropout:
+            left, right = (
+                [read_trace(folder / _sample(side, number)) for number in samples]
+                for side in (REFERENCE_RUNNER, runner)
+            )
+            return judge_samples(left, right, start)
         expected, obtained = read_trace(folder / REFERENCE_RUNNER), read_trace(folder / runner)
         names = [_twin(obtained.manifest["precision"], seed) for seed in range(1, TWINS + 1)]
         for name in names:
@@ -189,6 +214,10 @@ def step_references(start: Start, reference: Path, precision: str) -> list[StepR
 def _precisions(case: Case, backends: Sequence[str]) -> list[str]:
     """Which precisions a Keras runner may turn out to compute in; on torch and jax Keras may narrow float64."""
     return ["float64", "float32"] if case.dtype == "float64" and set(backends) - {"tensorflow"} else [case.dtype]
+
+
+def _sample(runner: str, number: int) -> str:
+    return f"{runner}-sample-{number}" if number else runner
 
 
 def _twin(precision: str, seed: int) -> str:

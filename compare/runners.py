@@ -27,6 +27,7 @@ class Task:
     """One training for one runner: from a start's folder to a trace's folder.
 
     With `reference`, the PyTorch side's trace, single steps are taken apart from its states; it must be whole first.
+    Trainings of one side with its own dropout masks are numbered by `sample`.
     """
 
     runner: str
@@ -36,6 +37,7 @@ class Task:
     reference: Path | None = None
     twin: dict[str, Any] | None = None
     fault: str | None = None
+    sample: int = 0
 
     def message(self) -> str:
         """The line that a worker reads."""
@@ -45,6 +47,7 @@ class Task:
             "reference": None if self.reference is None else str(self.reference),
             "twin": self.twin,
             "fault": self.fault,
+            "sample": self.sample,
         }
         return json.dumps(fields) + "\n"
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import queue
+import random
 import re
 import resource
 import sys
@@ -135,7 +136,7 @@ class Side:
 class TorchSide(Side):
     """The native PyTorch side; with `twin` its weights and its Adam differ in the last bit."""
 
-    def __init__(self, start: Start, twin: dict[str, Any] | None) -> None:
+    def __init__(self, start: Start, twin: dict[str, Any] | None, sample: int = 0) -> None:
         import torch
 
         import torch_models
@@ -144,7 +145,7 @@ class TorchSide(Side):
         super().__init__(start)
         self.torch, self.package = torch, torch_models
         case = start.case
-        torch.manual_seed(case.seed)
+        torch.manual_seed(case.seed + sample)
         self.model = torch_models.build(**self.model_arguments(), sequence_first=case.model.sequence_first)
         if case.training.stock:
             torch_models.train_both_biases(self.model)
@@ -176,7 +177,7 @@ class TorchSide(Side):
 class KerasSide(Side):
     """The Keras side, on the backend that `KERAS_BACKEND` names."""
 
-    def __init__(self, start: Start, twin: dict[str, Any] | None) -> None:
+    def __init__(self, start: Start, twin: dict[str, Any] | None, sample: int = 0) -> None:
         if twin is not None:
             raise ValueError("twins are trained on the PyTorch side")
         case = start.case
@@ -196,6 +197,8 @@ class KerasSide(Side):
         if keras.backend.backend() == "tensorflow":
             # Elsewhere this too would import TensorFlow, where it is installed, beside the backend.
             keras.utils.set_random_seed(case.seed)
+        # Layers that draw numbers take their seeds from here.
+        random.seed(case.seed + sample)
         self.model = keras_models.build(**self.model_arguments())
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras_models.build_loss(case.training.loss)
@@ -240,7 +243,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     """Train one case and write its trace."""
     start = read_start(Path(task["start"]))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
-    side: Side = kind(start, task.get("twin"))
+    side: Side = kind(start, task.get("twin"), task.get("sample", 0))
     reference = task.get("reference")
     parts = {"training": (side.inputs, side.targets), "test": (start.test_inputs, start.examples.test.targets)}
     data = {f"{part}/targets": targets for part, (_, targets) in parts.items()}
@@ -260,6 +263,8 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     }
     if task.get("fault"):
         load_fault(task["fault"])(side)
+    if start.case.model.native_dropout:
+        manifest["dropout"] = side.package.dropout_probe(side.model, side.batch(0)[0])
     with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
         recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]

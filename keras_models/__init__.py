@@ -1,5 +1,6 @@
 """The Keras side: SimpleRNN, LSTM and GRU models in backend-agnostic Keras 3."""
 
+from keras_models.dropout_probe import dropout_probe
 from keras_models.forecast import forecast
 from keras_models.losses import build_loss
 from keras_models.one_step import OneStep
@@ -15,6 +16,7 @@ __all__ = [
     "build_loss",
     "build_optimizer",
     "columns",
+    "dropout_probe",
     "execution",
     "forecast",
     "load_canonical",

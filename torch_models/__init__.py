@@ -1,5 +1,6 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
+from torch_models.dropout_probe import dropout_probe
 from torch_models.forecast import forecast
 from torch_models.kernels import execution
 from torch_models.losses import build_loss
@@ -16,6 +17,7 @@ __all__ = [
     "build_loss",
     "build_optimizer",
     "columns",
+    "dropout_probe",
     "execution",
     "forecast",
     "load_canonical",

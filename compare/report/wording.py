@@ -122,9 +122,10 @@ def conclusion(verdict: Verdict) -> str:
         defects = f", and {shown} of a framework showed as expected" if expected else ""
         if not unexpected:
             return f"No comparison agrees{defects}."
-        worst = max(c.max_relative_loss_difference or 0.0 for c in unexpected)
         subject = "The comparison agrees" if total == 1 else f"All {len(unexpected)} comparisons agree"
-        return f"{subject}: losses within {figure(worst)} relative at every step{defects}."
+        found = [c.max_relative_loss_difference for c in unexpected if c.max_relative_loss_difference is not None]
+        within = f": losses within {figure(max(found))} relative at every step" if found else ""
+        return f"{subject}{within}{defects}."
     parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
     named = [f"{c.case} on {c.runner}" for found in counts.values() for c in found]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""

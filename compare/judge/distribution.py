@@ -1,0 +1,109 @@
+"""Native dropout: each side draws its own masks, so that trainings are compared as samples of a distribution."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compare.case import Case
+from compare.judge import presence
+from compare.judge.metrics import epoch_losses, metrics_of, predictions_shape
+from compare.judge.verdict import Comparison, Difference
+from compare.start import Start
+from compare.trace import Trace
+
+# A matched pair of samples lies outside with this probability: one false alarm in a thousand such comparisons.
+SIGNIFICANCE = 1e-3
+
+
+def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: Start) -> Comparison:
+    """Compare trainings of two sides that draw their own dropout masks, several of each, with other draws.
+
+    Same start; the same parts are random; at each place the rate and the scale are those of the case; the mean training
+    loss of the last epoch is the same on both sides (Welch's t-test; Welch 1947).
+    """
+    first, other = expected[0], obtained[0]
+    runner = other.manifest["runner"]
+    differences = [
+        difference
+        for left, right in zip(expected, obtained, strict=True)
+        for difference in (
+            *presence.start_differences(left, right),
+            *presence.absent_columns(left, right),
+            *presence.absent_steps(left, right),
+            *presence.absent_predictions(left, right, predictions_shape(start.examples)),
+        )
+    ]
+    comparison = Comparison(
+        case=start.case.name,
+        runner=runner,
+        reference=first.manifest["runner"],
+        dtype=first.manifest["dtype"],
+        status="agrees",
+        checks=4 * len(expected),
+        steps=min(len(first.rows), len(other.rows)),
+        versions={**first.manifest["versions"], **other.manifest["versions"]},
+        epoch_losses={trace.manifest["runner"]: epoch_losses(trace, start) for trace in (first, other)},
+    )
+    if not differences:
+        differences += _probe_differences(expected, start.case)
+        differences += _probe_differences(obtained, start.case)
+        differences += _placement_differences(first, other)
+        left, right = (np.array([epoch_losses(trace, start)[-1] for trace in side]) for side in (expected, obtained))
+        words, found = _compare_means(left, right, first.manifest["runner"], runner, int(first.manifest["steps"]))
+        differences += found
+        metrics = {
+            trace.manifest["runner"]: metrics_of(start, trace.predictions)
+            for trace in (first, other)
+            if trace.predictions is not None
+        }
+        places = len(first.manifest["dropout"]["places"])
+        comparison = replace(
+            comparison, notes=(words,), metrics=metrics, checks=comparison.checks + 2 + 2 * places * len(expected)
+        )
+    return replace(comparison, differences=differences, status="differs" if differences else "agrees")
+
+
+def _probe_differences(traces: Sequence[Trace], case: Case) -> Iterator[Difference]:
+    """Compare rate and scale at each place of one side's dropout with those of the case."""
+    from scipy.stats import binomtest  # takes half a second to import
+
+    side = traces[0].manifest["runner"]
+    for place in traces[0].manifest["dropout"]["places"]:
+        kind = place.rpartition(".")[2]
+        rate = getattr(case.model, kind) if kind in ("input_dropout", "recurrent_dropout") else case.model.dropout
+        probes = [trace.manifest["dropout"]["places"][place] for trace in traces]
+        zeros, numbers = (sum(probe[name] for probe in probes) for name in ("zeros", "numbers"))
+        if binomtest(zeros, numbers, rate).pvalue < SIGNIFICANCE:
+            words = f"{side} drops {zeros / numbers:.3f} of all numbers, {rate:g} expected"
+            yield Difference("dropout-rate", 0, "forward", words, place, off_side=side)
+        scale = max(abs(probe["scale"] * (1 - rate) - 1) for probe in probes)
+        allowed = 4 * float(np.finfo(np.float32).eps)
+        if scale > allowed:
+            words = f"{side} does not scale what it keeps by {1 / (1 - rate):g}"
+            yield Difference("dropout-scale", 0, "forward", words, place, scale, allowed, off_side=side)
+
+
+def _placement_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+    left, right = (trace.manifest["dropout"] for trace in (expected, obtained))
+    for name in sorted(left["places"].keys() ^ right["places"].keys()):
+        yield Difference("missing-tensor", 0, "forward", f"{name} is on one side only", name)
+    for part in sorted(set(left["random"]) ^ set(right["random"])):
+        yield Difference("dropout-placement", 0, "forward", f"{part} is random on one side only", part)
+
+
+def _compare_means(
+    left: np.ndarray, right: np.ndarray, expected: str, obtained: str, steps: int
+) -> tuple[str, list[Difference]]:
+    from scipy.stats import ttest_ind
+
+    test = ttest_ind(right, left, equal_var=False)
+    low, high = test.confidence_interval(1 - SIGNIFICANCE)
+    words = (
+        f"mean loss of the last epoch over {len(left)} seeds: {expected} {left.mean():.4g}, {obtained} "
+        f"{right.mean():.4g}; difference {right.mean() - left.mean():+.2g}, {1 - SIGNIFICANCE:.1%} interval "
+        f"{low:+.2g} to {high:+.2g}"
+    )
+    if low <= 0 <= high:
+        return words, []
+    return words, [Difference("distribution", steps, "loss", "the mean losses of the two sides are not the same")]
