@@ -3,7 +3,7 @@
 import numpy as np
 
 STORY_SENTENCES = 300
-REVIEWS = 200
+REVIEWS = 400
 
 WHO = ("the red fox", "a small owl", "the old cat", "my grey horse", "a young bear")
 WHAT = ("sees", "follows", "likes", "hears", "looks for")

@@ -13,15 +13,13 @@ from compare.trace import read_trace
 
 # Built-in cases, made small enough for a test.
 SMALL: dict[str, dict[str, Any]] = {
-    "sunspots": {"data.window": 5},
     "co2": {"data.window": 5, "training.batch_size": 512},
-    "elnino": {"data.window": 5, "data.horizon": 3, "training.batch_size": 128},
     "digits": {"data.examples": 60},
     "text": {"data.window": 8, "data.examples": 40},
     "tokens": {"data.examples": 40},
     "speech": {"data.examples": 40},
 }
-EPOCHS = 2
+EPOCHS = 1
 
 # One backend stands for the others: what differs between them is the models' business, and is tested there.
 RUNNER = "keras-jax"
@@ -32,17 +30,16 @@ def run(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A short training of each kind of data, and of the folds of a series, on one backend."""
     common = {"training.epochs": EPOCHS, "model.units": 4}
     cases = [with_fields(load_case(name), common | fields) for name, fields in SMALL.items()]
-    folded = with_fields(load_case("gru"), common | {"data.points": 60})
-    return run_cases_in(tmp_path_factory.mktemp("tasks") / "out", pool, [*cases, *fold_cases(folded, 3)], ["jax"])
+    folded = with_fields(load_case("gru"), common | {"data.points": 50})
+    return run_cases_in(tmp_path_factory.mktemp("tasks") / "out", pool, [*cases, *fold_cases(folded, 2)], ["jax"])
 
 
-@pytest.mark.parametrize("backend", ["jax"])
 @pytest.mark.parametrize("name", SMALL)
 def test_every_kind_of_data_agrees(run: Run, name: str) -> None:
     """Both sides agree, and both have the metrics of the task."""
     comparison = run.comparison(name, RUNNER)
     assert (comparison.status, comparison.first_difference, comparison.error) == ("agrees", None, None)
-    metrics = {"mse", "rmse", "mae", "r2"} if name in ("sunspots", "co2", "elnino") else {"accuracy", "perplexity"}
+    metrics = {"mse", "rmse", "mae", "r2"} if name == "co2" else {"accuracy", "perplexity"}
     for side in ("torch", RUNNER):
         assert comparison.metrics[side].keys() == metrics
         assert None not in comparison.metrics[side].values()
@@ -76,7 +73,7 @@ def test_notes_on_the_data_are_in_the_verdict(run: Run) -> None:
 
 def test_folds_are_trained_and_summarised(run: Run) -> None:
     """Each fold is a comparison of its own; their metrics have mean and spread for every side."""
-    names = [f"gru-fold{fold}" for fold in (1, 2, 3)]
+    names = [f"gru-fold{fold}" for fold in (1, 2)]
     for name in names:
         assert run.comparison(name, RUNNER).status == "agrees"
     assert [(one.case, one.side) for one in run.verdict.folds] == [("gru", "torch"), ("gru", RUNNER)]
