@@ -21,6 +21,7 @@ GIVEN: dict[str, Any] = {
     "file": "a.txt",
     "folder": "files",
     "window": 11,
+    "future": 7,
     "horizon": 3,
     "folds": 5,
     "fold": 2,
