@@ -71,7 +71,7 @@ KERNEL = "layer0/forward/kernel/forget"
 @pytest.mark.parametrize(
     ("change", "phase", "tensor", "timestep"),
     [
-        pytest.param(scaled("inputs", 1 + 1e-6), "forward", "inputs", None, id="inputs"),
+        pytest.param(scaled("inputs/sequence", 1 + 1e-6), "forward", "inputs", None, id="inputs"),
         pytest.param(scaled(f"weights/{KERNEL}", 1 + 1e-6), "forward", KERNEL, None, id="weights of one gate"),
         pytest.param(late_timestep, "forward", "layer0", 2, id="outputs from a timestep on"),
         pytest.param(scaled("forward/head", 1.001), "forward", "head", None, id="outputs of the head"),

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from framework_processes import FrameworkProcesses
+from model_options import OPTIONS, Example, check_same
+from model_options import example as draw_example
 
 from compare.reference import cells, losses, network
 from compare.reference.activations import ACTIVATIONS
@@ -52,32 +54,53 @@ def slope(function: Any, weights: dict[str, np.ndarray], name: str, direction: n
     return (up - down) / (2 * step)
 
 
-@pytest.mark.parametrize("name", ["simple_rnn", "lstm", "gru", "gru reset before"])
-@pytest.mark.parametrize("layers", [1, 2], ids=["one layer", "two layers"])
-def test_gradients_are_central_differences(name: str, layers: int) -> None:
-    """Every gradient of the whole network is the slope of the loss, and a gradient off by 1e-6 is not."""
-    cell, generator = CELLS[name], np.random.default_rng(1)
-    weights = draw(cell, 2, 3, "layer0/forward/")
-    for layer in range(1, layers):
-        weights |= draw(cell, 3, 3, f"layer{layer}/forward/")
-    weights |= {"head/kernel": generator.normal(size=(3, 2)), "head/bias": generator.normal(size=2)}
-    weights = {key: np.asarray(value, np.longdouble) for key, value in weights.items()}
-    inputs, targets = (generator.normal(size=shape).astype(np.longdouble) for shape in ((4, 6, 2), (4, 2)))
+def whole_loss(example: Example, weights: dict[str, np.ndarray]) -> tuple[np.longdouble, network.Forward]:
+    """The loss of a network with the given weights, its penalty included, and its forward pass."""
+    passed = network.forward(example.model, weights, example.inputs, example.carried)
+    loss, _ = loss_of(example, passed.outputs)
+    return loss + (network.penalty(example.model, weights) if example.model.l2 else 0), passed
 
-    def loss(some: dict[str, np.ndarray]) -> np.longdouble:
-        return losses.mean_squared_error(network.forward(cell, some, inputs).outputs, targets)[0]
 
-    passed = network.forward(cell, weights, inputs)
-    gradients = network.backward(cell, weights, passed, losses.mean_squared_error(passed.outputs, targets)[1])
+def loss_of(example: Example, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of outputs without the penalty, and its gradient; padding counts where there is one label for all."""
+    mask = example.inputs.get("mask") if example.model.head == "every_output" else None
+    return losses.total(example.option.loss, outputs, example.targets, mask)
 
-    assert gradients.keys() == weights.keys()
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_gradients_are_central_differences(name: str) -> None:
+    """Every gradient of every model is the slope of the loss, and a gradient off by 1e-6 is not."""
+    example, generator = draw_example(name).as_type(np.longdouble), np.random.default_rng(1)
+    _, passed = whole_loss(example, example.weights)
+    gradients = passed.backward(loss_of(example, passed.outputs)[1])
+
+    assert gradients.keys() == example.weights.keys()
+    largest = max(np.linalg.norm(np.float64(gradient)) for gradient in gradients.values())
     for tensor, gradient in gradients.items():
+        assert gradient.shape == example.weights[tensor].shape
         direction = generator.normal(size=gradient.shape).astype(np.longdouble)
-        expected = slope(loss, weights, tensor, direction)
-        scale = np.linalg.norm(np.float64(gradient)) * np.linalg.norm(np.float64(direction))
+        expected = slope(lambda weights: whole_loss(example, weights)[0], example.weights, tensor, direction)
+        # A tensor that hardly reaches the loss has a small gradient, with fewer digits.
+        length = np.linalg.norm(np.float64(direction))
+        scale = max(np.linalg.norm(np.float64(gradient)), 1e-3 * largest) * length
         assert abs(np.sum(gradient * direction) - expected) <= CENTRAL_DIFFERENCES * scale, tensor
-        wrong = gradient + 1e-6 * scale * direction / np.linalg.norm(np.float64(direction)) ** 2
+        wrong = gradient + 1e-6 * scale * direction / length**2
         assert abs(np.sum(wrong * direction) - expected) > CENTRAL_DIFFERENCES * scale, tensor
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_networks_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
+    """What every part computes, the loss, every gradient and what is carried on are those of the PyTorch side."""
+    example = draw_example(name)
+    loss, passed = whole_loss(example, example.weights)
+    expected = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": loss}
+    gradients = passed.backward(loss_of(example, passed.outputs)[1])
+    expected |= {f"gradient/{tensor}": gradient for tensor, gradient in gradients.items()}
+    expected |= {f"carried/{tensor}": value for tensor, value in passed.carried.items()}
+
+    obtained = frameworks.call("torch", "one_step", example)
+
+    check_same(obtained=obtained, expected=expected, allowed=AUTOGRAD)
 
 
 @pytest.mark.parametrize("name", CELLS)
