@@ -29,7 +29,7 @@ DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "elnino": (*_SERIES, "calendar"),
     "digits": ("examples",),
     "mnist": ("folder", "examples"),
-    "text": ("file", "window", "examples"),
+    "text": ("file", "window", "examples", "sampled", "temperature"),
     "tokens": ("csv", "text_column", "label_column", "window", "vocabulary", "padding", "examples"),
     "sequences": ("file", "window", "padding", "examples", "classes"),
     "signals": ("window", "horizon", "padding", "examples", "channels", "classes"),
@@ -52,8 +52,10 @@ class DataConfig(Section):
     Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
     length have at most `window` timesteps and are padded to as many; a text is cut into pieces of `window` characters.
     `examples` is how many examples are used, both parts together: all there are by default, of generated ones 200.
-    `future` is how many values each side forecasts after the held-out part by feeding its own predictions back. With
-    `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first being 1.
+    `sampled` is how many characters each side writes after the held-out text, at a `temperature`, from the same random
+    numbers; `future` is how many values each side forecasts after the held-out part by feeding its own predictions
+    back. With `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first
+    being 1.
     """
 
     dataset: Literal[
@@ -83,6 +85,8 @@ class DataConfig(Section):
     folds: int | None = Field(default=None, ge=2)
     fold: int | None = Field(default=None, ge=1)
     future: int = Field(default=0, ge=0)
+    sampled: int = Field(default=0, ge=0)
+    temperature: float = Field(default=1, ge=0)
     points: int = Field(default=1000, ge=2)
     noise: float = Field(default=0.1, ge=0)
     calendar: bool = False

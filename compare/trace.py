@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from compare.sampling import Sample
 from compare.storage import read_tensors, write_json, write_tensors
 
 SCHEMA = 1
@@ -70,10 +71,12 @@ class TraceWriter:
         """Keep everything computed in one step that was taken apart."""
         write_tensors(_numbered(self.folder / "one_step", step), record)
 
-    def finish(self, predictions: np.ndarray, end: Mapping[str, Any], forecast: np.ndarray | None = None) -> None:
-        """Keep the predictions for the held-out windows, and a free-running forecast, and mark the trace complete."""
-        found = {"predictions": predictions} | ({} if forecast is None else {"forecast": forecast})
-        write_tensors(self.folder / "predictions.safetensors", found)
+    def finish(self, predicted: Mapping[str, np.ndarray], end: Mapping[str, Any]) -> None:
+        """Keep the "predictions" for the held-out windows, what was forecast and sampled, and mark the trace complete.
+
+        Beside them "forecast" (1, values), "sample" (ids) and "margins" (see `compare.sampling`), where asked for.
+        """
+        write_tensors(self.folder / "predictions.safetensors", predicted)
         write_json(self.folder / "end.json", end)
 
 
@@ -107,6 +110,12 @@ class Trace:
     def forecast(self) -> np.ndarray | None:
         """The free-running forecast (1, values), scaled; None where none was asked for or written."""
         return self._predicted.get("forecast")
+
+    @property
+    def sample(self) -> Sample | None:
+        """What was sampled; None where nothing was asked for or written."""
+        ids, margins = self._predicted.get("sample"), self._predicted.get("margins")
+        return None if ids is None or margins is None else Sample(ids, margins)
 
     @cached_property
     def _predicted(self) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from compare.backends import REFERENCE_RUNNER, backend_of
+from compare.sampling import draw_uniforms, sample_text
 from compare.start import Start, read_start, start_hashes
 from compare.trace import TraceWriter, read_state
 
@@ -269,12 +270,10 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
         recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
         end = _train(side, trace, start, send, recorded if reference is not None else ())
-        predictions = side.predict(start.test_inputs)
-        future = start.case.data.future
-        forecast = side.package.forecast(side.model, start.examples.test.inputs[-1:], future) if future else None
+        predicted = _predict(side, start)
         if reference is not None:
             _take_apart(side, trace, Path(reference))
-        trace.finish(predictions, end, forecast)
+        trace.finish(predicted, end)
     side.release()
 
 
@@ -304,6 +303,23 @@ def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Co
             send({"event": "progress", "epoch": epoch + 1, "loss": float(losses[-1])})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
+
+
+def _predict(side: Side, start: Start) -> dict[str, np.ndarray]:
+    """Predict the held-out part, and forecast and sample from its end as far as the case asks for it."""
+    data, last = start.case.data, start.examples.test.inputs[-1:]
+    predicted = {"predictions": side.predict(start.test_inputs)}
+    if data.future:
+        predicted["forecast"] = side.package.forecast(side.model, last, data.future)
+    if data.sampled:
+
+        def predict_next(ids: np.ndarray) -> np.ndarray:
+            return side.predict(ids[None, -data.window :])[0, -1]
+
+        uniforms = draw_uniforms(start.case.seed, data.sampled)
+        sample = sample_text(predict_next, last[0], uniforms, data.temperature)
+        predicted |= {"sample": sample.ids, "margins": sample.margins}
+    return predicted
 
 
 def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:

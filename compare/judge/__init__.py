@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from compare.judge import metrics, presence
-from compare.judge.envelope import Envelope, errors_by_phase, measure_envelope, prediction_error
-from compare.judge.journey import loss_errors, other_batch, strayed, strayed_predictions, strayed_weights
+from compare.judge.envelope import MARGIN, Envelope, errors_by_phase, measure_envelope, prediction_error
+from compare.judge.journey import loss_errors, other_batch, other_sample, strayed, strayed_predictions, strayed_weights
 from compare.judge.one_step import StepReference, initial_state_differences, step_differences
 from compare.judge.verdict import ClassResults, Comparison, Curves, Difference, TensorUnits, Verdict
 from compare.start import Start
@@ -38,7 +38,11 @@ def judge(
         presence.absent_steps(expected, obtained),
         presence.absent_weights(expected, obtained, step_of),
         presence.absent_predictions(
-            expected, obtained, metrics.predictions_shape(start.examples), start.case.data.future
+            expected,
+            obtained,
+            metrics.predictions_shape(start.examples),
+            start.case.data.future,
+            start.case.data.sampled,
         ),
     )
     comparison = Comparison(
@@ -56,9 +60,14 @@ def judge(
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
-    comparison = _judge_journey(comparison, expected, obtained, twins, step_of)
+    comparison = _judge_journey(comparison, expected, obtained, twins, step_of, start.case.data.temperature)
     comparison = _with_predictions(comparison, expected, obtained, start)
-    return replace(comparison, status="differs" if comparison.differences else "agrees")
+    samples = {
+        trace.manifest["runner"]: "".join(start.examples.symbols[number] for number in trace.sample.ids)
+        for trace in (expected, obtained)
+        if trace.sample is not None
+    }
+    return replace(comparison, samples=samples, status="differs" if comparison.differences else "agrees")
 
 
 def _judge_steps(
@@ -91,7 +100,12 @@ def _judge_steps(
 
 
 def _judge_journey(
-    comparison: Comparison, expected: Trace, obtained: Trace, twins: Sequence[Trace], step_of: dict[int, int]
+    comparison: Comparison,
+    expected: Trace,
+    obtained: Trace,
+    twins: Sequence[Trace],
+    step_of: dict[int, int],
+    temperature: float,
 ) -> Comparison:
     differences = list(comparison.differences)
     present = set(presence.REQUIRED_COLUMNS) <= set(expected.columns) == set(obtained.columns)
@@ -119,6 +133,13 @@ def _judge_journey(
             found.append(strayed_predictions(*forecasts, envelope.forecast, step, "the free-running forecasts are"))
             checks += 1
     differences += [difference for _, difference in found if difference is not None]
+    left, right = expected.sample, obtained.sample
+    if left is not None and right is not None and left.ids.shape == right.ids.shape:
+        # A probability moves by at most half of what its logits move by, over the temperature.
+        allowed = MARGIN * envelope.predictions / 2 / (temperature or 1)
+        parted = other_sample(left, right, allowed, int(expected.manifest["steps"]))
+        differences += [] if parted is None else [parted]
+        checks += 1
     batch = other_batch(expected, obtained)
     if batch is not None:
         differences.append(batch)

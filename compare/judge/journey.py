@@ -6,6 +6,7 @@ import numpy as np
 
 from compare.judge.envelope import MARGIN, Envelope, Errors, prediction_error, weight_errors
 from compare.judge.verdict import Difference
+from compare.sampling import Sample
 from compare.trace import Trace
 
 BEYOND = "beyond-rounding"
@@ -64,6 +65,19 @@ def strayed_predictions(
     words = f"{subject} {WORDS}"
     beyond = Difference(BEYOND, step, "forward", words, relative_error=error, allowed=allowed)
     return error / allowed, beyond if error > allowed else None
+
+
+def other_sample(expected: Sample, obtained: Sample, allowed: float, step: int) -> Difference | None:
+    """Find the first id that the two sides sampled differently though its choice was no near thing.
+
+    `allowed` is how far rounding may move a cumulative probability; from there on they may rightly part.
+    """
+    different = np.flatnonzero(expected.ids != obtained.ids)
+    if not different.size or expected.margins[different[0]] <= allowed:
+        return None
+    place, margin = int(different[0]), float(expected.margins[different[0]])
+    words = f"the sampled texts part at place {place}, where the choice was clear"
+    return Difference(BEYOND, step, "forward", words, relative_error=margin, allowed=allowed)
 
 
 def loss_errors(expected: Trace, obtained: Trace) -> np.ndarray:

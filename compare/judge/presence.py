@@ -91,7 +91,11 @@ def absent_weights(expected: Trace, obtained: Trace, step_of: dict[int, int]) ->
 
 
 def absent_predictions(
-    expected: Trace, obtained: Trace, shape: tuple[int, ...], future: int = 0
+    expected: Trace,
+    obtained: Trace,
+    shape: tuple[int, ...],
+    future: int = 0,
+    sampled: int = 0,
 ) -> Iterator[Difference]:
     """Say where predictions are missing, empty, or not of the shape of what they predict, or a forecast is short."""
     step = int(expected.manifest["steps"])
@@ -103,7 +107,11 @@ def absent_predictions(
         elif trace.predictions.shape != shape:
             words = f"the predictions of {runner} are {list(trace.predictions.shape)}, expected {list(shape)}"
             yield Difference("shape", step, "forward", words, off_side=runner)
-        values = 0 if trace.forecast is None else trace.forecast.size
-        if values != future:
-            words = f"{runner} forecast {values} values of {future}"
-            yield Difference("missing-predictions", step, "forward", words, off_side=runner)
+        done = {
+            "forecast": (0 if trace.forecast is None else trace.forecast.size, future),
+            "sampled": (0 if trace.sample is None else trace.sample.ids.size, sampled),
+        }
+        for what, (count, asked) in done.items():
+            if count != asked:
+                words = f"{runner} {what} {count} values of {asked}"
+                yield Difference("missing-predictions", step, "forward", words, off_side=runner)

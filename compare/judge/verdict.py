@@ -155,6 +155,7 @@ class Comparison:
     units: Sequence[TensorUnits] = ()
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     differences: Sequence[Difference] = ()
+    samples: Mapping[str, str] = field(default_factory=dict)
     causes: Sequence[Cause] = ()
     expected: bool = False
     notes: Sequence[str] = ()
@@ -191,6 +192,7 @@ class Comparison:
             "first_difference": None if first is None else first.as_json(),
             "causes": [cause.as_json() for cause in self.causes],
             "expected": self.expected,
+            "samples": dict(self.samples),
             "notes": list(self.notes),
             "data_notes": list(self.data_notes),
             "epoch_losses": {side: list(losses) for side, losses in self.epoch_losses.items()},
