@@ -19,7 +19,7 @@ from compare.trace import TraceError, read_state, read_trace
 TWINS = 4
 
 # What a runner's recurrent layers may run as; torch_models.execution and keras_models.execution tell which.
-KERNELS = ("cudnn", "onednn", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
+KERNELS = ("cudnn", "onednn", "bptt", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
 
 
 @dataclass(frozen=True)

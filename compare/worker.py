@@ -182,6 +182,10 @@ class KerasSide(Side):
             # Elsewhere this too would import TensorFlow, where it is installed, beside the backend.
             keras.utils.set_random_seed(case.seed)
         self.model = keras_models.build(**self.model_arguments())
+        if case.training.keras_layers == "fast":
+            from keras_models import fast
+
+            fast.enable(self.model)
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras.losses.MeanSquaredError()
         self.load_weights(start.weights)

@@ -50,7 +50,7 @@ def layouts(model: keras.Model) -> list[Layout]:
     """List where every trainable variable's numbers stand in the canonical form, in the order of the variables."""
     found: list[Layout] = []
     for layer in model.layers:
-        if type(layer) in GATES:
+        if isinstance(layer, tuple(GATES)):
             found += _recurrent_layouts(layer, f"{layer.name}/forward")
         elif isinstance(layer, keras.layers.Dense):
             found += [
@@ -61,8 +61,16 @@ def layouts(model: keras.Model) -> list[Layout]:
     return found
 
 
+def gates_of(layer: keras.layers.RNN) -> tuple[str, ...]:
+    """The gates that one variable of a recurrent layer holds, in order; raises TypeError for an unknown layer."""
+    for kind, gates in GATES.items():
+        if isinstance(layer, kind):
+            return gates
+    raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
+
+
 def _recurrent_layouts(layer: keras.layers.RNN, prefix: str) -> list[Layout]:
-    gates = GATES[type(layer)]
+    gates = gates_of(layer)
     units = layer.units
     found = []
     for variable in layer.trainable_variables:
