@@ -29,7 +29,7 @@ SAMPLES = 8
 RUN_FILE = "run.json"
 
 # What a runner's recurrent layers may run as; torch_models.execution and keras_models.execution tell which.
-KERNELS = ("cudnn", "onednn", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
+KERNELS = ("cudnn", "onednn", "bptt", "fused", "loop", "python-loop", "scan", "while-loop", "unrolled")
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,10 @@ class KerasSide(Side):
         # Layers that draw numbers take their seeds from here.
         random.seed(case.seed + sample)
         self.model = keras_models.build(**self.model_arguments())
+        if case.training.keras_layers == "fast":
+            from keras_models import fast
+
+            fast.enable(self.model)
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras_models.build_loss(case.training.loss)
         self.load_weights(start.weights)

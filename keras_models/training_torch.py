@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from keras_models.direct import direct_call
+from keras_models.fast import Execution, executions
 from keras_models.weights import Layout, group_norms, load_carried, read_carried
 
 OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
@@ -22,13 +25,14 @@ def compile_steps(
     variables = [layout.variable for layout in found]
     values = [variable.value for variable in variables]
     norms = group_norms(found)
+    forward = direct_call(model) or partial(model, training=True)
 
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
         rows = []
         tensors = keras.tree.map_structure(torch.from_numpy, inputs)
         for step, y in enumerate(torch.from_numpy(targets)):
             x = keras.tree.map_structure(operator.itemgetter(step), tensors)
-            outputs = model(x, training=True)
+            outputs = forward(x)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
             gradients = torch.autograd.grad(loss, values)
             with torch.no_grad():
@@ -67,32 +71,51 @@ MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fu
 
 
 class _Operations(TorchDispatchMode):
-    """Collects the names of all operations dispatched within it."""
+    """Collects the names of the operations dispatched within it, by the layer that was entered last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: set[str] = set()
+        self.names: dict[str, set[str]] = {}
+        self.layer = ""
+
+    def enter(self, layer: keras.layers.Layer, _: Any) -> None:
+        """Take what follows to be a layer's; to be called before each layer."""
+        self.layer = layer.path
+        self.names.setdefault(self.layer, set())
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.add(str(function))
+        self.names.setdefault(self.layer, set()).add(str(function))
         return function(*args, **(kwargs or {}))
 
 
 def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
-    """Say which recurrent kernel a training step runs, and the flags that change its result.
+    """Say which recurrent kernels a training step runs, and the flags that change its result.
 
-    "python-loop" is Keras's own loop over timesteps.
+    "kernel" joins all layers' kernels by "+". "python-loop" is Keras's own loop over timesteps, "bptt" the loop of
+    `keras_models.fast`; "fallbacks" has why a layer of it did not run there.
     """
     carried = read_carried(model)
-    with _Operations() as operations:
+    operations = _Operations()
+    recurrent = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+    hooks = [layer.register_forward_pre_hook(operations.enter) for layer in recurrent]
+    with operations:
         outputs = model(inputs, training=True)
+    for hook in hooks:
+        hook.remove()
     load_carried(model, carried)  # to look is not to take a step
-    kernel = next(
-        (name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "python-loop"
-    )
+    fast = executions(model)
+    kernels = {layer.path: _kernel(operations.names[layer.path], fast.get(layer.path)) for layer in recurrent}
     return {
-        "kernel": kernel,
+        "kernel": "+".join(sorted(set(kernels.values()))),
+        "kernels": kernels,
+        "fallbacks": {path: found.reason for path, found in fast.items() if found is not None and found.reason},
         "tf32": outputs.device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32),
         "deterministic": outputs.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "device": outputs.device.type,
     }
+
+
+def _kernel(operations: set[str], fast: Execution | None) -> str:
+    """Tell a layer's kernel from its operations; only that a loop is not Keras's has to be believed."""
+    loop = "bptt" if fast is not None and fast.kernel == "bptt" else "python-loop"
+    return next((name for name, mark in MARKS.items() if any(mark in seen for seen in operations)), loop)

@@ -1,5 +1,7 @@
 """What tests of the models' options run inside the process of a framework; a side comes first, as in `probes`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np

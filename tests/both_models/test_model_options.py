@@ -8,7 +8,7 @@ from framework_processes import FrameworkProcesses
 from model_options import OPTIONS, Example, check_same, example
 from reference_steps import reference_step
 
-# Relative to the largest value of a tensor. In float64, which Keras keeps on TensorFlow alone, the largest seen is 3e-14.
+# Relative to the largest value of a tensor. In float64, which Keras keeps on TensorFlow alone, the largest is 3e-14.
 ALLOWED = 1e-12
 
 # In float32 gradients that hardly reach the loss have few digits: the largest seen is 3e-5, of a planted fault below

@@ -1,0 +1,46 @@
+"""The LSTM of oneDNN, as torch's own LSTM uses it on a CPU."""
+
+from dataclasses import dataclass
+
+import torch
+
+from keras_models.fast.differentiable import Given, Gradients, Outcome, Tensors, Wanted
+from keras_models.fast.loops import LSTMLoop
+
+LSTM = 2  # torch's number for the mode
+
+
+@dataclass(frozen=True)
+class OneDNNLSTM(LSTMLoop):
+    """An LSTM with tanh and sigmoid, float32, without masked timesteps."""
+
+    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
+        h, c = (state.detach() for state in given.states)
+        arguments = _arguments(given)
+        with torch.enable_grad():  # else it keeps nothing for the way back
+            outputs, last_h, last_c, workspace = torch.ops.aten.mkldnn_rnn_layer(
+                *arguments, h, c, False, [], LSTM, h.shape[1], 1, True, False, False, True
+            )
+        return Outcome(outputs, (last_h, last_c)), (*arguments, outputs, last_h, last_c, workspace)
+
+    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
+        h, c = given.states
+        *arguments, outputs, last_h, last_c, workspace = kept
+        by_inputs, by_kernel, by_recurrent_kernel, by_bias, _, by_h, by_c = torch.ops.aten.mkldnn_rnn_layer_backward(
+            *arguments, h, c, outputs, last_h, last_c, slopes.outputs, *slopes.states,
+            False, LSTM, h.shape[1], 1, True, True, False, [], False, workspace,
+        )  # fmt: skip
+        # Laid out as the weights are: an optimizer's fused update is for tensors of one layout.
+        by_kernel, by_recurrent_kernel = (gradient.t().contiguous() for gradient in (by_kernel, by_recurrent_kernel))
+        return Gradients(by_inputs.transpose(0, 1), by_kernel, by_recurrent_kernel, by_bias, (by_h, by_c))
+
+
+def _arguments(given: Given) -> Tensors:
+    """Inputs by time, and the weights in torch's layout, whose second bias stays zero."""
+    return (
+        given.inputs.transpose(0, 1).contiguous(),
+        given.kernel.t().contiguous(),
+        given.recurrent_kernel.t().contiguous(),
+        given.bias.detach(),
+        torch.zeros_like(given.bias),
+    )
