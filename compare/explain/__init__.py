@@ -1,0 +1,1 @@
+"""Explain why a user's Keras model and PyTorch module train differently."""
