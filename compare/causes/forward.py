@@ -22,6 +22,7 @@ def propose(context: Context) -> Iterator[Candidate]:
         yield from _between(context, index)
     if finding.match.kind.endswith("normalization"):
         yield from _normalisation(context, finding.match)
+    yield from exchanged_layers(context)
     yield from _modes(context)
     yield from _numerics(context, finding.match)
 
@@ -144,6 +145,7 @@ def _between(context: Context, index: int) -> Iterator[Candidate]:
     torch = _recognised(context, context.torch_run, "torch", group, theirs)
     if keras is None or torch is None or keras == torch:
         return
+    yield from _exchanged(context, index, keras, torch)
     cause = _cause_between(keras, torch)
     yield Candidate(
         cause,
@@ -154,6 +156,53 @@ def _between(context: Context, index: int) -> Iterator[Candidate]:
         figures={"keras": f"{keras.select}: {keras.words}", "torch": f"{torch.select}: {torch.words}"},
         words=_words_between(keras, torch),
     )
+
+
+def _exchanged(context: Context, index: int, keras: Between, torch: Between) -> Iterator[Candidate]:
+    """Propose that an activation stands before a layer on one side and behind it on the other."""
+    here = context.matches[index]
+    following = next((i for i, match in enumerate(context.matches) if i > index and match.group != here.group), None)
+    if following is None:
+        return
+    target = context.matches[following]
+    group = context.group_before(following)
+    afters = [
+        context.record(run, f"in/{side['key']}")
+        for run, side in ((context.keras_run, target.keras), (context.torch_run, target.torch))
+    ]
+    if afters[0] is None or afters[1] is None:
+        return
+    ours = _recognised(context, context.keras_run, "keras", group, afters[0])
+    theirs = _recognised(context, context.torch_run, "torch", group, afters[1])
+    if ours is None or theirs is None:
+        return
+    if (keras.function, ours.function) == (theirs.function, torch.function):
+        before, sources = context.group_before(index), group
+        yield Candidate(
+            "layer-order",
+            f"in forward(): module.{here.torch['path']} {'after' if torch.function == 'identity' else 'before'} "
+            f"{keras.words if keras.function != 'identity' else torch.words}",
+            torch=(_rewire(here.torch["key"], before, keras), _rewire(target.torch["key"], sources, ours)),
+            priority=0,
+            group=f"between {index}",
+            words=f"Keras computes {keras.words} before {here.name} and {ours.words} behind it, PyTorch {torch.words} and "
+            f"{theirs.words}.",
+        )
+
+
+def exchanged_layers(context: Context) -> Iterator[Candidate]:
+    """Propose that two layers are called in the other order."""
+    order = {part["key"]: number for number, part in enumerate(context.torch["parts"])}
+    flat = [match for match in context.matches if not match.recurrent]
+    for first, second in zip(flat, flat[1:], strict=False):
+        if order[first.torch["key"]] > order[second.torch["key"]]:
+            paths = [first.torch["path"], second.torch["path"]]
+            yield Candidate(
+                "layer-order",
+                f"in forward(): module.{paths[0]} before module.{paths[1]}",
+                torch=({"change": "exchange", "paths": paths},),
+                priority=0,
+            )
 
 
 def _recognised(context: Context, run: Any, side: str, group: Any, after: np.ndarray) -> Between | None:

@@ -17,6 +17,10 @@ SAME_LOSS = {
     "l1_loss": "mean_absolute_error", "HuberLoss": "huber", "huber_loss": "huber", "BCELoss": "binary_crossentropy",
     "SmoothL1Loss": "huber",
 }  # fmt: skip
+CLASSES = {
+    "binary_crossentropy": "BinaryCrossentropy", "categorical_crossentropy": "CategoricalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+}  # fmt: skip
 MODULES = {
     "mean_squared_error": "nn.MSELoss()", "mean_absolute_error": "nn.L1Loss()", "huber": "nn.HuberLoss()",
     "binary_crossentropy": "nn.BCEWithLogitsLoss()", "categorical_crossentropy": "nn.CrossEntropyLoss()",
@@ -139,7 +143,7 @@ def _output(context: Context) -> Iterator[Candidate]:
         if logits == (keras.function in PROBABILITIES):
             yield Candidate(
                 "from-logits",
-                f"keras.losses.{loss['class']}(from_logits={not logits})",
+                f"keras.losses.{CLASSES.get(str(loss['name']), '…')}(from_logits={not logits})",
                 keras=({"change": "from_logits", "value": not logits},),
                 priority=1,
                 words=f"Keras's loss takes {'logits' if logits else 'probabilities'}, and gets the other.",

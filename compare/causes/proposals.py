@@ -26,4 +26,6 @@ def propose(context: Context, with_dropout: bool) -> list[Candidate]:
         found = list(training.propose_clip(context))
     else:
         found = list(training.propose_update(context))
+    if phase != "update" and context.stage.phase != "evaluation":
+        found += training.own_step(context)
     return sorted(found, key=lambda candidate: candidate.priority)

@@ -10,6 +10,10 @@ from compare.causes.forward import normalisation_momentum
 from compare.causes.loss import penalties
 
 ADAM = ("adam", "adamax", "nadam")
+
+# What no option of PyTorch's optimizers mends: named after what the user chose.
+INHERENT = ("adam-epsilon-placement", "rmsprop-epsilon-placement")
+
 CLASSES = {
     "adam": "Adam", "adamax": "Adamax", "nadam": "NAdam", "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad",
     "adadelta": "Adadelta",
@@ -60,7 +64,7 @@ def propose_update(context: Context) -> Iterator[Candidate]:
     decays = [decay for decay in context.torch["decays"].values() if decay]
     if decays and context.torch["rule"] and context.torch["rule"]["coupled_decay"]:
         yield from penalties(context)
-    yield from _own_step(context)
+    yield from own_step(context)
 
 
 def two_biases(context: Context) -> Iterator[Candidate]:
@@ -132,7 +136,7 @@ def other_layout(context: Context) -> Iterator[Candidate]:
     fix = {
         "gru-gate-order": "z, r, n = np.split(kernel, 3, axis=1); weight = np.concatenate([r, z, n], axis=1).T",
         "lstm-gate-order": "i, f, c, o = np.split(kernel, 4, axis=1); weight = kernel.T  # the same order",
-        "transposed-kernel": f"weight = kernel.T  # {own[0]}",
+        "transposed-kernel": f"weight = kernel.T  # {match.torch['parameters'][finding.what][0]}",
     }[cause]
     yield Candidate(
         cause,
@@ -201,7 +205,8 @@ def _not_held(context: Context) -> Iterator[Candidate]:
         )
 
 
-def _own_step(context: Context) -> Iterator[Candidate]:
+def own_step(context: Context) -> Iterator[Candidate]:
+    """Propose that the user's own training step does something else with a smaller batch."""
     if not context.torch["own_step"]:
         return
     partial = len(context.targets) < context.batch_size
@@ -245,7 +250,7 @@ def _rule(context: Context) -> Iterator[Candidate]:
                 cause,
                 _fix(cause, context.torch["optimizer"], choices, keras),
                 torch=({"change": "update_rule", **choices},),
-                priority=2,
+                priority=4 if cause in INHERENT else 2,
                 figures={"keras": choices, "torch": {name: torch[name] for name in choices}},
                 words=_words(choices, torch),
             )

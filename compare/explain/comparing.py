@@ -125,6 +125,14 @@ class Comparator:
                 place = f"{match.name} {'input' if what == 'in' else 'output'}"
                 if left is None and right is None:
                     continue
+                mask = keras.get(f"{prefix}mask/{match.keras['key']}")
+                if mask is not None and left is not None and right is not None and left.shape == right.shape:
+                    # What a layer is given and gives where it is masked means nothing.
+                    kept = mask.astype(bool)
+                    left, right = left[kept], right[kept]
+                    twins_kept = [twin[theirs][kept] for twin in twins if theirs in twin and twin[theirs].shape[:2] == kept.shape]
+                    findings.append(self._values(step, phase, place, left, right, twins_kept, 0.0, match, what))
+                    continue
                 twin_values = [twin.get(theirs) for twin in twins]
                 one = self._values(step, phase, place, left, right, twin_values, 0.0, match, what)
                 findings.append(one)
@@ -148,7 +156,8 @@ class Comparator:
                 else:
                     left, right = keras.get(f"{step}/{phase}/{ours}"), torch.get(f"{step}/{phase}/{theirs}")
                     moved = [twin.get(f"{step}/{phase}/{theirs}") for twin in twins]
-                    floor = 0.0
+                    # A gradient is a sum over the batch whose terms may cancel: of their size, not of the sum's.
+                    floor = 4 * UNIT * float(np.sum(np.abs(torch.get(f"{step}/output_gradient", np.zeros(1)))))
                 if left is None and right is None:
                     continue
                 findings += self._tensors(step, phase, match, name, left, right, moved, floor)

@@ -48,7 +48,7 @@ def search(investigation: Investigation) -> Search:
     stages = investigation.stages(needed, mode, needed)
     proofs = [_prove(investigation, candidate, needed, stages, mode) for candidate in needed]
     found = [proof for proof in proofs if proof is not None]
-    found.sort(key=lambda proof: (proof.order[:2], proof.order[2], -proof.error_before))
+    found.sort(key=lambda proof: (proof.order, proof.candidate.priority, -proof.error_before))
     return Search(tuple(found), first_differing(stages))
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 SCHEMA = 1
 
-# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step.
-PHASES = ("start", "forward", "loss", "gradient", "clip", "update")
+# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step,
+# "evaluation" what is predicted after the last one.
+PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,4 @@ def torch_side():
             return self.fc(self.gru(x)[0][:, -1])
 
     model = Net()
-    return model, nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.003, betas=(0.9, 0.98))
-
-
-def torch_step(module, loss, optimizer, x, y):
-    optimizer.zero_grad()
-    loss(module(x), y).backward()
-    module.steps = getattr(module, "steps", 0) + 1
-    for group in optimizer.param_groups:
-        group["eps"] = 1e-7 / (1 - 0.98**module.steps) ** 0.5  # as Keras adds it
-    optimizer.step()
+    return model, nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.003, betas=(0.9, 0.98), eps=1e-7)

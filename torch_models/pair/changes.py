@@ -40,6 +40,14 @@ def _modules(session: Session) -> dict[str, Any]:
     return dict(session.module.named_modules())
 
 
+def _exchange(session: Session, paths: Sequence[str]) -> None:
+    """Put two modules into each other's places."""
+    modules = _modules(session)
+    holders = [(modules[path.rpartition(".")[0]], path.rpartition(".")[2]) for path in paths]
+    for (holder, name), path in zip(holders, reversed(paths), strict=True):
+        holder._modules[name] = modules[path]
+
+
 def _freeze(session: Session, parameters: Sequence[str], zero: bool = False) -> None:
     named = dict(session.module.named_parameters())
     for name in parameters:
@@ -130,8 +138,9 @@ def _running_statistics(session: Session, path: str, momentum: float) -> None:
         x = arguments[0].detach()
         axes = [axis for axis in range(x.dim()) if axis != 1]
         with torch.no_grad():
-            module.running_mean.copy_(before["mean"] * momentum + x.mean(axes) * (1 - momentum))
-            module.running_var.copy_(before["variance"] * momentum + x.var(axes, unbiased=False) * (1 - momentum))
+            # New buffers: the old ones are kept for the backward pass.
+            module.running_mean = before["mean"] * momentum + x.mean(axes) * (1 - momentum)
+            module.running_var = before["variance"] * momentum + x.var(axes, unbiased=False) * (1 - momentum)
 
     before: dict[str, torch.Tensor] = {}
 
@@ -164,6 +173,7 @@ CHANGES: dict[str, Any] = {
     "step_by_step": _layer("step_by_step"),
     "masked": _layer("masked"),
     "return_last": _layer("return_last"),
+    "exchange": _exchange,
     "freeze": _freeze,
     "train": _train,
     "rewire": _rewire,

@@ -26,7 +26,7 @@ class _KeepGradient(TorchFunctionMode):
     """Leaves out `detach` and `.data`, so that gradients go on where a user's code cuts them."""
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if function in (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach):
+        if _current and _current[-1].before_backward and function in (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach):
             tensor = arguments[0]
             if isinstance(tensor, torch.Tensor) and tensor.grad_fn is not None:
                 return tensor
@@ -71,8 +71,8 @@ def _backward(self: Any, *arguments: Any, **options: Any) -> None:
 
 def _enter_no_grad(self: Any) -> None:
     _original["no_grad"](self)
-    # Only within the module's forward: what updates weights must not be differentiated.
-    if _current and _current[-1].keep_gradient and _current[-1].called and "loss" not in _current[-1].record:
+    # Only before the gradients are computed: what updates weights must not be differentiated.
+    if _current and _current[-1].keep_gradient and _current[-1].before_backward:
         torch.set_grad_enabled(self.prev)
 
 

@@ -43,6 +43,7 @@ class Session:
         self.masks: dict[str, np.ndarray] = {}
         self.step_number = 0
         self.batch: tuple[Any, Any] = (None, None)
+        self.before_backward = False
         self.keep_gradient = self.plain_step = self.always_training = self.reset_state = self.own_target = False
         self.no_autocast = self.autocast_seen = self.no_dropout_in_evaluation = False
         self.target_like_prediction = False
@@ -182,7 +183,7 @@ class Session:
         call = {"after": self._last_called(), "rate": rate, "shape": list(x.shape), "active": bool(active)}
         self.dropout_calls.append(call)
         rate = self.dropout_rates.get(number, rate)
-        active = active or number in self.dropout_rates
+        active = active or (number in self.dropout_rates and self.module.training)
         if self.dropout == "off" or not active or rate == 0:
             return x
         shape = tuple(x.shape)
@@ -263,22 +264,31 @@ class Session:
 
     def backward_begins(self, loss: torch.Tensor) -> torch.Tensor:
         """What to differentiate instead of a loss."""
+        self.before_backward = False
         if self.loss_divisor is not None:
             x, y = self.batch
             loss = loss / {"batch": len(y), "elements": self.prediction.numel(), "steps": x.shape[1]}[self.loss_divisor]
         if self.penalty is not None:
             loss = loss + self.penalty()
         self.record["loss"] = _copy(loss)
+        # Now, since what a training step computes afterwards, a validation say, is not part of the step.
+        self._record_forward("")
+        self._forward_recorded = True
         return loss
 
     def backward_ended(self) -> None:
         """Note the gradients before anything clips them."""
+        gradient = getattr(self.prediction, "grad", None)
+        if gradient is not None:
+            self.record["output_gradient"] = _copy(gradient)
         self.raw = {p: p.grad.clone() for p in self.module.parameters() if p.grad is not None}
 
     def loss_arguments(self, prediction: Any, target: Any) -> tuple[Any, Any]:
         """What the loss is to be given, both arguments recorded."""
         if isinstance(prediction, torch.Tensor):
             self.prediction = prediction
+            if prediction.requires_grad:
+                prediction.retain_grad()
         if isinstance(target, torch.Tensor):
             self.record["loss_target"] = _copy(target)
         if self.own_target:
@@ -290,7 +300,8 @@ class Session:
 
     def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
         """Take one training step and return its record."""
-        self.record, self.raw = {}, {}
+        self.record, self.raw, self._forward_recorded = {}, {}, False
+        self.before_backward = True
         self.called, self.inputs, self.outputs, self.dropout_calls = [], {}, {}, []
         self.batch = inputs, targets = self._tensor(x), self._tensor(y)
         if self.reset_state:
@@ -303,7 +314,8 @@ class Session:
             (custom or self._default_step)(self.module, self.loss, self.optimizer, inputs, targets)
             if self.scheduler is not None:
                 self.scheduler.step()
-        self._record_forward("")
+        if not self._forward_recorded:
+            self._record_forward("")
         self._record_weights()
         self.step_number += 1
         return self.record
