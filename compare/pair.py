@@ -51,7 +51,9 @@ def read_pair(given: str) -> Pair:
         target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
         if isinstance(target, ast.Name)
     }  # fmt: skip
-    defined |= {alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    defined |= {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     missing = [words for name, words in FUNCTIONS.items() if name not in defined]
     if missing:
         raise InputError(f"{given}:{len(source.splitlines()) or 1}: has no {missing[0]}; a pair file defines it")
@@ -72,9 +74,9 @@ def _refuse_imports(tree: ast.Module, given: str) -> None:
                 found.setdefault(top, node.lineno)
     if found:
         framework, line = max(found.items(), key=lambda item: item[1])
-        names = " and ".join(found)
+        named = " and ".join(found)
         raise InputError(
-            f"{given}:{line}: imports {names} at its top; the file is read in both sides' processes, and TensorFlow "
+            f"{given}:{line}: imports {named} at its top; the file is read in both sides' processes, and TensorFlow "
             f"and PyTorch in one process can crash: import {framework} inside {FRAMEWORKS[framework]}"
         )
 

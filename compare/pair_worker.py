@@ -99,7 +99,7 @@ class Worker:
         return 1
 
     def data(self, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Call the pair file's data()."""
+        """Call the user's function of this name and check what it returns."""
         made = self.namespace["data"]()
         place = f"{self.file}:{self._line_of('data')}: data()"
         if not isinstance(made, tuple | list) or len(made) != 2:
@@ -115,7 +115,9 @@ class Worker:
                 raise PairError(f"{place} returned {name} with NaN or infinite values")
         inputs, targets = made
         if len(inputs) != len(targets):
-            raise PairError(f"{place} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target")
+            raise PairError(
+                f"{place} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target"
+            )
         return {}, {"inputs": _plain(inputs), "targets": _plain(targets)}
 
     def set_data(self, tensors: dict[str, np.ndarray], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -126,6 +128,11 @@ class Worker:
     def describe(self, batch: list[int], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Say what the side is made of; one step is taken to see it."""
         return self.side.describe(self.inputs[batch], self.targets[batch])
+
+    def state(self, tensors: dict[str, np.ndarray], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the side's own weights, under its own names."""
+        inputs = () if self.runner == REFERENCE_RUNNER else (self.inputs[:1],)
+        return {}, self.side.state(tensors, *inputs)
 
     def run(
         self, tensors: dict[str, np.ndarray], batches: list[list[int]], **options: Any
@@ -143,7 +150,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
     """The array in a type that both frameworks take, float32 or int64."""
     array = np.ascontiguousarray(array)
     if array.dtype.kind == "f":
-        return array.astype(np.float32) if array.dtype != np.float64 else array.astype(np.float32)
+        return array.astype(np.float32)
     return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 

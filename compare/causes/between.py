@@ -101,7 +101,7 @@ class Between:
             return f"leaky_relu with slope {self.arguments['slope']:.3g}"
         if self.function == "affine":
             return f"{self.arguments['scale']:.4g}·x + {self.arguments['shift']:.4g}"
-        return self.function
+        return "nothing" if self.function == "identity" else self.function
 
 
 def recognise(before: np.ndarray, after: np.ndarray, directions: int = 1) -> Between | None:
@@ -175,10 +175,17 @@ def of_windows(inputs: np.ndarray, obtained: np.ndarray) -> str | None:
         return None
     for name, change in OF_WINDOWS.items():
         value = change(inputs)
-        if value.shape == obtained.shape and value.size and _near(value.astype(np.float64), obtained.astype(np.float64)):
+        if (
+            value.shape == obtained.shape
+            and value.size
+            and _near(value.astype(np.float64), obtained.astype(np.float64))
+        ):
             return name
     for steps in range(2, inputs.shape[1]):
-        for name, value in ((f"without the first {steps} timesteps", inputs[:, steps:]), (f"without the last {steps} timesteps", inputs[:, :-steps])):  # fmt: skip
+        for name, value in (
+            (f"without the first {steps} timesteps", inputs[:, steps:]),
+            (f"without the last {steps} timesteps", inputs[:, :-steps]),
+        ):
             if value.shape == obtained.shape and _near(value.astype(np.float64), obtained.astype(np.float64)):
                 return name
     return None

@@ -19,15 +19,20 @@ def propose(context: Context) -> Iterator[Candidate]:
             words="PyTorch drops in predictions too.",
         )
     if keras and not active:
+        words = "PyTorch's dropout is not active while it trains."
         yield Candidate(
             "dropout-active",
-            "module.train()  # before training" if not context.torch["training"] else "F.dropout(x, p, training=True)",
-            torch=(
-                {"change": "always_training"},
-                *(() if not context.torch["training"] else _rates(keras, torch)),
-            ),
+            "module.train()  # before every training step",
+            torch=({"change": "always_training"},),
             priority=1,
-            words="PyTorch's dropout is not active while it trains.",
+            words=words,
+        )
+        yield Candidate(
+            "dropout-active",
+            "F.dropout(x, p, training=self.training)",
+            torch=tuple(_rates(keras, torch)),
+            priority=2,
+            words=words,
         )
     if torch and len(keras) == len(torch) and any(a["rate"] != b["rate"] for a, b in zip(keras, torch, strict=True)):
         pairs = [(a["rate"], b["rate"]) for a, b in zip(keras, torch, strict=True) if a["rate"] != b["rate"]]

@@ -1,5 +1,6 @@
 """Causes that show in what the layers give: recurrent layers, what is between layers, normalisation, dropout."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,7 +79,9 @@ def _activations(keras: Any, torch: Any, match: Any) -> Iterator[Candidate]:
         yield Candidate(
             "activation",
             f"keras.layers.{match.keras['key']}: activation={torch['activation']!r}  # what PyTorch's layer computes",
-            keras=({"change": "activation", "key": keras["key"], "attribute": "activation", "name": torch["activation"]},),
+            keras=(
+                {"change": "activation", "key": keras["key"], "attribute": "activation", "name": torch["activation"]},
+            ),
             priority=1,
             figures={"keras": keras["activation"], "torch": torch["activation"]},
             words=f"Keras's layer has {keras['activation']}, PyTorch's {torch['activation']}.",
@@ -181,12 +184,12 @@ def _exchanged(context: Context, index: int, keras: Between, torch: Between) -> 
         yield Candidate(
             "layer-order",
             f"in forward(): module.{here.torch['path']} {'after' if torch.function == 'identity' else 'before'} "
-            f"{keras.words if keras.function != 'identity' else torch.words}",
+            f"{torch.words if keras.function == 'identity' else keras.words}",
             torch=(_rewire(here.torch["key"], before, keras), _rewire(target.torch["key"], sources, ours)),
             priority=0,
             group=f"between {index}",
-            words=f"Keras computes {keras.words} before {here.name} and {ours.words} behind it, PyTorch {torch.words} and "
-            f"{theirs.words}.",
+            words=f"Keras computes {keras.words} before {here.name} and {ours.words} behind it, "
+            f"PyTorch {torch.words} and {theirs.words}.",
         )
 
 
@@ -194,7 +197,7 @@ def exchanged_layers(context: Context) -> Iterator[Candidate]:
     """Propose that two layers are called in the other order."""
     order = {part["key"]: number for number, part in enumerate(context.torch["parts"])}
     flat = [match for match in context.matches if not match.recurrent]
-    for first, second in zip(flat, flat[1:], strict=False):
+    for first, second in itertools.pairwise(flat):
         if order[first.torch["key"]] > order[second.torch["key"]]:
             paths = [first.torch["path"], second.torch["path"]]
             yield Candidate(
@@ -220,7 +223,7 @@ def _cause_between(keras: Between, torch: Between) -> str:
         return "activation"
     merges = ("swapped", "summed", "averaged", "multiplied")
     merge = [next((word for word in merges if word in one.select), "") for one in (keras, torch)]
-    if merge[0] != merge[1] or "state" in torch.select and keras.select.startswith("last states"):
+    if merge[0] != merge[1] or ("state" in torch.select and keras.select.startswith("last states")):
         return "bidirectional-merge"
     if keras.select.startswith("last states") and torch.select in ("last", f"last outputs {merge[0]}"):
         return "backward-last-state"
@@ -242,7 +245,9 @@ def _fix_between(cause: str, keras: Between, match: Any) -> str:
         joined = {
             "summed": "h_n[-2] + h_n[-1]", "averaged": "(h_n[-2] + h_n[-1]) / 2", "multiplied": "h_n[-2] * h_n[-1]",
         }  # fmt: skip
-        return next((text for word, text in joined.items() if word in keras.select), "torch.cat([h_n[-2], h_n[-1]], dim=1)")
+        return next(
+            (text for word, text in joined.items() if word in keras.select), "torch.cat([h_n[-2], h_n[-1]], dim=1)"
+        )
     return _last_fix(cause == "backward-last-state")
 
 
@@ -317,8 +322,8 @@ def normalisation_momentum(match: Any) -> Iterator[Candidate]:
             torch=({"change": "running_statistics", "path": torch["path"], "momentum": keras["momentum"]},),
             priority=1,
             figures={"keras": keras["momentum"], "torch": round(kept, 6)},
-            words=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {kept:g}; besides, PyTorch's running "
-            "variance is the unbiased one.",
+            words=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {kept:g}; "
+            "besides, PyTorch's running variance is the unbiased one.",
         )
 
 

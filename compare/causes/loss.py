@@ -82,7 +82,7 @@ def _target(context: Context) -> Iterator[Candidate]:
             torch=({"change": "target_like_prediction"},),
             priority=1,
             figures={"prediction": predicted, "target": wanted},
-            words=f"PyTorch's loss gets a prediction of shape {_shape(predicted)} and a target of shape {_shape(wanted)}.",
+            words=f"PyTorch's loss gets a prediction of shape {_shape(predicted)} and a target of {_shape(wanted)}.",
         )
     target = context.record(context.torch_run, "loss_target")
     if target is not None and target.size == context.targets.size:

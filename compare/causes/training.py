@@ -36,7 +36,9 @@ def propose_clip(context: Context) -> Iterator[Candidate]:
     """Propose what may make clipped gradients differ."""
     yield from two_biases(context)
     keras, calls = context.keras["clip"], context.torch["clip_calls"]
-    torch_words = ", ".join(f"{call['function']}(…, {call['limit']:g})" for call in calls[:2]) or "nothing it is known by"
+    torch_words = (
+        ", ".join(f"{call['function']}(…, {call['limit']:g})" for call in calls[:2]) or "nothing it is known by"
+    )
     keras_words = "nothing" if keras["kind"] == "none" else f"{keras['kind'].replace('_', ' ')} {keras['limit']:g}"
     yield Candidate(
         "gradient-clipping",
@@ -44,7 +46,9 @@ def propose_clip(context: Context) -> Iterator[Candidate]:
             "global_norm": "torch.nn.utils.clip_grad_norm_(module.parameters(), {limit:g})  # before optimizer.step()",
             "norm": "for p in module.parameters(): torch.nn.utils.clip_grad_norm_(p, {limit:g})",
             "value": "torch.nn.utils.clip_grad_value_(module.parameters(), {limit:g})",
-            "none": "optimizer=keras.optimizers.…(…, global_clipnorm=" + f"{calls[0]['limit']:g})" if calls else "no clipping",
+            "none": "optimizer=keras.optimizers.…(…, global_clipnorm=" + f"{calls[0]['limit']:g})"
+            if calls
+            else "no clipping",
         }[keras["kind"]].format(limit=keras["limit"] or 0.0),
         torch=({"change": "clip", **keras},),
         priority=2,
@@ -128,9 +132,9 @@ def other_layout(context: Context) -> Iterator[Candidate]:
         gates = {"lstm": 4, "gru": 3}.get(match.kind, 1)
         blocks = [np.split(array, gates, axis=-1) for array in (left, right)]
         permuted = gates > 1 and all(any(np.array_equal(a, b) for b in blocks[0]) for a in blocks[1])
-        if permuted:
-            cause = f"{match.kind}-gate-order"
-        elif not (square and np.array_equal(left, right.T)) and gates > 1 and not _transposed_blocks(*blocks):
+        if permuted or (
+            not (square and np.array_equal(left, right.T)) and gates > 1 and not _transposed_blocks(*blocks)
+        ):
             cause = f"{match.kind}-gate-order"
     order = {"gru": "reset, update, candidate", "lstm": "input, forget, candidate, output"}.get(match.kind, "")
     fix = {
@@ -331,10 +335,14 @@ def _fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[
         return "scale the momentum buffers by lr_before / lr_after where the learning rate changes"
     if "beta_1" in choices or "beta_2" in choices:
         return f"torch.optim.{optimizer}(…, betas=({keras['beta_1']:g}, {keras['beta_2']:g}))"
-    given = ", ".join(f"{WRITTEN.get(name, name)}={value}" for name, value in choices.items() if name != "momentum_form")
+    given = ", ".join(
+        f"{WRITTEN.get(name, name)}={value}" for name, value in choices.items() if name != "momentum_form"
+    )
     return f"torch.optim.{optimizer}(module.parameters(), …, {given})"
 
 
 def _words(choices: Mapping[str, Any], torch: Mapping[str, Any]) -> str:
-    said = [f"{name.replace('_', ' ')} is {value} in Keras and {torch[name]} in PyTorch" for name, value in choices.items()]
+    said = [
+        f"{name.replace('_', ' ')} is {value} in Keras and {torch[name]} in PyTorch" for name, value in choices.items()
+    ]
     return "; ".join(said) + "."

@@ -130,7 +130,9 @@ class Comparator:
                     # What a layer is given and gives where it is masked means nothing.
                     kept = mask.astype(bool)
                     left, right = left[kept], right[kept]
-                    twins_kept = [twin[theirs][kept] for twin in twins if theirs in twin and twin[theirs].shape[:2] == kept.shape]
+                    twins_kept = [
+                        twin[theirs][kept] for twin in twins if theirs in twin and twin[theirs].shape[:2] == kept.shape
+                    ]
                     findings.append(self._values(step, phase, place, left, right, twins_kept, 0.0, match, what))
                     continue
                 twin_values = [twin.get(theirs) for twin in twins]
@@ -171,11 +173,10 @@ class Comparator:
         whole = self._values(step, phase, match.canonical(name), left, right, twins, floor, match, name)
         if not gates or left is None or right is None or left.shape != right.shape or whole.error <= whole.allowed:
             return [whole]
-        cut = lambda array: [] if array is None else np.split(array, len(gates), axis=-1)  # noqa: E731
-        parts = [cut(twin) for twin in twins]
+        parts = [_cut(twin, len(gates)) for twin in twins]
         return [
             self._values(
-                step, phase, f"{match.canonical(name)}/{gate}", cut(left)[index], cut(right)[index],
+                step, phase, f"{match.canonical(name)}/{gate}", _cut(left, len(gates))[index], _cut(right, len(gates))[index],
                 [part[index] for part in parts if part], floor, match, name, whole.scale,
             )
             for index, gate in enumerate(gates)
@@ -207,6 +208,10 @@ class Comparator:
         if not math.isfinite(allowed):
             allowed = 0.0
         return Finding(step, phase, place, error, allowed, scale, _ratio(left, right), "", match, what)
+
+
+def _cut(array: np.ndarray | None, gates: int) -> list[np.ndarray]:
+    return [] if array is None else np.split(array, gates, axis=-1)
 
 
 def _moved(run: Run, step: int, place: str, start: str) -> tuple[Any, float]:

@@ -148,23 +148,28 @@ class Investigation:
         key = json.dumps(["torch", changes, dropout, perturbed, zeroed])
         if key not in self._runs:
             _, run = self.sides.torch.ask(
-                "run", self._torch_weights(changes), batches=self.batches, changes=changes, recorded=self.steps,
+                "run", self._given_to_torch(changes), batches=self.batches, changes=changes, recorded=self.steps,
                 dropout=dropout, perturbed=perturbed,
             )  # fmt: skip
             self._runs[key] = run
         return self._runs[key]
 
-    def _torch_weights(self, changes: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    def torch_weights(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weights of the Keras side under the names of the PyTorch side's parts, and under Keras's own for the user."""
         found = {}
         for match in self.matches:
             for name in match.tensors:
                 place = f"{match.torch['key']}/{name}"
                 if name in match.keras["shapes"] and name in match.torch["shapes"]:
-                    found[place] = self.weights[f"{match.keras['key']}/{name}"]
+                    found[place] = weights[f"{match.keras['key']}/{name}"]
                 elif name in match.torch["shapes"] and name in ("bias", "beta"):
                     found[place] = np.zeros(match.torch["shapes"][name], np.float32)
             for name, variable in match.keras["variables"].items():
-                found[f"keras:{variable}"] = self.weights[f"{match.keras['key']}/{name}"]
+                found[f"keras:{variable}"] = weights[f"{match.keras['key']}/{name}"]
+        return found
+
+    def _given_to_torch(self, changes: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        found = self.torch_weights(self.weights)
         if any(change["change"] == "masked" for change in changes):
             found |= self._masks()
         return found

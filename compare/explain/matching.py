@@ -47,7 +47,9 @@ class Match:
         return list(dict.fromkeys([*self.keras["shapes"], *self.torch["shapes"]]))
 
 
-def match_layers(keras: Mapping[str, Any], torch: Mapping[str, Any], file: str, mapped: Mapping[str, str]) -> list[Match]:
+def match_layers(
+    keras: Mapping[str, Any], torch: Mapping[str, Any], file: str, mapped: Mapping[str, str]
+) -> list[Match]:
     """Match the layers of both sides in the order in which Keras calls them.
 
     `mapped` is the pair file's `parameter_map` from PyTorch parameters to Keras weights. Raises InputError naming what
@@ -71,7 +73,7 @@ def match_layers(keras: Mapping[str, Any], torch: Mapping[str, Any], file: str, 
         pairs.append((part, chosen))
     if left:
         raise InputError(f"{file}: {_left_over(left[0], keras['parts'])}")
-    own = [name for name in torch["unknown"]]
+    own = list(torch["unknown"])
     if own:
         raise InputError(
             f"{file}: the module's parameter {own[0]!r} is in no layer that can be carried over; known are nn.RNN, nn.LSTM, "
@@ -93,7 +95,9 @@ def _forced(
     found = {}
     for parameter, weight in mapped.items():
         theirs = [part for part in torch if any(parameter in names for names in part["parameters"].values())]
-        ours = [part for part in keras if weight in part["variables"].values() or weight in (part["key"], part["group"])]
+        ours = [
+            part for part in keras if weight in part["variables"].values() or weight in (part["key"], part["group"])
+        ]
         if not theirs:
             names = [name for part in torch for held in part["parameters"].values() for name in held]
             raise InputError(f"{file}: parameter_map names {parameter!r}; the module has {', '.join(names)}")

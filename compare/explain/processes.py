@@ -62,7 +62,11 @@ class SideProcess:
             self._line()
             self._is_ready = True
         number = next(self._numbers)
-        request: dict[str, Any] = {"do": do, "answer": str(self.folder / f"{self.runner}-answer.safetensors"), **options}
+        request: dict[str, Any] = {
+            "do": do,
+            "answer": str(self.folder / f"{self.runner}-answer.safetensors"),
+            **options,
+        }
         if tensors:
             request["tensors"] = str(self.folder / f"{self.runner}-request-{number % 2}.safetensors")
             write_tensors(Path(request["tensors"]), tensors)

@@ -70,7 +70,10 @@ def _explain(
 
 
 def _taken(candidate: Candidate, accepted: Sequence[Candidate]) -> bool:
-    return any((one.torch, one.keras, one.excluded) == (candidate.torch, candidate.keras, candidate.excluded) for one in accepted)
+    return any(
+        (one.torch, one.keras, one.excluded) == (candidate.torch, candidate.keras, candidate.excluded)
+        for one in accepted
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,11 @@ class _Outcome:
 
 
 def _solve(
-    investigation: Investigation, first: Stage, candidates: Sequence[Candidate], accepted: Sequence[Candidate], dropout: str
+    investigation: Investigation,
+    first: Stage,
+    candidates: Sequence[Candidate],
+    accepted: Sequence[Candidate],
+    dropout: str,
 ) -> list[Candidate]:
     """Choose what takes the difference away: one cause, else the fewest of several together, else a part of it."""
     outcomes = []
@@ -124,7 +131,11 @@ def _one_of_each_group(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _fewest(
-    investigation: Investigation, first: Stage, together: Sequence[Candidate], accepted: Sequence[Candidate], dropout: str
+    investigation: Investigation,
+    first: Stage,
+    together: Sequence[Candidate],
+    accepted: Sequence[Candidate],
+    dropout: str,
 ) -> list[Candidate]:
     """Leave out every cause without which the difference is taken away too, the least exact first."""
     kept = list(together)
@@ -171,13 +182,19 @@ def _needed(investigation: Investigation, accepted: Sequence[Candidate], dropout
         whole = first_differing(investigation.stages(kept, dropout, kept))
         without = [one for one in kept if one is not candidate]
         rest = first_differing(investigation.stages(without, dropout, without))
-        if rest is None or (whole is not None and rest.order == whole.order and len(rest.differing) <= len(whole.differing)):
+        if rest is None or (
+            whole is not None and rest.order == whole.order and len(rest.differing) <= len(whole.differing)
+        ):
             kept = without
     return kept
 
 
 def _prove(
-    investigation: Investigation, candidate: Candidate, needed: Sequence[Candidate], stages: Sequence[Stage], dropout: str
+    investigation: Investigation,
+    candidate: Candidate,
+    needed: Sequence[Candidate],
+    stages: Sequence[Stage],
+    dropout: str,
 ) -> Proof | None:
     """With all else mended, how large is the difference without and with this cause taken away, and where."""
     without = [one for one in needed if one is not candidate]
@@ -186,7 +203,11 @@ def _prove(
         return None
     # The first tensor in the order of computation; in a phase whose tensors stand side by side, the one most off.
     ordered = rest.differing
-    place = ordered[0] if rest.phase in ("start", "forward", "loss", "evaluation") else max(ordered, key=lambda one: one.relative_error)
+    place = (
+        ordered[0]
+        if rest.phase in ("start", "forward", "loss", "evaluation")
+        else max(ordered, key=lambda one: one.relative_error)
+    )
     same = [one for stage in stages if stage.order == rest.order for one in stage.findings]
     after = next((one for one in same if one.place == place.place), None)
     if after is None:

@@ -1,4 +1,4 @@
-"""The layers of a user's model that hold weights, and what is set in them; `torch_models/pair/parts.py` is its mirror."""
+"""The layers of a user's model that hold weights, with their settings; `torch_models/pair/parts.py` is its mirror."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

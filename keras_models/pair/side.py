@@ -48,7 +48,8 @@ class Side:
                     "group": getattr(session.parts[key].wrapper, "name", key),
                     "shapes": {name: list(v.shape) for name, v in session.parts[key].tensors.items()},
                     "variables": {
-                        name: f"{session.parts[key].layer.name}/{v.name}" for name, v in session.parts[key].tensors.items()
+                        name: f"{session.parts[key].layer.name}/{v.name}"
+                        for name, v in session.parts[key].tensors.items()
                     },
                     **settings(session.parts[key]),
                 }
@@ -92,6 +93,12 @@ class Side:
                 found |= {f"{number}/{name}": value for name, value in record.items()}
         found["losses"], found["learning_rates"] = np.array(losses, np.float64), np.array(rates, np.float64)
         return found | {f"end/{name}": value for name, value in session.evaluate(batches[0][0]).items()}
+
+    def state(self, weights: Mapping[str, np.ndarray], inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the model's weights, in its own order, with weights loaded."""
+        session = self.session(inputs, "off")
+        session.load(weights)
+        return {f"keras/{number}": np.array(variable) for number, variable in enumerate(session.model.weights)}
 
 
 def _unknown(session: Session) -> list[str]:

@@ -26,7 +26,11 @@ class _KeepGradient(TorchFunctionMode):
     """Leaves out `detach` and `.data`, so that gradients go on where a user's code cuts them."""
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if _current and _current[-1].before_backward and function in (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach):
+        if (
+            _current
+            and _current[-1].before_backward
+            and function in (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach)
+        ):
             tensor = arguments[0]
             if isinstance(tensor, torch.Tensor) and tensor.grad_fn is not None:
                 return tensor

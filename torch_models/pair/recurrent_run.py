@@ -68,7 +68,9 @@ def run(module: Any, session: Any, path: str, options: LayerOptions, sequence: A
     if options.return_last:
         x, last = _last_everywhere(x, len(directions), last)
     finals = (
-        tuple(torch.stack(part) for part in zip(*last, strict=True)) if isinstance(module, nn.LSTM) else torch.stack(last)
+        tuple(torch.stack(part) for part in zip(*last, strict=True))
+        if isinstance(module, nn.LSTM)
+        else torch.stack(last)
     )
     if packed:
         kept = sequence.batch_sizes

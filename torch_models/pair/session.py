@@ -13,6 +13,7 @@ from torch_models.pair import interception
 from torch_models.pair.functions import FUNCTIONS, SELECTIONS
 from torch_models.pair.masks import kept
 from torch_models.pair.parts import CELLS, SEQUENCES, Part, kind_of, parts_of
+from torch_models.pair.recording import LossWrapper, copied, copied_or_none
 from torch_models.pair.recurrent_run import LayerOptions, run
 from torch_models.pair.update_rule import UpdateRule
 
@@ -166,7 +167,7 @@ class Session:
         rate = self.inserted_dropout.get(key)
         if rate and self.module.training and self.dropout == "shared":
             shape = (x.shape[0], 1, *x.shape[2:]) if x.dim() == 3 else tuple(x.shape)
-            x = x * torch.from_numpy(kept(shape, rate)).to(x.dtype) / (1 - rate)
+            x = x * torch.fromcopied_or_none(kept(shape, rate)).to(x.dtype) / (1 - rate)
         return x
 
     def _last_called(self) -> str | None:
@@ -175,7 +176,7 @@ class Session:
     def mask(self, path: str) -> torch.Tensor | None:
         """Which timesteps Keras's layer computes at this step; None where it masks nothing."""
         found = self.masks.get(f"{self.step_number}")
-        return None if found is None else torch.from_numpy(found.astype(bool))
+        return None if found is None else torch.fromcopied_or_none(found.astype(bool))
 
     def saw_dropout(self, x: Any, rate: float, active: bool) -> Any:
         """Drop alike on both sides, or not at all; the rate may be changed."""
@@ -192,7 +193,7 @@ class Session:
             mask = kept((shape[1], shape[0], shape[2]), rate).swapaxes(0, 1)
         else:
             mask = kept(shape, rate)
-        return x * torch.from_numpy(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
+        return x * torch.fromcopied_or_none(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +236,9 @@ class Session:
     def _record_gradients(self, phase: str, of: Callable[[Any], Any]) -> None:
         for part in self.parts.values():
             for name in part.tensors:
-                value = part.read_gradient(name, lambda p: _numpy(of(p)) if isinstance(p, nn.Parameter) else None)
+                value = part.read_gradient(
+                    name, lambda p: copied_or_none(of(p)) if isinstance(p, nn.Parameter) else None
+                )
                 if value is not None:
                     self.record[f"{phase}/{part.key}/{name}"] = value
 
@@ -251,7 +254,9 @@ class Session:
         norms = {}
         for part in self.parts.values():
             for name in part.tensors:
-                value = part.read_gradient(name, lambda p: _numpy(p.grad) if isinstance(p, nn.Parameter) else None)
+                value = part.read_gradient(
+                    name, lambda p: copied_or_none(p.grad) if isinstance(p, nn.Parameter) else None
+                )
                 if value is not None:
                     norms[part.key, name] = float(np.sqrt(np.sum(np.square(value, dtype=np.float64))))
         whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
@@ -270,7 +275,7 @@ class Session:
             loss = loss / {"batch": len(y), "elements": self.prediction.numel(), "steps": x.shape[1]}[self.loss_divisor]
         if self.penalty is not None:
             loss = loss + self.penalty()
-        self.record["loss"] = _copy(loss)
+        self.record["loss"] = copied(loss)
         # Now, since what a training step computes afterwards, a validation say, is not part of the step.
         self._record_forward("")
         self._forward_recorded = True
@@ -280,7 +285,7 @@ class Session:
         """Note the gradients before anything clips them."""
         gradient = getattr(self.prediction, "grad", None)
         if gradient is not None:
-            self.record["output_gradient"] = _copy(gradient)
+            self.record["output_gradient"] = copied(gradient)
         self.raw = {p: p.grad.clone() for p in self.module.parameters() if p.grad is not None}
 
     def loss_arguments(self, prediction: Any, target: Any) -> tuple[Any, Any]:
@@ -290,12 +295,11 @@ class Session:
             if prediction.requires_grad:
                 prediction.retain_grad()
         if isinstance(target, torch.Tensor):
-            self.record["loss_target"] = _copy(target)
+            self.record["loss_target"] = copied(target)
         if self.own_target:
             target = self.batch[1].reshape(target.shape) if self.batch[1].numel() == target.numel() else self.batch[1]
-        if self.target_like_prediction:
-            if target.numel() == prediction.numel():
-                target = target.reshape(prediction.shape)
+        if self.target_like_prediction and target.numel() == prediction.numel():
+            target = target.reshape(prediction.shape)
         return prediction, target
 
     def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -356,19 +360,19 @@ class Session:
                 value = torch.stack(calls, 1) if len(calls) > 1 or isinstance(part.module, CELLS) else calls[0]
                 if part.kind == "batch_normalization" and value.dim() == 3:
                     value = value.transpose(1, 2)
-                self.record[f"{prefix}{name}/{key}"] = _copy(value)
+                self.record[f"{prefix}{name}/{key}"] = copied(value)
         if isinstance(self.prediction, torch.Tensor):
-            self.record[f"{prefix}prediction"] = _copy(self.prediction)
+            self.record[f"{prefix}prediction"] = copied(self.prediction)
 
     def _record_weights(self) -> None:
         for part in self.parts.values():
             for name in part.tensors:
-                value = part.read(name, _numpy)
+                value = part.read(name, copied_or_none)
                 if value is not None:
                     self.record[f"weights/{part.key}/{name}"] = value
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.fromcopied_or_none(np.ascontiguousarray(array))
         if tensor.is_floating_point():
             parameter = next(self.module.parameters(), None)
             return tensor.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
@@ -393,34 +397,3 @@ class Session:
             for name, value in attributes.items():
                 with contextlib.suppress(AttributeError, TypeError):
                     setattr(module, name, value)
-
-
-class LossWrapper:
-    """A user's loss whose arguments are seen; attributes are those of the loss."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, prediction: Any, target: Any, *rest: Any, **options: Any) -> Any:
-        """Compute the loss, or what it was changed to."""
-        session = self._session
-        prediction, target = session.loss_arguments(prediction, target)
-        if session.new_loss is not None:
-            return session.new_loss(prediction, target)
-        return session.user_loss(prediction, target, *rest, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.user_loss, name)
-
-
-def _numpy(tensor: Any) -> np.ndarray | None:
-    return None if tensor is None else _copy(tensor)
-
-
-def _copy(tensor: torch.Tensor) -> np.ndarray:
-    tensor = tensor.detach()
-    if tensor.is_sparse:
-        tensor = tensor.to_dense()
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return tensor.cpu().numpy().copy()

@@ -32,7 +32,10 @@ class Side:
         if not isinstance(made, tuple | list) or len(made) != 3:
             raise TypeError(f"torch_side() returned {type(made).__name__}; {wanted}")
         for value, kind, name in zip(
-            made, (nn.Module, Callable, torch.optim.Optimizer), ("nn.Module", "function", "torch optimizer"), strict=True
+            made,
+            (nn.Module, Callable, torch.optim.Optimizer),
+            ("nn.Module", "function", "torch optimizer"),
+            strict=True,
         ):
             if not isinstance(value, kind):
                 raise TypeError(f"torch_side() returned {type(value).__name__} where a {name} is due; {wanted}")
@@ -151,6 +154,14 @@ class Side:
                     found |= {f"{number}/{name}": value for name, value in record.items()}
             found["losses"], found["learning_rates"] = np.array(losses, np.float64), np.array(rates, np.float64)
             return found | {f"end/{name}": value for name, value in session.evaluate(batches[0][0]).items()}
+
+    def state(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the module's own parameters and buffers with weights loaded."""
+        session = self.session("off")
+        self._load(session, weights, [])
+        return {
+            f"torch/{name}": value.detach().cpu().numpy().copy() for name, value in session.module.state_dict().items()
+        }
 
     def _load(self, session: Session, weights: Mapping[str, np.ndarray], standard: Sequence[str]) -> None:
         own = self.options.get("parameter_map") or {}
