@@ -5,6 +5,7 @@ python benchmarks/explain.py torch jax tensorflow
 
 import importlib.metadata
 import json
+import math
 import sys
 import time
 import tomllib
@@ -52,9 +53,10 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
     lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
     wrong = [name for name, wanted in expected.items() if wanted]
     lines += [
-        "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | confirmed wrongly | correct pairs | "
-        "explained away | seconds a pair, median | most |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | confirmed wrongly | "
+        "correct pairs | explained away | of allowed, at most | smallest mistake, times allowed | "
+        "seconds a pair, median | most |",
+        "|" + "---|" * 11,
     ]
     for backend, rows in results.items():
         names = {pair: [cause["name"] for cause in row["causes"]] for pair, row in rows.items()}
@@ -65,10 +67,12 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
         away = sum(bool(names[pair]) or rows[pair]["status"] != "agrees" for pair in clean)
         seconds = sorted(row["seconds"] for row in rows.values())
         lines.append(
-            f"| {backend} | {len(wrong)} | {first} ({first / len(wrong):.0%}) | {every} | {extra} | {len(clean)} | {away} | "
+            f"| {backend} | {len(wrong)} | {first} ({first / len(wrong):.0%}) | {every} | {extra} | {len(clean)} | "
+            f"{away} | {max(rows[pair]['largest_share_of_allowed'] for pair in clean):.0%} | "
+            f"{min(rows[pair]['largest_share_of_allowed'] or math.inf for pair in wrong):.0f} | "
             f"{seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f} |"
         )
-    lines += ["", "`before → after` is the largest relative difference at the place where the cause shows, with everything else",
+    lines += ["", "`before → after` is the largest relative difference at the place where the cause shows, with all else",
               "mended, before and after the cause is taken away; – where the two sides cannot be compared there.", "",
               "| pair | Keras on | first difference | causes confirmed, before → after |", "|---|---|---|---|"]  # fmt: skip
     for pair, wanted in expected.items():

@@ -51,7 +51,7 @@ class Worker:
         arrived = (set(sys.modules) - before) & other
         if arrived:
             raise PairError(
-                f"{file}:1: reading it imports {', '.join(sorted(arrived))} through a module that it imports at its top; "
+                f"{file}:1: reading it imports {', '.join(sorted(arrived))} through what it imports at its top; "
                 "import that inside the side's function, since TensorFlow and PyTorch in one process can crash"
             )
         options = {name: self.namespace[name] for name in OPTIONS if self.namespace.get(name) is not None}
@@ -88,7 +88,8 @@ class Worker:
                 refuse(name, "it must be a function")
         mapped = options.get("parameter_map")
         if mapped is not None and not (
-            isinstance(mapped, dict) and all(isinstance(k, str) and (isinstance(v, str) or callable(v)) for k, v in mapped.items())
+            isinstance(mapped, dict)
+            and all(isinstance(k, str) and (isinstance(v, str) or callable(v)) for k, v in mapped.items())
         ):  # fmt: skip
             refuse("parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them")
 

@@ -132,9 +132,8 @@ def other_layout(context: Context) -> Iterator[Candidate]:
         gates = {"lstm": 4, "gru": 3}.get(match.kind, 1)
         blocks = [np.split(array, gates, axis=-1) for array in (left, right)]
         permuted = gates > 1 and all(any(np.array_equal(a, b) for b in blocks[0]) for a in blocks[1])
-        if permuted or (
-            not (square and np.array_equal(left, right.T)) and gates > 1 and not _transposed_blocks(*blocks)
-        ):
+        transposed = (square and np.array_equal(left, right.T)) or _transposed_blocks(*blocks)
+        if permuted or (gates > 1 and not transposed):
             cause = f"{match.kind}-gate-order"
     order = {"gru": "reset, update, candidate", "lstm": "input, forget, candidate, output"}.get(match.kind, "")
     fix = {
@@ -284,7 +283,8 @@ def _causes(rule: str) -> dict[str, tuple[str, ...]]:
         }  # fmt: skip
     if rule == "adagrad":
         return {
-            "initial-accumulator": ("initial_accumulator",), "optimizer-rule": ("epsilon", "epsilon_placement"), **decay,
+            "initial-accumulator": ("initial_accumulator",), "optimizer-rule": ("epsilon", "epsilon_placement"),
+            **decay,
         }  # fmt: skip
     if rule == "adadelta":
         return {"optimizer-rule": ("rho", "epsilon"), **decay}

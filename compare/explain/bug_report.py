@@ -11,8 +11,8 @@ from compare.storage import write_tensors
 
 SCRIPT = '''"""One training step whose {phase} differs between Keras and PyTorch, at {place}.
 
-python reproduce.py torch, then KERAS_BACKEND={backend} python reproduce.py keras. step.safetensors holds the batch, both
-sides' weights before the step, and as differing/keras and differing/torch what was computed at {place}.
+python reproduce.py torch; KERAS_BACKEND={backend} python reproduce.py keras. step.safetensors holds the batch, the
+weights before the step, and as differing/keras and differing/torch what was computed at {place}.
 """
 import runpy
 import sys

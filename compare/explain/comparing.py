@@ -13,7 +13,7 @@ PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation"
 
 # What is allowed, absolutely: TWIN_FACTOR times what a change of the weights' last bits does to one side, and UNITS
 # units of float32 in the largest number of the tensor. Both sides round every operation of a step in an order of their
-# own, a twin only its weights; correct pairs used at most a tenth of it, the smallest mistake of the catalogue 30 times.
+# own, a twin only its weights. What was used of it is in benchmarks/explain.md.
 TWIN_FACTOR, UNITS, UNIT = 24.0, 48.0, 2.0**-24
 
 
@@ -176,7 +176,8 @@ class Comparator:
         parts = [_cut(twin, len(gates)) for twin in twins]
         return [
             self._values(
-                step, phase, f"{match.canonical(name)}/{gate}", _cut(left, len(gates))[index], _cut(right, len(gates))[index],
+                step, phase, f"{match.canonical(name)}/{gate}",
+                _cut(left, len(gates))[index], _cut(right, len(gates))[index],
                 [part[index] for part in parts if part], floor, match, name, whole.scale,
             )
             for index, gate in enumerate(gates)

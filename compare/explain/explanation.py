@@ -45,6 +45,7 @@ def explain(investigation: Investigation) -> Explanation:
         found = search(investigation)
         proofs, unexplained = found.proofs, found.unexplained
     keras, torch = investigation.keras_run([], mode), investigation.torch_run([], mode)
+    shares = [one.error / one.allowed for stage in stages for one in stage.findings if one.allowed]
     comparison = Comparison(
         case=investigation.pair.name,
         runner=investigation.sides.keras_runner,
@@ -55,6 +56,7 @@ def explain(investigation: Investigation) -> Explanation:
         steps=len(investigation.batches),
         max_relative_loss_difference=_loss_difference(keras["losses"], torch["losses"]),
         max_prediction_difference=_prediction_difference(investigation, stages),
+        largest_share_of_allowed=max(shares, default=None),
         differences=[_difference(stage, stages) for stage in stages if stage.differing],
         notes=_notes(investigation, unexplained),
         versions={**investigation.torch["versions"], **investigation.keras["versions"]},
@@ -90,6 +92,11 @@ def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
     before = BEFORE.get(finding.phase)
     if before is not None:
         same = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, before)]
+        earlier = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, "gradient")]
+        if before == "clip" and [one.error for s in same for one in s.findings] == [
+            one.error for s in earlier for one in s.findings
+        ]:
+            before = "gradient"  # nothing is clipped
         findings = [one for stage in same for one in stage.findings]
         if findings and not any(stage.differing for stage in same):
             said.append(f"{AGREES[before]} ({max(one.units for one in findings):.2g} units).")

@@ -15,7 +15,7 @@ MOST_CAUSES = 10
 
 @dataclass(frozen=True)
 class Proof:
-    """A cause that is confirmed: with everything else mended the difference is there; with this mended too it is not."""
+    """A cause that is confirmed: with all others mended the difference is there, with this one mended too it is not."""
 
     candidate: Candidate
     place: Finding

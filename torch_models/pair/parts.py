@@ -64,7 +64,7 @@ class Part:
         return first[::-1] if name in ("kernel", "recurrent_kernel") else first
 
     def read(self, name: str, read: Read) -> np.ndarray | None:
-        """Put a tensor into Keras's layout from what `read` finds for each of its parameters; None where it has none."""
+        """Put a tensor into Keras's layout from what `read` finds for its parameters; None where it finds none."""
         values = [read(self.tensor(attribute)) for attribute in self.tensors[name]]
         if name == "bias" and len(values) == 2:
             if self.kind == "gru" and self.bias_rows == 2:

@@ -27,7 +27,7 @@ class LayerOptions:
 
 
 def run(module: Any, session: Any, path: str, options: LayerOptions, sequence: Any, state: Any = None) -> Any:
-    """Compute nn.RNN, nn.LSTM or nn.GRU; every layer's inputs and outputs go to the session, batch first, in time order.
+    """Compute nn.RNN, nn.LSTM or nn.GRU; all inputs and outputs go to the session, batch first, in time order.
 
     Returns what the module itself would: (outputs, last states).
     """
