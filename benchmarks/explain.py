@@ -53,8 +53,8 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
     lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
     wrong = [name for name, wanted in expected.items() if wanted]
     lines += [
-        "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | confirmed wrongly | "
-        "correct pairs | explained away | of allowed, at most | smallest mistake, times allowed | "
+        "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | "
+        "confirmed wrongly | correct pairs | explained away | of allowed, at most | smallest mistake, times allowed | "
         "seconds a pair, median | most |",
         "|" + "---|" * 11,
     ]
@@ -72,9 +72,14 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
             f"{min(rows[pair]['largest_share_of_allowed'] or math.inf for pair in wrong):.0f} | "
             f"{seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f} |"
         )
-    lines += ["", "`before → after` is the largest relative difference at the place where the cause shows, with all else",
-              "mended, before and after the cause is taken away; – where the two sides cannot be compared there.", "",
-              "| pair | Keras on | first difference | causes confirmed, before → after |", "|---|---|---|---|"]  # fmt: skip
+    lines += [
+        "",
+        "`before → after` is the largest relative difference at the place where the cause shows, with all else mended,",
+        "before and after the cause is taken away; – where the two sides cannot be compared there.",
+        "",
+        "| pair | Keras on | first difference | causes confirmed, before → after |",
+        "|---|---|---|---|",
+    ]
     for pair, wanted in expected.items():
         for backend, rows in results.items():
             row = rows[pair]

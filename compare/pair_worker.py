@@ -7,6 +7,7 @@ arrays cross in safetensors files. Everything that is printed goes to standard e
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 import types
@@ -18,8 +19,13 @@ from safetensors.numpy import load_file, save_file
 
 from compare.backends import REFERENCE_RUNNER
 
+# Frameworks colour their messages; a report has no use for the codes.
+ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 # What a pair file may define beside its three functions.
 OPTIONS = ("torch_step", "scheduler", "clip_norm", "seed", "parameter_map")
+# Where this project's own code stands.
+PACKAGES = [Path(__file__).resolve().parents[1] / name for name in ("compare", "keras_models", "torch_models")]
 
 
 class PairError(ValueError):
@@ -166,8 +172,13 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # the user's code may raise anything
         traceback.print_exc()
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == worker.file]
-        words = " ".join(str(error).split())[:600]
-        return {"error": f"{type(error).__name__}: {words}", "kind": "raised", "line": lines[-1] if lines else None}
+        words = f"{type(error).__name__}: {' '.join(ANSI_COLOUR.sub('', str(error)).split())[:600]}"
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        # The sides raise TypeError where what they are given is of the wrong kind; anything else there is a defect.
+        defect = (
+            not lines and any(package in raised_in.parents for package in PACKAGES) and not isinstance(error, TypeError)
+        )
+        return {"error": words, "kind": "defect" if defect else "raised", "line": lines[-1] if lines else None}
     if arrays:
         save_file({name: np.array(value, order="C", copy=True) for name, value in arrays.items()}, request["answer"])
     return {"facts": facts, "tensors": bool(arrays)}

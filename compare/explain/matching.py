@@ -77,8 +77,8 @@ def match_layers(
     if own:
         raise InputError(
             f"{file}: the module's parameter {own[0]!r} is in no layer that can be carried over; known are nn.RNN, "
-            f"nn.LSTM, nn.GRU, their cells, nn.Linear, nn.Embedding, nn.LayerNorm and nn.BatchNorm1d; write in the pair file "
-            f"parameter_map = {{{own[0]!r}: lambda keras: keras['layer/weight']}}"
+            f"nn.LSTM, nn.GRU, their cells, nn.Linear, nn.Embedding, nn.LayerNorm and nn.BatchNorm1d; "
+            f"write in the pair file parameter_map = {{{own[0]!r}: lambda keras: keras['layer/weight']}}"
         )
     if not pairs:
         raise InputError(f"{file}: keras_side()'s model has no layer with weights; there is nothing to compare")
@@ -132,9 +132,10 @@ def _no_counterpart(part: Mapping[str, Any], left: Sequence[Mapping[str, Any]]) 
 
 def _left_over(part: Mapping[str, Any], keras: Sequence[Mapping[str, Any]]) -> str:
     parameter = next((names[0] for names in part["parameters"].values()), part["path"])
+    layers = ", ".join(str(one["key"]) for one in keras)
     return (
         f"the weights cannot be carried over: {part['path']!r} ({_shape(part)}) of the PyTorch module has no "
-        f"counterpart left in the Keras model, which has {', '.join(str(one['key']) for one in keras)}. If one of them is meant, "
+        f"counterpart left in the Keras model, which has {layers}. If one of them is meant, "
         f"write parameter_map = {{{parameter!r}: 'layer/weight'}}"
     )
 

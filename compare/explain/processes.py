@@ -23,7 +23,7 @@ THREADS = 1
 
 
 class SideError(RuntimeError):
-    """A side could not do what it was asked: its code raised, or its process ended."""
+    """A side could not do what it was asked: its code raised, or (`died`) it ended or is itself at fault."""
 
     def __init__(self, words: str, line: int | None = None, died: bool = False) -> None:
         super().__init__(words)
@@ -38,7 +38,8 @@ class SideProcess:
         self.log = folder / f"{runner}.log"
         self._numbers = itertools.count()
         self._rest = b""
-        self._is_ready = False
+        # Lines that are to come: one when the framework is imported, then one for every request.
+        self._owed = 1
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "compare.pair_worker", runner],
@@ -58,9 +59,9 @@ class SideProcess:
 
     def send(self, do: str, tensors: Mapping[str, np.ndarray] | None = None, **options: Any) -> None:
         """Send a request; `receive` returns its answer."""
-        if not self._is_ready:
+        while self._owed:  # an answer that nobody waited for, since the other side had failed
             self._line()
-            self._is_ready = True
+        self._owed += 1
         number = next(self._numbers)
         request: dict[str, Any] = {
             "do": do,
@@ -81,7 +82,7 @@ class SideProcess:
         if "error" in answer:
             if answer["kind"] == "pair":
                 raise InputError(answer["error"])
-            raise SideError(answer["error"], answer["line"])
+            raise SideError(answer["error"], answer["line"], died=answer["kind"] == "defect")
         tensors = read_tensors(self.folder / f"{self.runner}-answer.safetensors") if answer["tensors"] else {}
         return answer["facts"], tensors or {}
 
@@ -101,6 +102,7 @@ class SideProcess:
                     raise SideError(f"the process of {self.runner} ended with code {code}: {tail}", died=True)
                 self._rest += content
         line, _, self._rest = self._rest.partition(b"\n")
+        self._owed -= 1
         return json.loads(line)
 
     def end(self) -> None:

@@ -31,6 +31,8 @@ class Side:
     def session(self, inputs: np.ndarray, dropout: str) -> Session:
         """Start anew."""
         keras.backend.clear_session()
+        # Else Keras cuts its own frames out of a traceback, and what it refuses seems to be refused here.
+        keras.config.disable_traceback_filtering()
         return Session(self._checked, int(self.options.get("seed") or 0), inputs, dropout)
 
     def describe(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -167,7 +167,7 @@ class Session:
         rate = self.inserted_dropout.get(key)
         if rate and self.module.training and self.dropout == "shared":
             shape = (x.shape[0], 1, *x.shape[2:]) if x.dim() == 3 else tuple(x.shape)
-            x = x * torch.fromcopied_or_none(kept(shape, rate)).to(x.dtype) / (1 - rate)
+            x = x * torch.from_numpy(kept(shape, rate)).to(x.dtype) / (1 - rate)
         return x
 
     def _last_called(self) -> str | None:
@@ -176,7 +176,7 @@ class Session:
     def mask(self, path: str) -> torch.Tensor | None:
         """Which timesteps Keras's layer computes at this step; None where it masks nothing."""
         found = self.masks.get(f"{self.step_number}")
-        return None if found is None else torch.fromcopied_or_none(found.astype(bool))
+        return None if found is None else torch.from_numpy(found.astype(bool))
 
     def saw_dropout(self, x: Any, rate: float, active: bool) -> Any:
         """Drop alike on both sides, or not at all; the rate may be changed."""
@@ -193,7 +193,7 @@ class Session:
             mask = kept((shape[1], shape[0], shape[2]), rate).swapaxes(0, 1)
         else:
             mask = kept(shape, rate)
-        return x * torch.fromcopied_or_none(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
+        return x * torch.from_numpy(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ class Session:
                     self.record[f"weights/{part.key}/{name}"] = value
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.fromcopied_or_none(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
         if tensor.is_floating_point():
             parameter = next(self.module.parameters(), None)
             return tensor.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
