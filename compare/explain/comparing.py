@@ -219,7 +219,7 @@ def _moved(run: Run, step: int, place: str, start: str) -> tuple[Any, float]:
     """How far a tensor moved in a step, and its largest number."""
     after = run.get(f"{step}/weights/{place}")
     before = run.get(f"{step - 1}/weights/{place}") if step else run.get(start)
-    if after is None or before is None:
+    if after is None or before is None or after.shape != before.shape:
         return None, 0.0
     size = float(np.max(np.abs(after), initial=0.0))
     return after.astype(np.float64) - before.astype(np.float64), size

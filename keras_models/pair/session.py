@@ -43,6 +43,13 @@ class Session:
         for part in self.parts.values():
             self._watch(part)
         self.function: Any = None
+        held = {id(v): v for v in (*self.model.variables, *self.optimizer.variables)}
+        self._first_values = [(variable, _numpy(variable)) for variable in held.values()]
+
+    def restart(self) -> None:
+        """Put every variable back to what it was at first."""
+        for variable, value in self._first_values:
+            variable.assign(value)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load weights, named by part and tensor."""

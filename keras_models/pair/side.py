@@ -19,6 +19,7 @@ class Side:
 
     def __init__(self, make: Callable[[], Any], options: Mapping[str, Any]) -> None:
         self.make, self.options = make, options
+        self.described: Session | None = None
 
     def _checked(self) -> Any:
         model = self.make()
@@ -37,7 +38,7 @@ class Side:
 
     def describe(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Say what the model is, and return its initial weights; dropout is off."""
-        session = self.session(inputs, "off")
+        session = self.described = self.session(inputs, "off")
         weights = session.weights()
         record = session.step(inputs, targets)
         model, optimizer = session.model, session.optimizer
@@ -81,7 +82,11 @@ class Side:
         dropout: str,
     ) -> dict[str, np.ndarray]:
         """Train on the batches from given weights; the recorded steps are kept whole, of the others the loss."""
-        session = self.session(batches[0][0], dropout)
+        if self.described is not None and not changes and dropout == "off":
+            session, self.described = self.described, None  # what it has compiled is used again
+            session.restart()
+        else:
+            session = self.session(batches[0][0], dropout)
         counterfactuals.apply(session, changes)
         session.load(weights)
         found: dict[str, np.ndarray] = {}
