@@ -41,6 +41,9 @@ def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool
         def rewired(self, key: str, x: Any) -> Any:
             return x
 
+        def timesteps(self) -> int:
+            return 0
+
         def mask(self, path: str) -> None:
             return None
 

@@ -107,9 +107,11 @@ class Comparator:
             step, "loss", "loss", keras.get(name), torch.get(name), [twin.get(name) for twin in twins], 0.0
         )
         stages.append(Stage(step, "loss", (loss,)))
-        for phase in ("gradient", "clip"):
-            stages.append(Stage(step, phase, tuple(self._of_tensors(step, phase, keras, torch, twins))))
-        stages.append(Stage(step, "update", tuple(self._of_tensors(step, "update", keras, torch, twins))))
+        relative: dict[str, float] = {}
+        for phase in ("gradient", "clip", "update"):
+            findings = self._of_tensors(step, phase, keras, torch, twins, relative)
+            stages.append(Stage(step, phase, tuple(findings)))
+            relative = {_tensor(one): one.relative_allowed for one in findings if math.isfinite(one.relative_allowed)}
         return stages
 
     def _loss_alone(self, step: int, keras: Run, torch: Run, twins: Sequence[Run]) -> Finding:
@@ -140,7 +142,10 @@ class Comparator:
                 findings.append(one)
         return Stage(step, phase, tuple(findings))
 
-    def _of_tensors(self, step: int, phase: str, keras: Run, torch: Run, twins: Sequence[Run]) -> list[Finding]:
+    def _of_tensors(
+        self, step: int, phase: str, keras: Run, torch: Run, twins: Sequence[Run], relative: Mapping[str, float]
+    ) -> list[Finding]:
+        """Compare every tensor in a phase; `relative` is what each was allowed in the phase before."""
         findings: list[Finding] = []
         for match in self.matches:
             for name in match.tensors:
@@ -152,6 +157,10 @@ class Comparator:
                     right, _ = _moved(torch, step, theirs, f"start/weights/{theirs}")
                     moved = [_moved(twin, step, theirs, f"start/weights/{theirs}")[0] for twin in twins]
                     floor = 8 * UNIT * size
+                    if left is not None:
+                        # What rounding does to a gradient goes on into its update.
+                        before = relative.get(f"{match.name} {name}", 0.0)
+                        floor += before * float(np.max(np.abs(left), initial=0.0))
                     if self.adaptive is not None and left is not None:
                         # 1 - beta^t in float32, under a root, multiplies every number of the update.
                         floor += UNIT / (1 - self.adaptive ** (step + 1)) * float(np.max(np.abs(left), initial=0.0))
@@ -209,6 +218,10 @@ class Comparator:
         if not math.isfinite(allowed):
             allowed = 0.0
         return Finding(step, phase, place, error, allowed, scale, _ratio(left, right), "", match, what)
+
+
+def _tensor(finding: Finding) -> str:
+    return f"{finding.match.name if finding.match else ''} {finding.what}"
 
 
 def _cut(array: np.ndarray | None, gates: int) -> list[np.ndarray]:

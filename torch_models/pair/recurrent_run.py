@@ -34,6 +34,9 @@ def run(module: Any, session: Any, path: str, options: LayerOptions, sequence: A
     packed = isinstance(sequence, PackedSequence)
     if packed:
         x, lengths = pad_packed_sequence(sequence, batch_first=True)
+        # As long as the windows are, also where the longest sequence of a batch is shorter: so it can be compared.
+        missing = session.timesteps() - x.shape[1]
+        x = nn.functional.pad(x, (0, 0, 0, missing)) if missing > 0 else x
         session.seen_packed.add(path)
     else:
         x, lengths = (sequence if module.batch_first else sequence.transpose(0, 1)), None

@@ -151,6 +151,10 @@ class Session:
             values.append(torch.stack(calls, 1) if len(calls) > 1 or isinstance(part.module, CELLS) else calls[-1])
         return torch.cat(values, -1)
 
+    def timesteps(self) -> int:
+        """How many timesteps the windows of this batch have; 0 where they have no such axis."""
+        return int(self.batch[0].shape[1]) if self.batch[0].dim() > 1 else 0
+
     def before_packing(self, x: Any) -> Any:
         """The whole sequence that was packed: what the part before gave, or the inputs."""
         return self.live([self.called[-1]]) if self.called else self.batch[0]
