@@ -45,6 +45,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     _add_run(commands)
     _add_list(commands)
     _add_power(commands)
+    _add_explain(commands)
     names = list(commands.choices)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given = ["run", *given]
@@ -115,6 +116,18 @@ def _add_power(commands: Any) -> None:
     power.add_argument("--write", metavar="FILE", help="the Markdown table (default: benchmarks/power.md, quick: none)")
     power.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner")
     power.add_argument("--json", action="store_true", help="the counts on standard output, nothing else there")
+
+
+def _add_explain(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain", help="why a Keras model and its PyTorch port train differently, with proof"
+    )
+    explain.set_defaults(command=_explain)
+    explain.add_argument("pair", metavar="PAIR.py", help="a file with data(), keras_side() and torch_side()")
+    explain.add_argument("--backend", metavar="NAME", help="default: KERAS_BACKEND, else the first that is installed")
+    explain.add_argument("--out", metavar="DIR", help="folder of the report (default: runs/<time>)")
+    explain.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a side")
+    explain.add_argument("--json", action="store_true", help="the comparison on standard output, nothing else there")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -224,6 +237,41 @@ def _report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out
     console.print()
     print_verdict(console, verdict)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from compare.backends import choose_backends
+    from compare.explain import explain_pair
+    from compare.harness import create_folder
+    from compare.judge.verdict import Verdict
+    from compare.pair import read_pair
+    from compare.report.explain_page import print_explanation, write_explanation
+    from compare.storage import write_json
+
+    if not options.timeout > 0:
+        raise InputError(f"--timeout {options.timeout:g} must be more than 0 seconds")
+    pair = read_pair(options.pair)
+    backend = choose_backends([options.backend] if options.backend else None)[0]
+    out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
+    create_folder(out)
+    try:
+        comparison = explain_pair(pair, backend, out, options.timeout)
+    except InputError:
+        if not any(out.iterdir()):
+            out.rmdir()  # nothing was written
+        raise
+    verdict = Verdict([comparison])
+    write_json(out / "verdict.json", verdict.as_json())
+    write_explanation(comparison, _environment(), out / "report.html")
+    if options.json:
+        print(json.dumps(comparison.as_json(), indent=1))
+    else:
+        console = Console(highlight=False)
+        print_explanation(console, comparison)
+        console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
+    return verdict.exit_code
 
 
 def _power(options: argparse.Namespace) -> int:

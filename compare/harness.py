@@ -59,12 +59,25 @@ def create_out(out: Path, cases: Sequence[Case], backends: Sequence[str]) -> Non
 
     Raises InputError where it cannot be written or holds something else.
     """
+    create_folder(out, RUN_FILE)
     run = {"cases": [json.loads(case.to_json()) for case in cases], "versions": versions_of(backends)}
+    if (out / RUN_FILE).exists() and read_json(out / RUN_FILE) != run:
+        raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
+    try:
+        write_json(out / RUN_FILE, run)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def create_folder(out: Path, known: str = "") -> None:
+    """Create a folder for results, or find one that is empty or holds the file `known`.
+
+    Raises InputError where it cannot be created or holds anything else.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and read_json(out / RUN_FILE) != run:
+        if any(out.iterdir()) and not (known and (out / known).exists()):
             raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
-        write_json(out / RUN_FILE, run)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 SCHEMA = 1
 
-# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step.
-PHASES = ("start", "forward", "loss", "gradient", "clip", "update")
+# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step,
+# "evaluation" what is predicted after the last one.
+PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class TensorUnits:
 class Cause:
     """Why a comparison differs or failed: a name that others rely on, words, and what to do about it.
 
-    `confirmed` where it was proved; the errors are those of the step before and after the cause was taken away.
+    `confirmed` where it was proved, by the errors at a place (step, phase, tensor) before and after the cause was taken
+    away. `found` says what was seen in this comparison, `proof` how the cause is proved, `figures` what was estimated.
     """
 
     name: str
@@ -122,17 +124,17 @@ class Cause:
     fix: str
     error_before: float | None = None
     error_after: float | None = None
+    step: int | None = None
+    phase: str | None = None
+    tensor: str | None = None
+    found: str = ""
+    proof: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `verdict.json` has it."""
-        return {
-            "name": self.name,
-            "confirmed": self.confirmed,
-            "words": self.words,
-            "fix": self.fix,
-            "error_before": _finite(self.error_before),
-            "error_after": _finite(self.error_after),
-        }
+        errors = {"error_before": _finite(self.error_before), "error_after": _finite(self.error_after)}
+        return {**asdict(self), **errors}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Modules in the order in which they may import one another; a package counts as one. The worker is not in it: nothing
-# imports the worker, and it alone imports the sides.
+# Modules in the order in which they may import one another; a package counts as one. The workers are not in it: nothing
+# imports them, and they alone import the sides.
+WORKERS = ("worker", "pair_worker")
 ORDER = (
     "errors",
     "data_config",
@@ -33,6 +34,8 @@ ORDER = (
     "backends",
     "runners",
     "harness",
+    "pair",
+    "explain",
     "power",
     "report",
     "__main__",
@@ -89,14 +92,14 @@ def wrong_imports(root: Path) -> list[str]:
 
 def _allowed_in_compare(importer: str, top: str, module: str) -> bool:
     if top in (*SIDES, *FRAMEWORKS):
-        return importer == "worker"
+        return importer in WORKERS
     if top != "compare":
         return True
     if importer == "__init__":
         return False  # `import compare` is quick: its names are imported when first asked for
-    if module == "worker":
+    if module in WORKERS:
         return False
-    if importer == "worker":
+    if importer in WORKERS:
         return module in ORDER
     assert importer in ORDER, f"compare/{importer} has no place in the order of imports; give it one here"
     return module == importer or (module in ORDER and ORDER.index(module) < ORDER.index(importer))
@@ -118,6 +121,9 @@ def test_imports_go_one_way() -> None:
         ("compare/harness.py", "from keras_models import build"),
         ("compare/report/plots.py", "__import__('tensorflow')"),
         ("compare/runners.py", "from compare.worker import Side"),
+        ("compare/explain/search.py", "from compare.pair_worker import Worker"),
+        ("compare/explain/processes.py", "import torch_models.pair.side"),
+        ("compare/causes/loss.py", "from compare.explain.matching import Match"),
         ("compare/backends.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),
         ("compare/__init__.py", "from compare.judge import judge"),
         ("keras_models/weights.py", "from torch_models import build"),
@@ -156,7 +162,7 @@ def test_the_harness_and_the_judge_import_no_framework() -> None:
     modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for file in sorted((ROOT / "compare").rglob("*.py"))
-        if file.name != "worker.py"
+        if file.stem not in WORKERS
     ]
     assert "compare.judge.envelope" in modules
     assert not modules_after(f"import {', '.join(modules)}") & set(FRAMEWORKS)

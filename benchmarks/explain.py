@@ -1,0 +1,116 @@
+"""Explain every pair of tests/pairs on a backend, warm, and write the table of benchmarks/explain.md.
+
+python benchmarks/explain.py torch jax tensorflow
+"""
+
+import importlib.metadata
+import json
+import math
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+from compare.backends import BACKENDS, version
+from compare.explain import explain_with
+from compare.explain.processes import Sides
+from compare.pair import read_pair
+
+ROOT = Path(__file__).parents[1]
+PAIRS = ROOT / "tests" / "pairs"
+
+
+def explain_all(backend: str, expected: dict[str, list[str]]) -> dict[str, dict]:
+    """Explain every pair with the same two processes."""
+    found = {}
+    with Sides(backend) as sides:
+        explain_with(sides, read_pair(str(PAIRS / "correct_lstm.py")))  # imports, and each framework's first step
+        for number, name in enumerate(expected, 1):
+            began = time.perf_counter()
+            comparison = explain_with(sides, read_pair(str(PAIRS / f"{name}.py")))
+            row = comparison.as_json() | {"seconds": time.perf_counter() - began}
+            found[name] = row
+            names = [cause["name"] for cause in row["causes"]]
+            mark = "" if names == expected[name] else f"  expected {expected[name]}"
+            print(f"[{number}] {backend} {name}: {row['status']} {names}{mark} {row['seconds']:.1f} s", flush=True)
+            for note in row["notes"][1:]:
+                print(f"      {note}", flush=True)
+    return found
+
+
+def right(row: dict, wanted: list[str]) -> bool:
+    """Whether the first cause is named first and nothing is confirmed that is not in the pair."""
+    names = [cause["name"] for cause in row["causes"]]
+    if not wanted:
+        return row["status"] == "agrees" and not names
+    return bool(names) and names[0] == wanted[0] and set(names) <= set(wanted)
+
+
+def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]) -> str:
+    """The page: counts by backend, then a row for each pair."""
+    lines = ["# What `explain` finds in `tests/pairs`", "", "    python benchmarks/explain.py " + " ".join(results), ""]
+    versions = ", ".join(f"{name} {version(name)}" for name in BACKENDS)
+    lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
+    wrong = [name for name, wanted in expected.items() if wanted]
+    lines += [
+        "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | "
+        "confirmed wrongly | correct pairs | explained away | of allowed, at most | smallest mistake, times allowed | "
+        "seconds a pair, median | most |",
+        "|" + "---|" * 11,
+    ]
+    for backend, rows in results.items():
+        names = {pair: [cause["name"] for cause in row["causes"]] for pair, row in rows.items()}
+        first = sum(bool(names[pair]) and names[pair][0] == expected[pair][0] for pair in wrong)
+        every = sum(names[pair] == expected[pair] for pair in wrong)
+        extra = sum(len(set(found) - set(expected[pair])) for pair, found in names.items())
+        clean = [pair for pair in expected if not expected[pair]]
+        away = sum(bool(names[pair]) or rows[pair]["status"] != "agrees" for pair in clean)
+        seconds = sorted(row["seconds"] for row in rows.values())
+        lines.append(
+            f"| {backend} | {len(wrong)} | {first} ({first / len(wrong):.0%}) | {every} | {extra} | {len(clean)} | "
+            f"{away} | {max(rows[pair]['largest_share_of_allowed'] for pair in clean):.0%} | "
+            f"{min(rows[pair]['largest_share_of_allowed'] or math.inf for pair in wrong):.0f} | "
+            f"{seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f} |"
+        )
+    lines += [
+        "",
+        "`before → after` is the largest relative difference at the place where the cause shows, with all else mended,",
+        "before and after the cause is taken away; – where the two sides cannot be compared there.",
+        "",
+        "| pair | Keras on | first difference | causes confirmed, before → after |",
+        "|---|---|---|---|",
+    ]
+    for pair, wanted in expected.items():
+        for backend, rows in results.items():
+            row = rows[pair]
+            place = row["first_difference"]
+            where = "–" if place is None else f"step {place['step']}, {place['phase']}, {place['tensor']}"
+            causes = "; ".join(
+                f"`{c['name']}` {_figure(c['error_before'])} → {_figure(c['error_after'])}" for c in row["causes"]
+            )
+            said = causes or ("agrees" if row["status"] == "agrees" else f"**{row['status']}, no cause**")
+            lines.append(
+                f"| {pair} | {backend} | {where} | {said}{'' if right(row, wanted) else ' **not as it should be**'} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def main(backends: list[str]) -> None:
+    """Explain all pairs on each backend and write the table; what was found before on other backends is kept."""
+    expected = tomllib.loads((PAIRS / "expected.toml").read_text("utf-8"))
+    kept = ROOT / "runs" / "explain.json"
+    results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    for backend in backends or list(BACKENDS):
+        results[backend] = explain_all(backend, expected)
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(results), "utf-8")
+    results = {backend: rows for backend, rows in results.items() if rows.keys() == expected.keys()}
+    (ROOT / "benchmarks" / "explain.md").write_text(markdown(results, expected), "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,90 @@
+"""A bug report for what has no name: one step's tensors, and a script that repeats the step without this project."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from compare.explain.comparing import Stage
+from compare.explain.investigation import Investigation
+from compare.storage import write_tensors
+
+SCRIPT = '''"""One training step whose {phase} differs between Keras and PyTorch, at {place}.
+
+python reproduce.py torch; KERAS_BACKEND={backend} python reproduce.py keras. step.safetensors holds the batch, the
+weights before the step, and as differing/keras and differing/torch what was computed at {place}.
+"""
+import runpy
+import sys
+
+import numpy as np
+from safetensors.numpy import load_file
+
+pair, held = runpy.run_path("pair.py"), load_file("step.safetensors")
+x, y = held["inputs"], held["targets"]
+if sys.argv[1] == "torch":
+    import torch
+
+    module, loss, optimizer = pair["torch_side"]()
+    module.load_state_dict({{n[6:]: torch.from_numpy(v) for n, v in held.items() if n.startswith("torch/")}})
+    before = {{name: value.detach().numpy().copy() for name, value in module.named_parameters()}}
+    optimizer.zero_grad()
+    value = loss(module(torch.from_numpy(x)), torch.from_numpy(y))
+    value.backward()
+    optimizer.step()
+    after = {{name: value.detach().numpy() for name, value in module.named_parameters()}}
+else:
+    model = pair["keras_side"]()
+    model(x)
+    for number, variable in enumerate(model.weights):
+        variable.assign(held[f"keras/{{number}}"])
+    before = {{v.path: np.array(v) for v in model.trainable_variables}}
+    value = model.train_on_batch(x, y)
+    after = {{v.path: np.array(v) for v in model.trainable_variables}}
+print("loss", float(value))
+for name in after:
+    print(name, "moved by", np.abs(after[name] - before[name]).max())
+'''
+
+
+def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -> None:
+    """Write `reproduce.py`, `step.safetensors` and the pair file into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = min(stage.step, len(investigation.batches) - 1)
+    run = investigation.keras_run([], "off")
+    weights = dict(investigation.weights)
+    if step:
+        weights |= {name: run[f"{step - 1}/weights/{name}"] for name in weights if f"{step - 1}/weights/{name}" in run}
+    tensors: dict[str, np.ndarray] = {}
+    for side, given in (
+        (investigation.sides.keras, weights),
+        (investigation.sides.torch, investigation.torch_weights(weights)),
+    ):
+        tensors |= side.ask("state", given)[1]
+    batch = investigation.batches[step]
+    finding = stage.differing[0]
+    tensors |= {"inputs": investigation.inputs[batch], "targets": investigation.targets[batch]}
+    tensors |= _differing(investigation, stage)
+    write_tensors(folder / "step.safetensors", tensors)
+    shutil.copyfile(investigation.pair.file, folder / "pair.py")
+    script = SCRIPT.format(phase=stage.phase, place=finding.place, backend=investigation.sides.backend)
+    (folder / "reproduce.py").write_text(script, "utf-8")
+
+
+def _differing(investigation: Investigation, stage: Stage) -> dict[str, np.ndarray]:
+    finding = stage.differing[0]
+    mode = "shared" if investigation.with_dropout else "off"
+    prefix = "end/evaluation" if stage.phase == "evaluation" else str(stage.step)
+    phase = "weights" if stage.phase == "update" else stage.phase
+    found = {}
+    for side, run in (("keras", investigation.keras_run([], mode)), ("torch", investigation.torch_run([], mode))):
+        key = getattr(finding.match, side)["key"] if finding.match is not None else ""
+        name = (
+            f"{prefix}/loss"
+            if phase == "loss"
+            else f"{prefix}/{finding.what if finding.what in ('in', 'out') else phase}/{key}"
+        )
+        name += f"/{finding.what}" if phase not in ("loss", "forward", "evaluation") else ""
+        if name in run:
+            found[f"differing/{side}"] = run[name]
+    return found

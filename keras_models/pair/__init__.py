@@ -1,0 +1,1 @@
+"""A user's own Keras model, taken apart step by step, with changes; for `compare.explain`."""

@@ -1,0 +1,70 @@
+"""The command: a page, JSON alone on standard output, a report on disk, and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAIRS = Path(__file__).parents[2] / "pairs"
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The command run as a user runs it, on a pair with one mistake."""
+    folder = tmp_path_factory.mktemp("explained")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "KERAS_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, "-m", "compare", "explain", str(PAIRS / "two_biases.py"), "--json", "--out", "out"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done, folder / "out"
+
+
+def test_json_is_one_comparison(explained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """Standard output is one comparison, with the cause, its proof and the line that mends it; the exit code is 1."""
+    done, _ = explained
+    assert done.returncode == 1, done.stderr
+    entry = json.loads(done.stdout)
+    assert (entry["case"], entry["runner"], entry["status"], entry["agree"]) == (
+        "two_biases",
+        "keras-torch",
+        "differs",
+        False,
+    )
+    first = entry["first_difference"]
+    assert (first["step"], first["phase"], first["layer"]) == (0, "update", "layer0")
+    assert "The gradients agree" in first["words"]
+    assert "2.00 times as far" in first["words"]
+    (cause,) = entry["causes"]
+    assert (cause["name"], cause["confirmed"]) == ("two-biases", True)
+    assert cause["fix"] == "module.lstm.bias_hh_l0.requires_grad_(False)"
+    assert cause["error_before"] > 0.9
+    assert cause["error_after"] < 1e-5
+
+
+def test_report_is_written(explained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """The verdict and the page are on disk, the page with the place, the cause and the line that mends it."""
+    done, out = explained
+    assert json.loads((out / "verdict.json").read_text("utf-8"))["comparisons"] == [json.loads(done.stdout)]
+    page = (out / "report.html").read_text("utf-8")
+    for text in ("two-biases", "module.lstm.bias_hh_l0.requires_grad_(False)", "2.00 times as far"):
+        assert text in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.py"], "nowhere.py cannot be read"),
+        (["{pair}", "--backend", "theano"], "backend 'theano' is unknown"),
+        (["{pair}", "--timeout", "0"], "--timeout 0 must be more than 0"),
+        ([], "the following arguments are required: PAIR.py"),
+    ],
+    ids=["missing-file", "backend", "timeout", "nothing"],
+)
+def test_bad_usage_is_refused(refused: object, arguments: list[str], words: str) -> None:
+    """Bad usage ends with exit code 2, one line, and nothing written."""
+    given = [argument.replace("{pair}", str(PAIRS / "two_biases.py")) for argument in arguments]
+    assert words in refused("explain", *given)  # type: ignore[operator]

@@ -1,0 +1,84 @@
+"""Nothing passes by absence in a pair's runs, and rounding as large as a twin's does."""
+
+import numpy as np
+import pytest
+
+from compare.explain.comparing import UNIT, Comparator, Stage
+from compare.explain.matching import Match
+
+KERNEL = np.linspace(0.5, 1.5, 12, dtype=np.float32).reshape(3, 4)
+SHAPES = {"kernel": [3, 4]}
+MATCH = Match("head", "dense", {"key": "k", "kind": "dense", "shapes": SHAPES}, {"key": "t", "shapes": SHAPES})
+
+
+def run(side: str) -> dict[str, np.ndarray]:
+    """One recorded step of a side, both sides' alike."""
+    key = {"keras": "k", "torch": "t"}[side]
+    start = f"{key}/kernel" if side == "keras" else f"start/weights/{key}/kernel"
+    found = {start: KERNEL, f"0/weights/{key}/kernel": KERNEL - np.float32(0.01)}
+    for name in ("gradient", "clip"):
+        found[f"0/{name}/{key}/kernel"] = KERNEL / 4
+    for prefix in ("0/", "end/evaluation/"):
+        found |= {f"{prefix}in/{key}": KERNEL.T, f"{prefix}out/{key}": KERNEL @ KERNEL.T}
+    return found | {"0/loss": np.float32(0.7), "losses": np.array([0.7])}
+
+
+def stages(
+    keras: dict[str, np.ndarray], torch: dict[str, np.ndarray], twins: list[dict[str, np.ndarray]]
+) -> list[Stage]:
+    """Compare two runs."""
+    return Comparator([MATCH], (), None).stages(keras, torch, twins, [0], 1)
+
+
+def differing(found: list[Stage]) -> list[tuple[str, str]]:
+    """Where they differ."""
+    return [(stage.phase, one.place) for stage in found for one in stage.differing]
+
+
+def test_equal_runs_agree() -> None:
+    """Equal runs agree, in every phase, and something was compared in each."""
+    found = stages(run("keras"), run("torch"), [run("torch")])
+    assert differing(found) == []
+    assert [stage.phase for stage in found] == ["start", "forward", "loss", "gradient", "clip", "update", "evaluation"]
+    assert all(stage.findings for stage in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("start/weights/t/kernel", "start"),
+        ("0/out/t", "forward"),
+        ("0/loss", "loss"),
+        ("0/gradient/t/kernel", "gradient"),
+        ("0/clip/t/kernel", "clip"),
+        ("0/weights/t/kernel", "update"),
+        ("end/evaluation/in/t", "evaluation"),
+    ],
+)
+@pytest.mark.parametrize("spoil", ["missing", "nan", "shape", "off"])
+def test_each_absence_and_error_is_found(name: str, phase: str, spoil: str) -> None:
+    """What is missing, not a number, of another shape or off by 1e-3 on one side differs in its own phase."""
+    torch = run("torch")
+    if spoil == "missing":
+        del torch[name]
+    else:
+        value = torch[name]
+        torch[name] = {"nan": value * np.nan, "shape": np.zeros((2, 2)), "off": value * np.float32(1.001)}[spoil]
+    assert phase in {found for found, _ in differing(stages(run("keras"), torch, [torch]))}
+
+
+def test_what_twins_do_is_allowed() -> None:
+    """A difference as large as that of a twin is rounding; without the twin it is not."""
+    torch, twin = run("torch"), run("torch")
+    torch["0/gradient/t/kernel"] = torch["0/gradient/t/kernel"] + np.float32(200 * UNIT)
+    twin["0/gradient/t/kernel"] = torch["0/gradient/t/kernel"] + np.float32(200 * UNIT)
+    assert differing(stages(run("keras"), torch, [twin])) == []
+    assert differing(stages(run("keras"), torch, [torch])) == [("gradient", "head/kernel")]
+
+
+def test_the_factor_is_told() -> None:
+    """Where one side moved twice as far the factor is 2."""
+    torch = run("torch")
+    torch["0/weights/t/kernel"] = KERNEL - np.float32(0.02)
+    (finding,) = [one for stage in stages(run("keras"), torch, []) for one in stage.differing]
+    assert finding.ratio == pytest.approx(2, rel=1e-4)

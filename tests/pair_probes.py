@@ -1,0 +1,78 @@
+"""What the tests of a user's own models run in a side's process."""
+
+from typing import Any
+
+
+def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: dict[str, Any]) -> float:
+    """How far PyTorch's optimizer and `UpdateRule` come apart in six steps, by the distance moved."""
+    import torch
+
+    from torch_models.pair.update_rule import UpdateRule, rule_of
+
+    torch.manual_seed(0)
+    start = torch.randn(4, 3, dtype=torch.float64)
+    gradients = [torch.randn(4, 3, dtype=torch.float64) * 10.0 ** -(step % 3) for step in range(6)]
+    ends = []
+    for own in (False, True):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = getattr(torch.optim, name)([weight], **options)
+        assert rule_of(optimizer) is not None
+        rule = UpdateRule(optimizer, choices) if own else optimizer
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            rule.step()
+        ends.append(weight.detach())
+    return float((ends[0] - ends[1]).abs().max() / (ends[0] - start).abs().max())
+
+
+def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool) -> float:
+    """How far a bidirectional layer of two layers computed one by one is from PyTorch's own call, gradients too."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+    from torch_models.pair.recurrent_run import LayerOptions, run
+
+    class NoSession:
+        """Sees nothing and changes nothing."""
+
+        def __init__(self) -> None:
+            self.seen_packed: set[str] = set()
+
+        def rewired(self, key: str, x: Any) -> Any:
+            return x
+
+        def timesteps(self) -> int:
+            return 0
+
+        def mask(self, path: str) -> None:
+            return None
+
+        def saw_state(self, *_: Any) -> None:
+            pass
+
+        entered = left = saw_state
+
+    torch.manual_seed(1)
+    module = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True).double()
+    x = torch.randn(5, 6, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([6, 2, 4, 1, 5])
+    given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if packed else x
+    options = LayerOptions()
+    options.step_by_step = own_loop
+    found = []
+    for compute in (module, lambda given: run(module, NoSession(), "rnn", options, given)):
+        x.grad = None
+        y, states = compute(given)
+        states = states if isinstance(states, tuple) else (states,)
+        values = [y.data if isinstance(y, PackedSequence) else y, *states]
+        sum((value**2).sum() for value in values).backward(retain_graph=True)
+        found.append([*values, x.grad])
+    return max(float((a - b).abs().max().detach()) for a, b in zip(*found, strict=True))
+
+
+def kept_elements(side: str, shape: list[int], rate: float) -> list[bool]:
+    """Which elements a dropout keeps on a side."""
+    import importlib
+
+    package = "torch_models" if side == "torch" else "keras_models"
+    return importlib.import_module(f"{package}.pair.masks").kept(tuple(shape), rate).ravel().tolist()

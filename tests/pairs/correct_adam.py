@@ -1,0 +1,54 @@
+"""Adam with its epsilon as Keras adds it."""
+
+import numpy as np
+
+batch_size = 16
+
+
+def data():
+    rng = np.random.default_rng(76)
+    t = np.arange(90)
+    series = np.sin(t / 5) + 0.1 * rng.standard_normal(90)
+    windows = np.stack([series[i : i + 10] for i in range(72)])
+    return windows[..., None].astype("float32"), series[10:82, None].astype("float32")
+
+
+def keras_side():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input((10, 1)),
+            layers.GRU(12),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(0.003), loss="mse")
+    return model
+
+
+def torch_side():
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(1, 12, batch_first=True)
+            self.fc = nn.Linear(12, 1)
+
+        def forward(self, x):
+            return self.fc(self.gru(x)[0][:, -1])
+
+    model = Net()
+    return model, nn.MSELoss(), torch.optim.Adam(model.parameters(), lr=0.003)
+
+
+def torch_step(module, loss, optimizer, x, y):
+    optimizer.zero_grad()
+    loss(module(x), y).backward()
+    module.steps = getattr(module, "steps", 0) + 1
+    for group in optimizer.param_groups:
+        group["eps"] = 1e-7 / (1 - 0.999**module.steps) ** 0.5  # as Keras adds it
+    optimizer.step()

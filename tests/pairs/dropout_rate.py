@@ -1,0 +1,49 @@
+"""Another dropout rate."""
+
+import numpy as np
+
+batch_size = 16
+
+
+def data():
+    rng = np.random.default_rng(40)
+    x = rng.standard_normal((72, 8, 3)).astype("float32")
+    y = (x[:, -1, :1] - 0.5 * x[:, 0, 1:2] + 0.1 * rng.standard_normal((72, 1))).astype("float32")
+    return x, y
+
+
+def keras_side():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input((8, 3)),
+            layers.LSTM(10),
+            layers.Dropout(0.2),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
+    return model
+
+
+def torch_side():
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(3, 10, batch_first=True)
+            self.drop = nn.Dropout(0.5)
+            self.fc = nn.Linear(10, 1)
+
+        def forward(self, x):
+            return self.fc(self.drop(self.lstm(x)[0][:, -1]))
+
+    model = Net()
+    for name, parameter in model.named_parameters():
+        if "bias_hh" in name:
+            parameter.requires_grad_(False)  # Keras has one bias
+    return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.05)

@@ -1,0 +1,48 @@
+"""The module comes from an inference script and is still in eval mode."""
+
+import numpy as np
+
+batch_size = 16
+
+
+def data():
+    rng = np.random.default_rng(42)
+    x = rng.standard_normal((72, 8, 3)).astype("float32")
+    y = (x[:, -1, :1] - 0.5 * x[:, 0, 1:2] + 0.1 * rng.standard_normal((72, 1))).astype("float32")
+    return x, y
+
+
+def keras_side():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input((8, 3)),
+            layers.GRU(10),
+            layers.Dropout(0.4),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
+    return model
+
+
+def torch_side():
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(3, 10, batch_first=True)
+            self.drop = nn.Dropout(0.4)
+            self.fc = nn.Linear(10, 1)
+
+        def forward(self, x):
+            out, _ = self.gru(x)
+            return self.fc(self.drop(out[:, -1]))
+
+    model = Net()
+    model.eval()
+    return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.05)

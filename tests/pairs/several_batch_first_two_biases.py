@@ -1,0 +1,46 @@
+"""batch_first forgotten, and two biases."""
+
+import numpy as np
+
+batch_size = 16
+
+
+def data():
+    rng = np.random.default_rng(62)
+    t = np.arange(90)
+    series = np.sin(t / 5) + 0.1 * rng.standard_normal(90)
+    windows = np.stack([series[i : i + 10] for i in range(72)])
+    return windows[..., None].astype("float32"), series[10:82, None].astype("float32")
+
+
+def keras_side():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input((10, 1)),
+            layers.LSTM(12),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
+    return model
+
+
+def torch_side():
+    import torch
+    from torch import nn
+
+    class LSTMModel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(1, 12)
+            self.linear = nn.Linear(12, 1)
+
+        def forward(self, x):
+            out, _ = self.lstm(x)
+            return self.linear(out[:, -1])
+
+    model = LSTMModel()
+    return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.05)

@@ -1,0 +1,67 @@
+"""The update rules and layers with which counterfactuals are computed are PyTorch's own where nothing is changed."""
+
+from typing import Any
+
+import pytest
+from framework_processes import FrameworkProcesses
+
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}),
+    ("Adam", {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.01, "amsgrad": True}),
+    ("AdamW", {"lr": 0.01, "weight_decay": 0.1}),
+    ("Adamax", {"lr": 0.01}),
+    ("NAdam", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "alpha": 0.9}),
+    ("RMSprop", {"lr": 0.01, "momentum": 0.5, "centered": True}),
+    ("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.2}),
+    ("Adadelta", {"lr": 1.0, "rho": 0.8}),
+]
+IDS = ["-".join([name, *(option for option in options if option != "lr")]) for name, options in RULES]
+
+# One choice of each rule made otherwise: the two must then come apart.
+OTHER = {
+    "SGD": {"learning_rate": 0.11},
+    "Adam": {"epsilon": 1e-3},
+    "AdamW": {"epsilon_placement": "before", "epsilon": 1e-3},
+    "Adamax": {"beta_1": 0.8},
+    "NAdam": {"momentum_decay": 1.0},
+    "RMSprop": {"epsilon_placement": "inside", "epsilon": 1e-3},
+    "Adagrad": {"initial_accumulator": 0.1},
+    "Adadelta": {"rho": 0.7},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), RULES, ids=IDS)
+def test_rules_are_pytorchs_own(frameworks: FrameworkProcesses, name: str, options: dict[str, Any]) -> None:
+    """Without a choice the rule takes the same steps as the optimizer, to float64 rounding; with one it does not."""
+    allowed = 1e-7 if name == "NAdam" else 1e-13  # torch keeps NAdam's product of momenta in float32
+    assert frameworks.call("torch", "own_rule_difference", name, options, {}) < allowed
+    assert frameworks.call("torch", "own_rule_difference", name, options, OTHER[name]) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_layers_one_by_one_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str, packed: bool) -> None:
+    """Computed layer by layer, a bidirectional layer gives what PyTorch's one call gives, gradients too."""
+    assert frameworks.call("torch", "layer_by_layer_difference", kind, packed, False) < 1e-13
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_equations_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str) -> None:
+    """Computed timestep by timestep, a layer gives what PyTorch's fused one gives."""
+    assert frameworks.call("torch", "layer_by_layer_difference", kind, False, True) < 1e-13
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_both_sides_drop_the_same(frameworks: FrameworkProcesses, rate: float) -> None:
+    """Both sides draw one mask, which drops about as many as it should and none twice in a row by rule."""
+    shape = [20, 10, 16]
+    ours, theirs = (frameworks.call(side, "kept_elements", shape, rate) for side in ("torch", "keras-torch"))
+    assert ours == theirs
+    assert sum(ours) / len(ours) == pytest.approx(1 - rate, abs=0.02)
+    pairs = sum(not a and not b for a, b in zip(ours[::2], ours[1::2], strict=True)) / (len(ours) / 2)
+    assert pairs == pytest.approx(rate**2, abs=0.02)
