@@ -63,7 +63,14 @@ class GivenCellMasks(keras.layers.Layer):
         self.layer.build(sequence_shape)
         self.built = True
 
-    def call(self, sequence: Any, given: dict[str, Any], mask: Any = None, training: bool = False) -> Any:
+    def call(
+        self,
+        sequence: Any,
+        given: dict[str, Any],
+        initial_state: list[Any] | None = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
         """Run the layer; `given` has "<direction>.input_dropout" and "<direction>.recurrent_dropout" (batch, gates, …).
 
         The masks are of ones and zeros, one for each gate or one for all.
@@ -80,7 +87,7 @@ class GivenCellMasks(keras.layers.Layer):
                         gates = getattr(cell, "dropout_mask_count", None)
                         scaled = masks[:, 0] if gates is None else [masks[:, gate] for gate in range(gates)]
                         setattr(cell, kept_in, scaled)
-        return self.layer(sequence, mask=mask, training=training)
+        return self.layer(sequence, initial_state=initial_state, mask=mask, training=training)
 
     def compute_mask(self, *_: Any, **__: Any) -> Any:
         """Leave the mask to the layer within."""

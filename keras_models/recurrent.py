@@ -192,6 +192,11 @@ def _layer(settings: Settings, inputs: _Inputs, index: int, sequence: Any) -> An
             layer, merge_mode=settings.bidirectional, name=f"layer{index}", dtype=settings.dtype
         )
     names = [f"layer{index}.{direction}" for direction in settings.directions]
+    beside: dict[str, Any] = {}
+    if settings.initial_state:
+        states = [inputs(f"{name}.{part}", settings.units) for name in names for part in settings.state_parts]
+        # Keras hands a sequence's mask on by itself only to a layer that takes no other tensor.
+        beside = {"initial_state": states, "mask": inputs.by_name.get("mask")}
     if settings.dropout_masks == "given" and (settings.input_dropout or settings.recurrent_dropout):
         widths = {"input_dropout": sequence.shape[-1], "recurrent_dropout": settings.units}
         masks = {
@@ -200,11 +205,8 @@ def _layer(settings: Settings, inputs: _Inputs, index: int, sequence: Any) -> An
             for kind, width in widths.items()
             if getattr(settings, kind)
         }
-        return GivenCellMasks(layer, name=f"layer{index}", dtype=settings.dtype)(sequence, masks)
-    if settings.initial_state:
-        states = [inputs(f"{name}.{part}", settings.units) for name in names for part in settings.state_parts]
-        return layer(sequence, initial_state=states)
-    return layer(sequence)
+        return GivenCellMasks(layer, name=f"layer{index}", dtype=settings.dtype)(sequence, masks, **beside)
+    return layer(sequence, **beside)
 
 
 def _dropout(settings: Settings, inputs: _Inputs, index: int, sequence: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -240,7 +241,8 @@ class Recurrent(nn.Module):
         if not self.settings.l2:
             return 0.0
         kernels = [parameter for name, parameter in self.named_parameters() if _is_kernel(name)]
-        return self.settings.l2 * sum(kernel.square().sum() for kernel in kernels)
+        # Keras casts it as `ops.cast(l2, dtype)`, which on TensorFlow makes it float32 first.
+        return float(np.float32(self.settings.l2)) * sum(kernel.square().sum() for kernel in kernels)
 
 
 def _is_kernel(name: str) -> bool:

@@ -91,7 +91,7 @@ def forward(
             d_outputs = undo(d_outputs, gradients)
         if model.l2:
             for name in filter(is_penalised, gradients):
-                gradients[name] = rounding(gradients[name] + rounding(2 * model.l2 * weights[name]))
+                gradients[name] = rounding(gradients[name] + rounding(2 * _coefficient(model) * weights[name]))
         return gradients
 
     return Forward(stages, now, backward)
@@ -100,7 +100,12 @@ def forward(
 def penalty(model: ModelConfig, weights: Weights, rounding: Rounding = EXACT) -> Array:
     """What `l2` adds to the loss: l2 times the sum of squares of all kernels. Source: `keras.regularizers.L2`."""
     sums = [rounding.sum(rounding(value**2)) for name, value in weights.items() if is_penalised(name)]
-    return rounding(model.l2 * rounding.sum(np.stack(sums)))
+    return rounding(_coefficient(model) * rounding.sum(np.stack(sums)))
+
+
+def _coefficient(model: ModelConfig) -> float:
+    """The coefficient of the penalty, a float32 in every dtype: Keras has `ops.cast(l2, dtype)` on TensorFlow."""
+    return float(np.float32(model.l2))
 
 
 def is_penalised(name: str) -> bool:
