@@ -14,7 +14,7 @@ LEARNING_RATE = 0.05
 def one_step(side: str, example: Example, compiled: bool = True) -> dict[str, np.ndarray]:
     """Take a training step of an example: forward/…, loss, gradient/… and carried/… as `OneStep` records them.
 
-    On TensorFlow the step can be left uncompiled, which saves most of the time of a single one.
+    On TensorFlow and JAX the step can be left uncompiled, which saves most of the time of a single one.
     """
     with _compiled(side, compiled):
         model = new_model(side, example.keywords, example.weights)
@@ -48,13 +48,18 @@ def inputs_of(example: Example) -> Any:
 
 @contextmanager
 def _compiled(side: str, compiled: bool) -> Iterator[None]:
-    if side != "keras-tensorflow" or compiled:
-        yield
-        return
-    import tensorflow as tf
+    if side == "keras-jax" and not compiled:
+        import jax
 
-    tf.config.run_functions_eagerly(True)
-    try:
+        with jax.disable_jit():
+            yield
+    elif side == "keras-tensorflow" and not compiled:
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(False)
+    else:
         yield
-    finally:
-        tf.config.run_functions_eagerly(False)

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from framework_processes import FrameworkProcesses
-from model_options import OPTIONS, Example, check_same
+from model_options import OPTIONS, check_same
 from model_options import example as draw_example
+from reference_steps import loss_of, reference_step, whole_loss
 
-from compare.reference import cells, losses, network
+from compare.reference import cells
 from compare.reference.activations import ACTIVATIONS
 from compare.reference.cells import Cell
 from compare.reference.losses import LOSSES
@@ -54,19 +55,6 @@ def slope(function: Any, weights: dict[str, np.ndarray], name: str, direction: n
     return (up - down) / (2 * step)
 
 
-def whole_loss(example: Example, weights: dict[str, np.ndarray]) -> tuple[np.longdouble, network.Forward]:
-    """The loss of a network with the given weights, its penalty included, and its forward pass."""
-    passed = network.forward(example.model, weights, example.inputs, example.carried)
-    loss, _ = loss_of(example, passed.outputs)
-    return loss + (network.penalty(example.model, weights) if example.model.l2 else 0), passed
-
-
-def loss_of(example: Example, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of outputs without the penalty, and its gradient; padding counts where there is one label for all."""
-    mask = example.inputs.get("mask") if example.model.head == "every_output" else None
-    return losses.total(example.option.loss, outputs, example.targets, mask)
-
-
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gradients_are_central_differences(name: str) -> None:
     """Every gradient of every model is the slope of the loss, and a gradient off by 1e-6 is not."""
@@ -92,15 +80,9 @@ def test_gradients_are_central_differences(name: str) -> None:
 def test_networks_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
     """What every part computes, the loss, every gradient and what is carried on are those of the PyTorch side."""
     example = draw_example(name)
-    loss, passed = whole_loss(example, example.weights)
-    expected = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": loss}
-    gradients = passed.backward(loss_of(example, passed.outputs)[1])
-    expected |= {f"gradient/{tensor}": gradient for tensor, gradient in gradients.items()}
-    expected |= {f"carried/{tensor}": value for tensor, value in passed.carried.items()}
-
     obtained = frameworks.call("torch", "one_step", example)
 
-    check_same(obtained=obtained, expected=expected, allowed=AUTOGRAD)
+    check_same(obtained=obtained, expected=reference_step(example), allowed=AUTOGRAD)
 
 
 @pytest.mark.parametrize("name", CELLS)
