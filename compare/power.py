@@ -29,7 +29,8 @@ TRAININGS_AT_A_TIME = 24
 class PlantedFault(BaseModel):
     """One entry of the catalogue: what is planted, where, and what the judge should say.
 
-    `tensors` are those that may rightly be named first; empty where no tensor is to blame.
+    `tensors` are those that may rightly be named first; empty where no tensor is to blame. `backends` are those on
+    which the case agrees where nothing is planted; empty for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class PlantedFault(BaseModel):
     fields: dict[str, Any] = {}
     phase: Literal["start", "forward", "loss", "gradient", "clip", "update"]
     tensors: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
     quick: bool = False
 
 
@@ -105,11 +107,12 @@ def read_reasons() -> dict[str, str]:
 
 
 def fault_trials(faults: Sequence[PlantedFault], backends: Sequence[str]) -> list[Trial]:
-    """Make a small case for each fault, the backends in turn."""
+    """Make a small case for each fault, the backends in turn; none for a fault that could be seen on none of them."""
     found = []
     for index, fault in enumerate(faults):
+        able = [backend for backend in backends if not fault.backends or backend in fault.backends]
         case = with_fields(load_case(fault.cell), {**FAULT_FIELDS, **fault.fields, "name": fault.name})
-        found.append(Trial(fault.name, case, backends[index % len(backends)], fault))
+        found += [Trial(fault.name, case, able[index % len(able)], fault)] if able else []
     return found
 
 

@@ -33,12 +33,12 @@ def reset_before(side):
 
 def activation_relu(side):
     """Keras side: the cell's activation is relu instead of tanh."""
-    side.model.layers[0].cell.activation = side.keras.activations.relu
+    side.model.get_layer("layer0").cell.activation = side.keras.activations.relu
 
 
 def recurrent_activation_hard(side):
     """Keras side: the recurrent activation is the hard sigmoid that Keras 1 had."""
-    side.model.layers[0].cell.recurrent_activation = side.keras.activations.hard_sigmoid
+    side.model.get_layer("layer0").cell.recurrent_activation = side.keras.activations.hard_sigmoid
 
 
 def initial_state_tenth(side):

@@ -132,3 +132,14 @@ def layers_swapped(side):
 def half_precision_weights(side):
     """The weights went through float16."""
     _change(side, lambda weights: {n: w.astype(np.float16).astype(w.dtype) for n, w in weights.items()})
+
+
+def embedding_rows_swapped(side):
+    """Two rows of the embedding are swapped, as by a vocabulary in another order."""
+
+    def change(weights):
+        table = weights["embedding/embeddings"].copy()
+        table[[1, 2]] = table[[2, 1]]
+        return weights | {"embedding/embeddings": table}
+
+    _change(side, change)
