@@ -13,7 +13,15 @@ SIDES = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
 KERAS_SIDES = SIDES[1:]
 
 # Where the functions stand that run there.
-MODULES = ("probes", "autograd", "optimizer_probes", "model_probes", "pair_probes")
+MODULES = (
+    "probes",
+    "autograd",
+    "optimizer_probes",
+    "model_probes",
+    "pair_probes",
+    "fast_probes",
+    "fast_switch_probes",
+)
 
 # Nothing here takes a minute; a process that hangs must not hold up the tests for longer.
 SECONDS = 300

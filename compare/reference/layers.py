@@ -19,14 +19,12 @@ NORMALIZATION_EPSILON = 1e-3
 BATCH_MOMENTUM = 0.99
 
 
-def embedding(weights: Weights, tokens: Array) -> tuple[Array, Backward]:
+def embedding(weights: Weights, tokens: Array, rounding: Rounding) -> tuple[Array, Backward]:
     """Rows of a table by token id; the gradient of a row is the sum over all places where it was looked up."""
     table = weights["embedding/embeddings"]
 
     def backward(d_output: Array, gradients: dict[str, Array]) -> Array:
-        gradient = np.zeros_like(table)
-        np.add.at(gradient, tokens, d_output)
-        gradients["embedding/embeddings"] = gradient
+        gradients["embedding/embeddings"] = rounding.sum_rows(d_output, tokens, len(table))
         return d_output
 
     return table[tokens], backward

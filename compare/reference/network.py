@@ -57,7 +57,7 @@ def forward(
     now = dict(carried or {})
     sequence = inputs["sequence"]
     if model.embedding:
-        sequence, undo = layers.embedding(weights, sequence)
+        sequence, undo = layers.embedding(weights, sequence, rounding)
         pending.append(undo)
         stages["embedding"] = sequence
     for index in range(model.layers):

@@ -62,7 +62,18 @@ class Rounding:
         terms = np.sqrt(np.sum(np.square(value), axis=axis))
         return total + self._of_sum(terms, value.size // max(np.size(total), 1))
 
-    def _of_sum(self, terms: Array, length: int) -> Array:
+    def sum_rows(self, values: Array, rows: Array, count: int) -> Array:
+        """Add values (…, width) to the rows (…) of a table (count, width) of zeros, rounded in an unknown order."""
+        total = np.zeros((count, values.shape[-1]))
+        np.add.at(total, rows, values)
+        if self.generator is None:
+            return total
+        squares = np.zeros_like(total)
+        np.add.at(squares, rows, np.square(values))
+        times = np.bincount(rows.ravel(), minlength=count)[:, None]
+        return total + self._of_sum(np.sqrt(squares), times)
+
+    def _of_sum(self, terms: Array, length: int | Array) -> Array:
         assert self.generator is not None  # the callers have checked it
         return np.sqrt(length) * self.unit * terms * self.generator.uniform(-1, 1, np.shape(terms))
 
