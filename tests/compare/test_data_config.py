@@ -22,6 +22,8 @@ GIVEN: dict[str, Any] = {
     "folder": "files",
     "window": 11,
     "future": 7,
+    "sampled": 20,
+    "temperature": 0.5,
     "horizon": 3,
     "folds": 5,
     "fold": 2,
