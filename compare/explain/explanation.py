@@ -1,8 +1,8 @@
 """What `explain` finds, as a comparison: the first difference, the causes with their proofs, and what stays unnamed."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from compare.causes.catalogue import catalogue
 from compare.explain.comparing import UNIT, Finding, Stage
 from compare.explain.investigation import Investigation
 from compare.explain.search import Proof, first_differing, search
-from compare.judge.verdict import Comparison, Difference
+from compare.judge.verdict import Cause, Comparison, Difference
 
 # What must agree for a phase's difference to begin in it.
 BEFORE = {"loss": "forward", "gradient": "loss", "clip": "gradient", "update": "clip"}
@@ -22,6 +22,26 @@ AGREES = {
     "gradient": "The gradients agree",
     "clip": "The clipped gradients agree",
 }
+
+
+@dataclass(frozen=True)
+class ProvedCause(Cause):
+    """A cause with its proof: what was found and changed, where it shows, and the figures that were estimated."""
+
+    found: str = ""
+    proof: str = ""
+    place: Finding | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `verdict.json` has it."""
+        shown = (
+            {}
+            if self.place is None
+            else {"step": self.place.step, "phase": self.place.phase, "tensor": self.place.place}
+        )
+        figures = {name: _plain(value) for name, value in self.figures.items()}
+        return {**super().as_json(), **shown, "found": self.found, "proof": self.proof, "figures": figures}
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,7 @@ def explain(investigation: Investigation) -> Explanation:
         differences=[_difference(stage, stages) for stage in stages if stage.differing],
         notes=_notes(investigation, unexplained),
         versions={**investigation.torch["versions"], **investigation.keras["versions"]},
-        causes=[cause_as_json(proof) for proof in proofs],
+        causes=[proved_cause(proof) for proof in proofs],
     )
     return Explanation(comparison, proofs, tuple(stages), unexplained)
 
@@ -115,23 +135,14 @@ def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
     return " ".join(said)
 
 
-def cause_as_json(proof: Proof) -> dict[str, Any]:
-    """The form in which `verdict.json` has a confirmed cause."""
+def proved_cause(proof: Proof) -> ProvedCause:
+    """A confirmed cause, with the texts of the catalogue."""
     known = catalogue()[proof.candidate.cause]
-    return {
-        "name": known.name,
-        "confirmed": True,
-        "error_before": proof.error_before if math.isfinite(proof.error_before) else None,
-        "error_after": proof.error_after if math.isfinite(proof.error_after) else None,
-        "fix": proof.candidate.fix,
-        "step": proof.place.step,
-        "phase": proof.place.phase,
-        "tensor": proof.place.place,
-        "found": proof.candidate.words,
-        "proof": known.proof,
-        "words": known.words,
-        "figures": {name: _plain(value) for name, value in proof.candidate.figures.items()},
-    }
+    before, after = (value if math.isfinite(value) else None for value in (proof.error_before, proof.error_after))
+    return ProvedCause(
+        known.name, True, known.words, proof.candidate.fix, before, after,
+        proof.candidate.words, known.proof, proof.place, proof.candidate.figures,
+    )  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

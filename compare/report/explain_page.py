@@ -21,7 +21,7 @@ def conclusion(comparison: Comparison) -> str:
             f"The two sides agree: {comparison.steps} steps, {comparison.checks} checks, losses within "
             f"{figure(comparison.max_relative_loss_difference)} relative."
         )
-    names = ", ".join(str(cause["name"]) for cause in comparison.causes)
+    names = ", ".join(cause.name for cause in comparison.causes)
     return f"The two sides differ: {names}." if names else "The two sides differ, and no known cause explains it."
 
 
@@ -49,7 +49,7 @@ def print_explanation(console: Console, comparison: Comparison) -> None:
             else f" Relative error {figure(first.relative_error)}, allowed {figure(first.allowed)}."
         )
         say(f"[bold]First difference:[/] {escape(place(first))}. {escape(first.words)}{numbers}")
-    for cause in comparison.causes:
+    for cause in (cause.as_json() for cause in comparison.causes):
         say(f"\n[bold red]{cause['name']}[/] ({escape(proof(cause))})")
         if cause["found"]:
             say(f"  {escape(cause['found'])}")
@@ -68,6 +68,7 @@ def write_explanation(comparison: Comparison, environment: Mapping[str, str], pa
     template = templates.get_template("explain.html.j2")
     content = template.render(
         c=comparison,
+        causes=[cause.as_json() for cause in comparison.causes],
         conclusion=conclusion(comparison),
         place=place,
         figure=figure,
