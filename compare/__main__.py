@@ -244,24 +244,18 @@ def _explain(options: argparse.Namespace) -> int:
 
     from compare.backends import choose_backends
     from compare.explain import explain_pair
-    from compare.harness import create_folder
     from compare.judge.verdict import Verdict
     from compare.pair import read_pair
     from compare.report.explain_page import print_explanation, write_explanation
-    from compare.storage import write_json
+    from compare.storage import new_folder, write_json
 
     if not options.timeout > 0:
         raise InputError(f"--timeout {options.timeout:g} must be more than 0 seconds")
     pair = read_pair(options.pair)
     backend = choose_backends([options.backend] if options.backend else None)[0]
     out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
-    create_folder(out)
-    try:
+    with new_folder(out):
         comparison = explain_pair(pair, backend, out, options.timeout)
-    except InputError:
-        if not any(out.iterdir()):
-            out.rmdir()  # nothing was written
-        raise
     verdict = Verdict([comparison])
     write_json(out / "verdict.json", verdict.as_json())
     write_explanation(comparison, _environment(), out / "report.html")

@@ -1,15 +1,18 @@
 """Files that are whole or not there, and hashes of arrays."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from compare.errors import InputError
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -22,6 +25,29 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         for start in range(0, len(array), block):
             hasher.update(np.ascontiguousarray(array[start : start + block]).tobytes())
     return hasher.hexdigest()
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[None]:
+    """Make a folder that is empty; what is refused within leaves none behind.
+
+    Raises InputError where it cannot be written or holds something.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise InputError(f"--out {out} is not empty: give a new folder")
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    except InputError:
+        for folder in made:
+            folder.rmdir()
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:

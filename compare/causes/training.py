@@ -327,7 +327,8 @@ def _fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[
         decay = keras["decoupled_decay"]
         return (
             f"torch.optim.AdamW(module.parameters(), lr={keras['learning_rate']:g}, weight_decay={decay:g})"
-            if keras["rule"] == "adam" else f"weight_decay={keras['coupled_decay']:g}, decoupled {decay:g} by hand"
+            if keras["rule"] == "adam" else f"weight_decay={keras['coupled_decay']:g}"
+            if not decay else f"weight_decay={keras['coupled_decay']:g}, decoupled {decay:g} by hand"
         )  # fmt: skip
     if cause == "initial-accumulator":
         return f"torch.optim.Adagrad(…, initial_accumulator_value={choices['initial_accumulator']:g})"

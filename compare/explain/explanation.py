@@ -79,11 +79,18 @@ def _prediction_difference(investigation: Investigation, stages: Sequence[Stage]
 
 
 def _difference(stage: Stage, stages: Sequence[Stage]) -> Difference:
-    finding = stage.differing[0]
+    finding = shown(stage)
     relative = finding.relative_error if math.isfinite(finding.relative_error) else None
     allowed = finding.relative_allowed if math.isfinite(finding.relative_allowed) else None
     words = difference_words(finding, stages)
     return Difference("differs", stage.step, stage.phase, words, finding.place, relative, allowed)
+
+
+def shown(stage: Stage) -> Finding:
+    """The tensor to show of a stage: the first computed, or of tensors side by side the one most off."""
+    if stage.phase in ("gradient", "clip", "update"):
+        return max(stage.differing, key=lambda one: one.relative_error)
+    return stage.differing[0]
 
 
 def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
@@ -104,7 +111,7 @@ def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
         said.append(f"Steps 0 to {finding.step - 1} agree.")
     if finding.words:
         said.append(f"{finding.words[0].upper()}{finding.words[1:]}.")
-    elif finding.ratio is not None and abs(finding.ratio - 1) > 1e-4:
+    elif finding.ratio is not None and abs(finding.ratio - 1) > 0.005:
         moved = finding.phase == "update"
         times = f"{finding.ratio:.2f}" if 0.01 < abs(finding.ratio) < 1000 else f"{finding.ratio:.3g}"
         said.append(

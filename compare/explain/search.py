@@ -201,7 +201,7 @@ def _prove(
     rest = first_differing(investigation.stages(without, dropout, without))
     if rest is None:
         return None
-    # The first tensor in the order of computation; in a phase whose tensors stand side by side, the one most off.
+    # As a report shows it: the first tensor, or of tensors side by side the one most off.
     ordered = rest.differing
     place = (
         ordered[0]

@@ -116,7 +116,7 @@ def settings(part: Part) -> Mapping[str, Any]:
         found |= {"epsilon": float(layer.epsilon), "momentum": getattr(layer, "momentum", None)}
     penalties = {}
     for name in ("kernel", "recurrent_kernel", "bias", "embeddings", "gamma", "beta"):
-        regularizer = getattr(held, f"{name}_regularizer", None)
+        regularizer = getattr(held, f"{name.replace('recurrent_kernel', 'recurrent')}_regularizer", None)
         if regularizer is not None:
             config = regularizer.get_config()
             penalties[name] = {"l1": float(config.get("l1", 0.0)), "l2": float(config.get("l2", 0.0))}

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,12 +61,24 @@ def test_report_is_written(explained: tuple[subprocess.CompletedProcess[str], Pa
     [
         (["nowhere.py"], "nowhere.py cannot be read"),
         (["{pair}", "--backend", "theano"], "backend 'theano' is unknown"),
+        (["{pair}", "--out", "/dev/null/out"], "cannot be written"),
         (["{pair}", "--timeout", "0"], "--timeout 0 must be more than 0"),
         ([], "the following arguments are required: PAIR.py"),
     ],
-    ids=["missing-file", "backend", "timeout", "nothing"],
+    ids=["missing-file", "backend", "out", "timeout", "nothing"],
 )
-def test_bad_usage_is_refused(refused: object, arguments: list[str], words: str) -> None:
+def test_bad_usage_is_refused(refused: Callable[..., str], arguments: list[str], words: str) -> None:
     """Bad usage ends with exit code 2, one line, and nothing written."""
     given = [argument.replace("{pair}", str(PAIRS / "two_biases.py")) for argument in arguments]
-    assert words in refused("explain", *given)  # type: ignore[operator]
+    assert words in refused("explain", *given)
+
+
+def test_a_bad_pair_leaves_nothing_behind(command: Callable[..., Any], tmp_path: Path) -> None:
+    """A mistake that shows only when the file runs ends with its line, exit code 2 and no folder."""
+    text = (PAIRS / "two_biases.py").read_text("utf-8")
+    (tmp_path / "bad.py").write_text(text.replace("batch_size = 16", "batch_size = -16"), "utf-8")
+    code, output, errors = command("explain", tmp_path / "bad.py", "--backend", "torch")
+    assert (code, output) == (2, "")
+    assert "bad.py:5: batch_size = -16; it must be a whole number of at least 1" in errors
+    assert errors.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == []
