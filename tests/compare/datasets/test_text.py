@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compare.case import Case, make_case
+from compare.case import Case, make_case, with_fields
 from compare.datasets import load_data
 from compare.datasets.text import PADDING, TOKEN, UNKNOWN, make_vocabulary, to_ids
 from compare.examples import Examples
@@ -165,7 +165,7 @@ def test_labelled_texts_are_read_in_their_columns(tmp_path: Path) -> None:
 
 def test_the_vocabulary_is_saved(tmp_path: Path) -> None:
     """What the ids and the classes stand for is kept with the start of a run."""
-    start = make_start(tokens_case(window=20))
+    start = make_start(with_fields(tokens_case(window=20), {"model.embedding": 2}))
     write_start(start, tmp_path / "start")
     again = read_start(tmp_path / "start").examples
     assert again.symbols == start.examples.symbols
