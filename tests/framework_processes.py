@@ -13,7 +13,7 @@ SIDES = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
 KERAS_SIDES = SIDES[1:]
 
 # Where the functions stand that run there.
-MODULES = ("probes", "autograd", "optimizer_probes", "fast_probes", "fast_switch_probes")
+MODULES = ("probes", "autograd", "optimizer_probes", "fast_probes", "fast_switch_probes", "direct_probes")
 
 # Nothing here takes a minute; a process that hangs must not hold up the tests for longer.
 SECONDS = 300
