@@ -280,3 +280,29 @@ def on_this_backend(side: str, cell: str) -> tuple[dict[str, Any], bool, float]:
     stock, other = new_model("stock", cell), new_model("fast", cell)
     difference = np.abs(np.subtract(*(np.array(model.predict_on_batch(symbols())) for model in (stock, other)))).max()
     return {path: vars(found) for path, found in fast.executions(other).items()}, "torch" in sys.modules, difference
+
+
+def execution_of(side: str, claimed: str | None = None) -> dict[str, Any]:
+    """What `keras_models.execution` says of a stack: fast, fast but not there, and stock; `claimed`: of the first."""
+    import keras
+
+    import keras_models
+    from keras_models import fast
+    from keras_models.fast import on_torch
+
+    layers = [
+        fast.GRU(UNITS, return_sequences=True, name="fast"),
+        fast.GRU(UNITS, return_sequences=True, reset_after=False, name="fallen"),
+        fast.LSTM(UNITS, return_sequences=True, name="lstm"),
+        keras.layers.SimpleRNN(UNITS, name="stock"),
+    ]
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers], name="model")
+    compute = on_torch._compute
+
+    def lying(layer: Any, given: Any) -> Any:
+        kernel, *found = compute(layer, given)
+        return claimed if layer.name == "fast" else kernel, *found
+
+    inputs = np.zeros((BATCH, STEPS, FEATURES), dtype="float32")
+    with mock.patch.object(on_torch, "_compute", lying) if claimed else nullcontext():
+        return keras_models.execution(model, inputs)

@@ -21,6 +21,7 @@ MODULES = (
     "pair_probes",
     "fast_probes",
     "fast_switch_probes",
+    "direct_probes",
 )
 
 # Nothing here takes a minute; a process that hangs must not hold up the tests for longer.

@@ -1,0 +1,114 @@
+"""What tests of `keras_models.direct` run inside the process of Keras on torch; each takes a side first."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+
+def _chain(*layers: Any, **options: Any) -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((5, 3), **options), *layers])
+
+
+def models() -> dict[str, Callable[[], Any]]:
+    """Models by name, each made of Keras's layers; those whose name starts with "not" are no plain chain."""
+    import keras
+
+    layers = keras.layers
+
+    def branched() -> Any:
+        inputs = keras.Input((5, 3))
+        hidden = layers.GRU(4)(inputs)
+        return keras.Model(inputs, layers.Dense(1)(layers.add([hidden, layers.SimpleRNN(4)(inputs)])))
+
+    def two_outputs() -> Any:
+        inputs = keras.Input((5, 3))
+        hidden = layers.Dense(4)(inputs)
+        return keras.Model(inputs, [hidden, layers.Dense(1)(hidden)])
+
+    def used_twice() -> Any:
+        inputs = keras.Input((5, 3))
+        dense = layers.Dense(3)
+        return keras.Model(inputs, dense(dense(inputs)))
+
+    def functional() -> Any:
+        inputs = keras.Input((5, 3))
+        return keras.Model(inputs, layers.Dense(2)(layers.LSTM(4)(inputs)))
+
+    class Derived(keras.Sequential):
+        """A model with a step of its own."""
+
+        def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    def hooked() -> Any:
+        model = _chain(layers.GRU(4))
+        model.layers[0].register_forward_hook(lambda layer, arguments, outputs: 2 * outputs)
+        return model
+
+    return {
+        "one-layer": lambda: _chain(layers.SimpleRNN(4)),
+        "stack": lambda: _chain(layers.LSTM(4, return_sequences=True), layers.GRU(4), layers.Dense(1)),
+        "dropout": lambda: _chain(layers.GRU(4, dropout=0.5, seed=1), layers.Dropout(0.5, seed=2), layers.Dense(1)),
+        "functional": functional,
+        "regularized": lambda: _chain(layers.LSTM(4, kernel_regularizer="l2"), layers.Dense(1)),
+        "not-a-chain": branched,
+        "not-one-output": two_outputs,
+        "not-used-once": used_twice,
+        "not-a-model-of-keras": lambda: Derived([keras.Input((5, 3)), layers.Dense(2)]),
+        "not-without-hooks": hooked,
+        "not-without-masks": lambda: _chain(layers.Masking(), layers.GRU(4)),
+        "not-without-activity-regularizer": lambda: _chain(layers.Dense(4, activity_regularizer="l2")),
+        "not-one-precision": lambda: _chain(layers.GRU(4, dtype="mixed_bfloat16")),
+        "not-of-the-inputs-precision": lambda: _chain(layers.GRU(4), dtype="float64"),
+    }
+
+
+def beside_model(side: str, name: str) -> tuple[bool, list[np.ndarray], list[np.ndarray]]:
+    """Whether a model is called directly; two calls' outputs and the losses added to them, so and as Keras does it."""
+    import keras
+    import torch
+
+    from keras_models.direct import direct_call
+
+    inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    found, is_direct = [], False
+    for direct in (True, False):
+        model = models()[name]()
+        for index, variable in enumerate(model.trainable_variables):
+            variable.assign(np.random.default_rng(index).normal(0, 0.5, tuple(variable.shape)))
+        forward = direct_call(model) if direct else None
+        is_direct = is_direct or forward is not None
+        run = forward or partial(model, training=True)
+        outputs = [run(inputs) for _ in range(2)]
+        found.append([np.array(x.detach().float()) for x in keras.tree.flatten([outputs, model.losses])])
+    return is_direct, *found
+
+
+def other_dtype(side: str) -> str:
+    """The dtype of what a float32 model gives for float64 inputs."""
+    import torch
+
+    from keras_models.direct import direct_call
+
+    forward = direct_call(models()["stack"]())
+    return str(forward(torch.randn(2, 5, 3, dtype=torch.float64)).dtype)
+
+
+def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What is recorded in a training, with layers called directly and as Keras does it."""
+    import probes
+
+    from keras_models import training_torch
+
+    rows = []
+    for around in (mock.patch.object(training_torch, "direct_call", return_value=None), nullcontext()):
+        with around:
+            _, yielded, _ = probes.train(side, *arguments)
+            rows.append(np.concatenate([row for _, row in yielded]))
+    return rows[0], rows[1]
