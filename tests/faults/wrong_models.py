@@ -14,8 +14,12 @@ def mask_ignored(side):
 
 
 def keras_mask_ignored(side):
-    """Keras side: no layer gets the mask."""
-    side.model.get_layer("attach_mask").compute_mask = lambda inputs, previous_mask: None
+    """Keras side: the first layer computes padded timesteps like all others."""
+    layer = side.model.get_layer("layer0")
+    call = layer.call
+    layer.call = lambda sequences, initial_state=None, mask=None, training=False: call(
+        sequences, initial_state=initial_state, training=training
+    )
 
 
 def mask_reversed(side):
