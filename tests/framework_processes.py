@@ -18,6 +18,7 @@ MODULES = (
     "autograd",
     "optimizer_probes",
     "model_probes",
+    "recurrence_probes",
     "pair_probes",
     "fast_probes",
     "fast_switch_probes",
@@ -41,12 +42,12 @@ class FrameworkProcesses:
         for executor in self._executors.values():
             executor.shutdown()
 
-    def call(self, side: str, function: str, *arguments: Any) -> Any:
-        """Call a function of `MODULES` with (side, *arguments) in the side's process; its exceptions arrive here."""
+    def call(self, side: str, function: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call a function of `MODULES` with (side, *arguments, **keywords) in the side's process; its exceptions arrive here."""
         if side not in self._executors:
             environment = worker_environment(side, threads=1)
             self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
-        return self._executors[side].submit(_call, side, function, arguments).result(SECONDS)
+        return self._executors[side].submit(_call, side, function, arguments, keywords).result(SECONDS)
 
 
 def _prepare(environment: dict[str, str]) -> None:
@@ -62,6 +63,8 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _call(side: str, function: str, arguments: tuple[Any, ...]) -> Any:
+def _call(side: str, function: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     modules = map(importlib.import_module, MODULES)
-    return next(getattr(module, function) for module in modules if hasattr(module, function))(side, *arguments)
+    return next(getattr(module, function) for module in modules if hasattr(module, function))(
+        side, *arguments, **keywords
+    )

@@ -1,12 +1,18 @@
 """What tests of the models' options run inside the process of a framework; a side comes first, as in `probes`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from model_options import Example
-from probes import new_model, package
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from model_options import VOCABULARY, Example
+from probes import loaded_weights, new_model, package
+from spoiled_weights import SPOILED
+
+from compare.case import make_case
+from compare.initial_weights import draw_initial_weights
 
 LEARNING_RATE = 0.05
 
@@ -63,3 +69,61 @@ def _compiled(side: str, compiled: bool) -> Iterator[None]:
             tf.config.run_functions_eagerly(False)
     else:
         yield
+
+
+def carried_round_trip(side: str, example: Example, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Load what is carried on into a model and read it again."""
+    model = new_model(side, example.keywords, example.weights)
+    package(side).load_carried(model, dict(tensors))
+    return package(side).read_carried(model)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "cell": st.sampled_from(["simple_rnn", "lstm", "gru"]),
+        "units": st.integers(1, 4),
+        "layers": st.integers(1, 3),
+        "embedding": st.none() | st.integers(1, 3),
+        "bidirectional": st.sampled_from([None, None, "concat", "sum"]),
+        "head": st.sampled_from(["last_state", "last_output", "every_output"]),
+        "normalization": st.sampled_from([None, "layer", "batch"]),
+        "use_bias": st.booleans(),
+        "activation": st.sampled_from(["tanh", "elu"]),
+        "dropout": st.sampled_from([0.0, 0.5]),
+        "recurrent_dropout": st.sampled_from([0.0, 0.5]),
+        "l2": st.sampled_from([0.0, 0.1]),
+    }
+)
+
+
+def check_option_round_trips(side: str, spoiled: str | None = None) -> None:
+    """Load the canonical tensors of models with any options and read them again, to the last bit.
+
+    With `spoiled`, other tensors are loaded than are expected back: the check must then raise AssertionError.
+    """
+    phases = [Phase.generate] if spoiled else [Phase.generate, Phase.shrink]
+
+    # A Keras model takes a second or two to build.
+    @settings(max_examples=25 if side == "torch" else 6, database=None, deadline=None, derandomize=True, phases=phases)
+    @given(fields=FIELDS, reset_after=st.booleans(), features=st.integers(1, 3), outputs=st.integers(1, 3))
+    def check(fields: dict[str, Any], reset_after: bool, features: int, outputs: int) -> None:
+        model = fields | {"reset_after": reset_after or fields["cell"] != "gru"}
+        case = make_case({"name": "drawn", "model": model}, "drawn")
+        generator = np.random.default_rng(1)
+        expected = {
+            name: generator.normal(size=tensor.shape).astype(np.float32)
+            for name, tensor in draw_initial_weights(case, features, outputs, VOCABULARY).items()
+        }
+        shape = model | {
+            "features": features,
+            "outputs": outputs,
+            "vocabulary": VOCABULARY if model["embedding"] else None,
+        }
+        obtained = loaded_weights(side, shape, SPOILED[spoiled](expected) if spoiled else expected)
+        assert obtained.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert obtained[name].dtype == tensor.dtype, name
+            assert obtained[name].shape == tensor.shape, name
+            assert obtained[name].tobytes() == tensor.tobytes(), name
+
+    check()

@@ -22,7 +22,7 @@ def swapped(first: str, second: str) -> Callable[[Tensors], Tensors]:
         renamed = {}
         for name in tensors:
             parts = [{first: second, second: first}.get(part, part) for part in name.split("/")]
-            renamed[name] = tensors["/".join(parts)]
+            renamed[name] = tensors.get("/".join(parts), tensors[name])
         return renamed
 
     return swap
@@ -40,6 +40,11 @@ def without_biases(tensors: Tensors) -> Tensors:
     return {name: np.zeros_like(tensor) if "bias" in name else tensor for name, tensor in tensors.items()}
 
 
+def embedding_turned(tensors: Tensors) -> Tensors:
+    """The rows of the embedding stand in the opposite order."""
+    return {name: tensor[::-1].copy() if name.startswith("embedding") else tensor for name, tensor in tensors.items()}
+
+
 SPOILED: dict[str, Callable[[Tensors], Tensors]] = {
     "transposed": transposed_recurrent_kernels,
     "last-bit": last_bit,
@@ -48,4 +53,7 @@ SPOILED: dict[str, Callable[[Tensors], Tensors]] = {
     "input-forget": swapped("input", "forget"),
     "candidate-output": swapped("candidate", "output"),
     "two-biases": swapped("input_bias", "recurrent_bias"),
+    "directions": swapped("forward", "backward"),
+    "gamma-beta": swapped("gamma", "beta"),
+    "embedding": embedding_turned,
 }

@@ -14,8 +14,12 @@ def mask_ignored(side):
 
 
 def keras_mask_ignored(side):
-    """Keras side: no layer gets the mask."""
-    side.model.get_layer("attach_mask").compute_mask = lambda inputs, previous_mask: None
+    """Keras side: the first layer computes padded timesteps like all others."""
+    layer = side.model.get_layer("layer0")
+    call = layer.call
+    layer.call = lambda sequences, initial_state=None, mask=None, training=False: call(
+        sequences, initial_state=initial_state, training=training
+    )
 
 
 def mask_reversed(side):
@@ -96,8 +100,8 @@ def backwards_forgotten(side):
 
 
 def states_not_reset(side):
-    """PyTorch side: the carried states are not reset between epochs."""
-    side.model.reset_states = lambda: None
+    """Keras side: the carried states are not reset between epochs."""
+    side.model.get_layer("layer0").reset_state = lambda: None
 
 
 def batch_momentum_of_torch(side):
