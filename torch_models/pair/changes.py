@@ -164,7 +164,7 @@ def perturb(session: Session, seed: int) -> None:
             signs = torch.from_numpy(draw.integers(-1, 2, tuple(parameter.shape)).astype(np.float32))
             parameter.mul_(1 + unit * 2 * signs.to(parameter.dtype))
     # A bound and no sample: it must not be taken as many times as the rest of what a twin does.
-    session.rate_noise = float(draw.choice([-1, 1])) * 2.0**-24 / 12
+    session.rate_noise = float(draw.choice([-1, 1])) * 2.0**-24 / 4
 
 
 CHANGES: dict[str, Any] = {
