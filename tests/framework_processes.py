@@ -43,7 +43,7 @@ class FrameworkProcesses:
             executor.shutdown()
 
     def call(self, side: str, function: str, *arguments: Any, **keywords: Any) -> Any:
-        """Call a function of `MODULES` with (side, *arguments, **keywords) in the side's process; it raises here too."""
+        """Call a function of `MODULES` with (side, *arguments, **keywords) in the side's process; raises here too."""
         if side not in self._executors:
             environment = worker_environment(side, threads=1)
             self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
