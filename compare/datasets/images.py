@@ -30,7 +30,7 @@ FILES = {
 def digits(case: Case) -> Examples:
     """Handwritten digits of 8 rows of 8 pixels, from 0 to 1; the last ones, in the file's order, are held out.
 
-    The file has one writer after the other, so that most of what is held out was written by nobody trained on.
+    The file appears to have one writer after the other; held out are then writers that were not trained on.
     """
     from sklearn.datasets import load_digits  # takes a second to import
 

@@ -17,6 +17,9 @@ from compare.runners import Event, Task
 
 LINE_SECONDS = 5.0
 
+# What is shown of each fold's metrics on a console's width; the HTML report has all of them.
+METRICS_OF_FOLDS = ("mse", "r2", "accuracy", "perplexity")
+
 COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "defect": "blue"}
 
 
@@ -57,9 +60,9 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             lines.append(f"last lines of its log:\n{comparison.log}")
         for line in lines:
             console.print(f"{comparison.case} on {comparison.runner}: {line}", markup=False, soft_wrap=True)
-    for name, notes in {comparison.case: comparison.data_notes for comparison in verdict.comparisons}.items():
-        for note in notes:
-            console.print(f"{name}: {note}", markup=False, soft_wrap=True)
+    for note in dict.fromkeys(note for comparison in verdict.comparisons for note in comparison.data_notes):
+        names = dict.fromkeys(one.case for one in verdict.comparisons if note in one.data_notes)
+        console.print(f"{', '.join(names)}: {note}", markup=False, soft_wrap=True)
     if verdict.folds:
         console.print()
         _print_folds(console, verdict.folds)
@@ -80,7 +83,8 @@ def _print_folds(console: Console, folds: Sequence[FoldSummary]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cross-validation", "folds", "side"):
         table.add_column(name, no_wrap=True)
-    metrics = list(dict.fromkeys(metric for summary in folds for metric in summary.metrics))
+    found = {metric for summary in folds for metric in summary.metrics}
+    metrics = [metric for metric in METRICS_OF_FOLDS if metric in found]
     for metric in metrics:
         table.add_column(METRICS[metric], justify="right", no_wrap=True)
     for summary in folds:

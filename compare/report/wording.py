@@ -39,7 +39,7 @@ def mean_and_spread(figures: FoldFigures | None) -> str:
     """Write a metric's mean over the folds and its standard deviation."""
     if figures is None or figures.mean is None:
         return "–"
-    spread = "" if figures.standard_deviation is None else f" ± {figures.standard_deviation:.2g}"
+    spread = "" if figures.standard_deviation is None else f" ± {figures.standard_deviation:.3g}"
     return f"{figures.mean:.4g}{spread}"
 
 

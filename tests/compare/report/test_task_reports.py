@@ -107,6 +107,9 @@ def test_notes_on_the_data_reach_the_reader(tmp_path: Path) -> None:
     """What was done to the data is said once for a case, on the console, in HTML and in JSON; markup in it is text."""
     verdict = Verdict([classified("keras-jax"), classified("keras-torch")])
     assert console_of(verdict).count(f"digits: {NOTE}") == 1
+    folds = Verdict([replace(classified(), case="a-fold1"), classified(), replace(classified(), case="a-fold2")])
+    assert f"a-fold1, digits, a-fold2: {NOTE}" in console_of(folds)
+    assert console_of(folds).count(NOTE) == 1
     html = html_of(verdict, [load_case("digits")], tmp_path)
     assert html.count("59 of 2,284 values &lt;were&gt; filled") == 1
     assert verdict.as_json()["comparisons"][0]["data_notes"] == [NOTE]
@@ -135,13 +138,13 @@ def test_folds_are_reported_with_mean_and_spread(tmp_path: Path) -> None:
     verdict = Verdict(comparisons, summarise_folds(cases, comparisons))
     lines = [line.split() for line in console_of(verdict).splitlines()]
     assert ["cross-validation", "folds", "side", "MSE"] in lines
-    assert ["lstm", "2", "torch", "0.5", "±", "0.35"] in lines
+    assert ["lstm", "2", "torch", "0.5", "±", "0.354"] in lines
     assert ["lstm", "2", "keras-jax", "–"] in lines
     html = html_of(verdict, cases, tmp_path)
     section = html[html.index("Cross-validation") :]
     section = section[: section.index("</section>")]
     cells = re.findall("<td[^>]*>([^<]*)</td>", section)
-    assert cells == ["torch", "MSE", "0.5 ± 0.35", "0.25", "0.75", "keras-jax", "MSE", "–", "0.25", "–"]
+    assert cells == ["torch", "MSE", "0.5 ± 0.354", "0.25", "0.75", "keras-jax", "MSE", "–", "0.25", "–"]
     assert "Cross-validation" not in html_of(Verdict(comparisons), cases, tmp_path)
 
 
