@@ -20,6 +20,7 @@ def layer_kind(side: str, cell: str, options: Mapping[str, Any]) -> str:
 def fused_and_stepped(side: str, cell: str, options: Mapping[str, Any], inputs: np.ndarray, state: Arrays) -> Any:
     """What torch's fused module and the layer that steps itself make of the same parameters."""
     import torch
+
     from torch_models.cells import Stepped
 
     fused = _layer(cell, options)
@@ -52,6 +53,7 @@ def masked_layer(
 
 def _layer(cell: str, options: Mapping[str, Any]) -> Any:
     import torch
+
     from torch_models.recurrence import build_layer
 
     torch.manual_seed(3)
@@ -68,6 +70,7 @@ def _computed(
 ) -> Arrays:
     """Outputs, last states, and the gradients of a weighted sum of both by inputs, given states and parameters."""
     import torch
+
     from torch_models.recurrence import run
 
     layer.zero_grad()
@@ -89,6 +92,7 @@ def _skipping(
 ) -> Any:
     """Run one timestep after the other; where the mask is False keep state and output, or put out zeros."""
     import torch
+
     from torch_models.recurrence import run
 
     zeros = x.new_zeros(len(x), layer.hidden_size)
@@ -107,6 +111,7 @@ def _skipping(
 def normalized(side: str, kind: str, values: np.ndarray, running: Arrays, training: bool) -> Arrays:
     """What a normalisation makes of values, and its running figures afterwards; gamma 2 and beta 1."""
     import torch
+
     from torch_models.normalization import build_normalization
 
     layer = build_normalization(kind, values.shape[-1], torch.float64)
