@@ -19,6 +19,7 @@ MODULES = (
     "optimizer_probes",
     "model_probes",
     "recurrence_probes",
+    "layer_probes",
     "pair_probes",
     "fast_probes",
     "fast_switch_probes",
@@ -43,7 +44,7 @@ class FrameworkProcesses:
             executor.shutdown()
 
     def call(self, side: str, function: str, *arguments: Any, **keywords: Any) -> Any:
-        """Call a function of `MODULES` with (side, *arguments, **keywords) in the side's process; raises here too."""
+        """Call a function of `MODULES` with the side and more in the side's process; its exceptions arrive here."""
         if side not in self._executors:
             environment = worker_environment(side, threads=1)
             self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))

@@ -1,0 +1,65 @@
+"""Masks given from outside do what Keras's own layers do with the same masks."""
+
+import numpy as np
+import pytest
+from framework_processes import KERAS_SIDES, FrameworkProcesses
+from model_options import CELLS, PATTERNS
+
+# Each is the same float32 arithmetic in another place.
+ALLOWED = 1e-6
+GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
+
+
+def values() -> np.ndarray:
+    """A batch of sequences, none of them zero anywhere."""
+    return np.random.default_rng(6).uniform(0.5, 1.5, (4, 4, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+@pytest.mark.parametrize("side", KERAS_SIDES)
+def test_given_dropout_is_dropout(frameworks: FrameworkProcesses, side: str, rate: float) -> None:
+    """With the mask that Keras's Dropout drew GivenDropout scales and drops alike, and in inference nothing."""
+    found = frameworks.call(side, "given_dropout", rate, values())
+    assert 0 < found["kept"].mean() < 1
+    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED)
+    np.testing.assert_array_equal(found["in inference"], values())
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [{"dropout": 0.4}, {"recurrent_dropout": 0.3}, {"dropout": 0.4, "recurrent_dropout": 0.3}],
+    ids=["inputs", "states", "both"],
+)
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("side", KERAS_SIDES)
+def test_given_cell_masks_are_the_cells_own(
+    frameworks: FrameworkProcesses, side: str, cell: str, bidirectional: bool, rates: dict[str, float]
+) -> None:
+    """With the masks that a layer drew for its gates GivenCellMasks gives its outputs, and none in inference."""
+    found = frameworks.call(side, "given_cell_masks", cell, bidirectional, rates, values())
+    kinds = [{"dropout": "input_dropout"}.get(name, name) for name in rates]
+    directions = ("forward", "backward") if bidirectional else ("forward",)
+    assert found["masks"].keys() == {f"{direction}.{kind}" for direction in directions for kind in kinds}
+    for name, mask in found["masks"].items():
+        rate = rates["dropout" if name.endswith("input_dropout") else "recurrent_dropout"]
+        gates = GATES[cell] if "recurrent_dropout" in rates else mask.shape[1]
+        assert mask.shape == (4, gates, 2 if name.endswith("input_dropout") else 3)
+        assert set(np.unique(np.round(mask, 5))) <= {np.float32(0), np.round(np.float32(1 / (1 - rate)), 5)}
+    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED, atol=ALLOWED)
+    np.testing.assert_array_equal(found["again"], found["obtained"])
+    np.testing.assert_array_equal(found["in inference"], found["without dropout"])
+    assert np.abs(found["obtained"] - found["in inference"]).max() > 1e-2
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("side", KERAS_SIDES)
+def test_an_attached_mask_is_a_mask(frameworks: FrameworkProcesses, side: str, pattern: str) -> None:
+    """Layers heed the attached mask as that of Keras's Masking, whatever stands at the masked timesteps."""
+    mask = np.array(PATTERNS[pattern], bool)
+    found = frameworks.call(side, "attached_mask", "gru", values(), mask)
+    np.testing.assert_array_equal(found["attached mask"], mask)
+    np.testing.assert_array_equal(found["mask"], mask)
+    np.testing.assert_array_equal(found["sequence"], values())
+    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED, atol=ALLOWED)
+    assert np.abs(found["obtained"] - found["unmasked"]).max() > 1e-3

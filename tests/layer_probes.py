@@ -1,0 +1,99 @@
+"""What tests of `keras_models.layers` run inside the process of a Keras backend."""
+
+from typing import Any
+
+import numpy as np
+
+
+def given_dropout(side: str, rate: float, values: np.ndarray) -> dict[str, np.ndarray]:
+    """What Keras's Dropout makes of values, and GivenDropout with the mask that Keras drew."""
+    import keras
+
+    from keras_models.layers import GivenDropout
+
+    own = keras.layers.Dropout(rate, seed=4)
+    expected = _numpy(own(values, training=True))
+    kept = (expected != 0).astype(values.dtype)
+    layer = GivenDropout(rate)
+    return {
+        "kept": kept,
+        "expected": expected,
+        "obtained": _numpy(layer([values, kept], training=True)),
+        "in inference": _numpy(layer([values, kept], training=False)),
+    }
+
+
+def given_cell_masks(
+    side: str, cell: str, bidirectional: bool, rates: dict[str, float], values: np.ndarray
+) -> dict[str, Any]:
+    """What a Keras layer with dropout in its cells makes of values, and GivenCellMasks with the masks it drew."""
+    import keras
+
+    from keras_models.layers import GivenCellMasks, directions
+    from keras_models.recurrent import CELLS
+
+    layer = CELLS[cell](3, seed=2, return_sequences=True, **rates)
+    if bidirectional:
+        layer = keras.layers.Bidirectional(layer)
+    layer.build(values.shape)
+    drawn: dict[str, Any] = {}
+    for direction, single in directions(layer):
+        for name, method in (
+            ("input_dropout", "get_dropout_mask"),
+            ("recurrent_dropout", "get_recurrent_dropout_mask"),
+        ):
+            _spy(single.cell, method, f"{direction}.{name}", drawn)
+    expected = _numpy(layer(values, training=True))
+    masks = {name: np.stack([_numpy(gate) for gate in gates], axis=1) for name, gates in drawn.items()}
+    for _, single in directions(layer):
+        for method in ("get_dropout_mask", "get_recurrent_dropout_mask"):
+            delattr(single.cell, method)
+    kept = {name: keras.ops.convert_to_tensor((mask != 0).astype(values.dtype)) for name, mask in masks.items()}
+    given = GivenCellMasks(layer)
+    return {
+        "masks": masks,
+        "expected": expected,
+        "obtained": _numpy(given(values, kept, training=True)),
+        "again": _numpy(given(values, kept, training=True)),
+        "in inference": _numpy(given(values, kept, training=False)),
+        "without dropout": _numpy(layer(values, training=False)),
+    }
+
+
+def _spy(cell: Any, method: str, place: str, drawn: dict[str, Any]) -> None:
+    original = getattr(cell, method)
+
+    def spy(step_input: Any) -> Any:
+        mask = original(step_input)
+        if mask is not None:
+            drawn[place] = mask if isinstance(mask, list) else [mask]
+        return mask
+
+    setattr(cell, method, spy)
+
+
+def attached_mask(side: str, cell: str, values: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """What a layer makes of values that Keras's Masking masks, and of others there that AttachMask masks."""
+    import keras
+
+    from keras_models.layers import AttachMask
+    from keras_models.recurrent import CELLS
+
+    layer = CELLS[cell](3, return_sequences=True)
+    second = CELLS[cell](2)
+    masked = keras.layers.Masking(-7.0)(np.where(mask[:, :, None], values, np.float32(-7)))
+    attached = AttachMask()([keras.ops.convert_to_tensor(values), keras.ops.convert_to_tensor(mask)])
+    return {
+        "mask": _numpy(masked._keras_mask),
+        "attached mask": _numpy(attached._keras_mask),
+        "sequence": _numpy(attached),
+        "expected": _numpy(second(layer(masked))),
+        "obtained": _numpy(second(layer(attached))),
+        "unmasked": _numpy(second(layer(keras.ops.convert_to_tensor(values)))),
+    }
+
+
+def _numpy(value: Any) -> np.ndarray:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(value))
