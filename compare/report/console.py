@@ -34,12 +34,14 @@ def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
 def print_verdict(console: Console, verdict: Verdict) -> None:
     """Print the table of comparisons, what is to be said of each, and the conclusion."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("case", "runner", "verdict"):
+    # Where it gets narrow a case's name goes on in the next line; a figure that is cut says nothing.
+    table.add_column("case", overflow="fold")
+    for name in ("runner", "verdict"):
         table.add_column(name, no_wrap=True)
     # Which metric stands for a comparison, where some have one and some the other.
     shown = [name for name in ("mse", "accuracy") if any(name in _metrics(c) for c in verdict.comparisons)] or ["mse"]
     for name in ("steps", "loss", "allowed", *shown):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for comparison in verdict.comparisons:
         table.add_row(
             comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}",
