@@ -21,10 +21,14 @@ def clip(
     Source: `keras/src/optimizers/base_optimizer.py`, `_clip_gradients`, and `tf.clip_by_norm`.
     """
     if clipvalue is not None:
-        return list(torch._foreach_clamp_min(torch._foreach_clamp_max(gradients, clipvalue), -clipvalue))
+        clipped = torch._foreach_clamp_max(gradients, clipvalue)
+        torch._foreach_clamp_min_(clipped, -clipvalue)
+        return list(clipped)
     if clipnorm is not None:
         divisors = [norm.clamp_min(clipnorm) for norm in _variable_norms(gradients, names)]
-        return list(torch._foreach_div(torch._foreach_mul(gradients, clipnorm), divisors))
+        clipped = torch._foreach_mul(gradients, clipnorm)
+        torch._foreach_div_(clipped, divisors)
+        return list(clipped)
     if global_clipnorm is not None:
         norm = _joint_norm(torch._foreach_norm(gradients))
         scale = global_clipnorm * torch.clamp_max(1 / norm, 1 / global_clipnorm)

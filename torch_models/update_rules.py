@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.optim.optimizer import ParamsT
 
+from torch_models.blocks import Tensors, blocks
 from torch_models.clipping import clip
 from torch_models.schedules import scheduled_learning_rate
 
-Tensors = list[torch.Tensor]
 Group = dict[str, Any]
 
 
@@ -159,16 +159,16 @@ class KerasSGD(KerasOptimizer):
         if not momentum:
             torch._foreach_add_(parameters, gradients, alpha=-learning_rate)
             return
-        momenta = slots["momentum"]
-        torch._foreach_mul_(momenta, momentum)
-        torch._foreach_add_(momenta, gradients, alpha=-learning_rate)
-        if group["nesterov"]:
-            # Added up first: added to the parameters one after the other, they would be rounded twice.
-            updates = torch._foreach_mul(momenta, momentum)
-            torch._foreach_add_(updates, gradients, alpha=-learning_rate)
-            torch._foreach_add_(parameters, updates)
-        else:
-            torch._foreach_add_(parameters, momenta)
+        for w, g, slot in blocks(parameters, gradients, slots):
+            torch._foreach_mul_(slot["momentum"], momentum)
+            torch._foreach_add_(slot["momentum"], g, alpha=-learning_rate)
+            if group["nesterov"]:
+                # Added up first: added to the parameters one after the other, they would be rounded twice.
+                updates = torch._foreach_mul(slot["momentum"], momentum)
+                torch._foreach_add_(updates, g, alpha=-learning_rate)
+                torch._foreach_add_(w, updates)
+            else:
+                torch._foreach_add_(w, slot["momentum"])
 
 
 class KerasRMSprop(KerasOptimizer):
@@ -193,14 +193,15 @@ class KerasRMSprop(KerasOptimizer):
 
     def update(self, group: Group, parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]) -> None:
         learning_rate = self.learning_rate(group)
-        _average_squares(slots["velocity"], gradients, group["rho"])
-        denominators = _root_mean_squares(slots["velocity"], group["eps"])
-        if not group["momentum"]:
-            torch._foreach_addcdiv_(parameters, gradients, denominators, value=-learning_rate)
-            return
-        torch._foreach_mul_(slots["momentum"], group["momentum"])
-        torch._foreach_addcdiv_(slots["momentum"], gradients, denominators, value=learning_rate)
-        torch._foreach_sub_(parameters, slots["momentum"])
+        for w, g, slot in blocks(parameters, gradients, slots):
+            _average_squares(slot["velocity"], g, group["rho"])
+            denominators = _root_mean_squares(slot["velocity"], group["eps"])
+            if group["momentum"]:
+                torch._foreach_mul_(slot["momentum"], group["momentum"])
+                torch._foreach_addcdiv_(slot["momentum"], g, denominators, value=learning_rate)
+                torch._foreach_sub_(w, slot["momentum"])
+            else:
+                torch._foreach_addcdiv_(w, g, denominators, value=-learning_rate)
 
 
 class _AdamMoments(KerasOptimizer):
@@ -238,12 +239,13 @@ class KerasAdam(_AdamMoments):
 
     def update(self, group: Group, parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]) -> None:
         beta_1, beta_2 = group["betas"]
-        torch._foreach_lerp_(slots["momentum"], gradients, 1 - beta_1)
-        self.update_velocities(slots["velocity"], gradients, beta_2, 1 - beta_2)
-        denominators = torch._foreach_sqrt(slots["velocity"])
-        torch._foreach_add_(denominators, group["eps"])
         alpha = self.step_size(group, parameters[0].dtype)
-        torch._foreach_addcdiv_(parameters, slots["momentum"], denominators, value=-alpha)
+        for w, g, slot in blocks(parameters, gradients, slots):
+            torch._foreach_lerp_(slot["momentum"], g, 1 - beta_1)
+            self.update_velocities(slot["velocity"], g, beta_2, 1 - beta_2)
+            denominators = torch._foreach_sqrt(slot["velocity"])
+            torch._foreach_add_(denominators, group["eps"])
+            torch._foreach_addcdiv_(w, slot["momentum"], denominators, value=-alpha)
 
     def step_size(self, group: Group, dtype: torch.dtype) -> float:
         """Return lr * sqrt(1 - beta_2^t) / (1 - beta_1^t), rounded at every operation to the working precision.
@@ -274,12 +276,13 @@ class KerasAdamax(_AdamMoments):
     def update(self, group: Group, parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]) -> None:
         beta_1, beta_2 = group["betas"]
         working = working_precision(parameters[0].dtype)
-        torch._foreach_lerp_(slots["momentum"], gradients, 1 - beta_1)
-        torch._foreach_mul_(slots["norm"], beta_2)
-        torch._foreach_maximum_(slots["norm"], torch._foreach_abs(gradients))
-        denominators = torch._foreach_add(slots["norm"], group["eps"])
         alpha = working(self.learning_rate(group)) / (1 - self.power(beta_1, group["iterations"], working))
-        torch._foreach_addcdiv_(parameters, slots["momentum"], denominators, value=-float(alpha))
+        for w, g, slot in blocks(parameters, gradients, slots):
+            torch._foreach_lerp_(slot["momentum"], g, 1 - beta_1)
+            torch._foreach_mul_(slot["norm"], beta_2)
+            torch._foreach_maximum_(slot["norm"], torch._foreach_abs(g))
+            denominators = torch._foreach_add(slot["norm"], group["eps"])
+            torch._foreach_addcdiv_(w, slot["momentum"], denominators, value=-float(alpha))
 
 
 class KerasNadam(_AdamMoments):
@@ -299,16 +302,18 @@ class KerasNadam(_AdamMoments):
         working = working_precision(parameters[0].dtype)
         # Adam has 1 - 0.9 and 1 - 0.999 exact, Nadam has them of the cast constants.
         new_momentum, new_velocity = (float(1 - working(cast(beta))) for beta in group["betas"])
-        torch._foreach_lerp_(slots["momentum"], gradients, new_momentum)
-        self.update_velocities(slots["velocity"], gradients, group["betas"][1], new_velocity)
         of_momentum, of_gradient, correction = self.factors(group, working)
-        numerators = torch._foreach_mul(slots["momentum"], of_momentum)
-        torch._foreach_add_(numerators, gradients, alpha=of_gradient)
         # sqrt(v / c) + epsilon is (sqrt(v) + epsilon * sqrt(c)) / sqrt(c), with one operation less on all of v.
         root = float(np.sqrt(correction))
-        denominators = torch._foreach_sqrt(slots["velocity"])
-        torch._foreach_add_(denominators, group["eps"] * root)
-        torch._foreach_addcdiv_(parameters, numerators, denominators, value=-self.learning_rate(group) * root)
+        alpha = self.learning_rate(group) * root
+        for w, g, slot in blocks(parameters, gradients, slots):
+            torch._foreach_lerp_(slot["momentum"], g, new_momentum)
+            self.update_velocities(slot["velocity"], g, group["betas"][1], new_velocity)
+            numerators = torch._foreach_mul(slot["momentum"], of_momentum)
+            torch._foreach_add_(numerators, g, alpha=of_gradient)
+            denominators = torch._foreach_sqrt(slot["velocity"])
+            torch._foreach_add_(denominators, group["eps"] * root)
+            torch._foreach_addcdiv_(w, numerators, denominators, value=-alpha)
 
     def update_velocities(self, velocities: Tensors, gradients: Tensors, beta_2: float, new: float) -> None:
         # 1 - new is exactly the cast beta_2, in float32 too, so that this faster form settles where Keras's does.
@@ -346,9 +351,11 @@ class KerasAdagrad(KerasOptimizer):
         return {"accumulator": cast(group["initial_accumulator"])}
 
     def update(self, group: Group, parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]) -> None:
-        torch._foreach_addcmul_(slots["accumulator"], gradients, gradients)
-        denominators = _root_mean_squares(slots["accumulator"], group["eps"])
-        torch._foreach_addcdiv_(parameters, gradients, denominators, value=-self.learning_rate(group))
+        learning_rate = self.learning_rate(group)
+        for w, g, slot in blocks(parameters, gradients, slots):
+            torch._foreach_addcmul_(slot["accumulator"], g, g)
+            denominators = _root_mean_squares(slot["accumulator"], group["eps"])
+            torch._foreach_addcdiv_(w, g, denominators, value=-learning_rate)
 
 
 class KerasAdadelta(KerasOptimizer):
@@ -365,13 +372,14 @@ class KerasAdadelta(KerasOptimizer):
         return {"accumulated_grad": 0.0, "accumulated_delta_var": 0.0}
 
     def update(self, group: Group, parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]) -> None:
-        rho, epsilon = group["rho"], group["eps"]
-        _average_squares(slots["accumulated_grad"], gradients, rho)
-        deltas = _root_mean_squares(slots["accumulated_delta_var"], epsilon)
-        torch._foreach_mul_(deltas, gradients)
-        torch._foreach_div_(deltas, _root_mean_squares(slots["accumulated_grad"], epsilon))
-        _average_squares(slots["accumulated_delta_var"], deltas, rho)
-        torch._foreach_add_(parameters, deltas, alpha=-self.learning_rate(group))
+        rho, epsilon, learning_rate = group["rho"], group["eps"], self.learning_rate(group)
+        for w, g, slot in blocks(parameters, gradients, slots):
+            _average_squares(slot["accumulated_grad"], g, rho)
+            deltas = _root_mean_squares(slot["accumulated_delta_var"], epsilon)
+            torch._foreach_mul_(deltas, g)
+            torch._foreach_div_(deltas, _root_mean_squares(slot["accumulated_grad"], epsilon))
+            _average_squares(slot["accumulated_delta_var"], deltas, rho)
+            torch._foreach_add_(w, deltas, alpha=-learning_rate)
 
 
 def _average_squares(averages: Tensors, values: Tensors, rho: float) -> None:
