@@ -55,7 +55,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print("# Steps of the matched optimizers\n")
     print(
-        "A step of each update rule ÷ a step of torch.optim.Adam (foreach) on the same parameters of an LSTM, one thread:"
+        "A step of each update rule ÷ a step of torch.optim.Adam (foreach) on the same parameters of an LSTM, one "
+        "thread:"
     )
     print(f"median of {ROUNDS} rounds of {STEPS} steps in turn, and the range. At most 1.3 is the aim.\n")
     print("Repeat with `python benchmarks/optimizer_steps.py > benchmarks/optimizers.md`.\n")
