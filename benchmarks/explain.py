@@ -54,7 +54,7 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
     wrong = [name for name, wanted in expected.items() if wanted]
     lines += [
         "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | "
-        "confirmed wrongly | correct pairs | explained away | of allowed, at most | smallest mistake, times allowed | "
+        "confirmed wrongly | correct pairs | explained away | times what is allowed, at most | of the smallest mistake | "
         "seconds a pair, median | most |",
         "|" + "---|" * 11,
     ]
@@ -65,11 +65,12 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
         extra = sum(len(set(found) - set(expected[pair])) for pair, found in names.items())
         clean = [pair for pair in expected if not expected[pair]]
         away = sum(bool(names[pair]) or rows[pair]["status"] != "agrees" for pair in clean)
+        shares = {pair: row["largest_share_of_allowed"] for pair, row in rows.items()}
         seconds = sorted(row["seconds"] for row in rows.values())
         lines.append(
             f"| {backend} | {len(wrong)} | {first} ({first / len(wrong):.0%}) | {every} | {extra} | {len(clean)} | "
-            f"{away} | {max(rows[pair]['largest_share_of_allowed'] for pair in clean):.0%} | "
-            f"{min(rows[pair]['largest_share_of_allowed'] or math.inf for pair in wrong):.0f} | "
+            f"{away} | {_times(max(shares[pair] or 0.0 for pair in clean))} | "
+            f"{_times(min(shares[pair] or math.inf for pair in wrong))} | "
             f"{seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f} |"
         )
     lines += [
@@ -95,16 +96,23 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
     return "\n".join(lines) + "\n"
 
 
+def _times(share: float) -> str:
+    return f"{share:.2f}" if 0 < share < 10 else f"{share:.0f}" if 0 < share < math.inf else "–"
+
+
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
 def main(backends: list[str]) -> None:
-    """Explain all pairs on each backend and write the table; what was found before on other backends is kept."""
+    """Explain all pairs on each backend and write the table; what was found before on other backends is kept.
+
+    Without a backend only the table is written again.
+    """
     expected = tomllib.loads((PAIRS / "expected.toml").read_text("utf-8"))
     kept = ROOT / "runs" / "explain.json"
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    for backend in backends or list(BACKENDS):
+    for backend in backends:
         results[backend] = explain_all(backend, expected)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(results), "utf-8")
