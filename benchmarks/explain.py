@@ -54,7 +54,7 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
     wrong = [name for name, wanted in expected.items() if wanted]
     lines += [
         "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | "
-        "confirmed wrongly | correct pairs | explained away | times what is allowed, at most | of the smallest mistake | "
+        "confirmed wrongly | correct pairs | explained away | times allowed, at most | by the smallest mistake | "
         "seconds a pair, median | most |",
         "|" + "---|" * 11,
     ]

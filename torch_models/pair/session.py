@@ -65,8 +65,6 @@ class Session:
         self._first_state = self._loose_state()
         self.loss = LossWrapper(self)
 
-    # What the module computes -----------------------------------------------------------------------------------
-
     def _watch(self, path: str, module: nn.Module) -> None:
         for part in parts_of(path, module):
             self.parts[part.key] = part
@@ -198,8 +196,6 @@ class Session:
         else:
             mask = kept(shape, rate)
         return x * torch.from_numpy(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
-
-    # Steps ------------------------------------------------------------------------------------------------------
 
     def _watch_steps(self) -> None:
         original = self.optimizer.step
@@ -381,8 +377,6 @@ class Session:
             parameter = next(self.module.parameters(), None)
             return tensor.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
         return tensor.long() if tensor.dtype != torch.bool else tensor
-
-    # What a module keeps beside its weights --------------------------------------------------------------------
 
     def _loose_state(self) -> dict[nn.Module, dict[str, Any]]:
         """Attributes that could carry a state from one batch to the next: tensors, tuples of them, None."""
