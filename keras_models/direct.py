@@ -37,13 +37,15 @@ def direct_call(model: keras.Model) -> Callable[[Any], Any] | None:
 
 
 def _is_chain(model: keras.Model, layers: list[keras.layers.Layer]) -> bool:
-    """Whether the model hands its one input from one layer to the next, each called nowhere else."""
+    """Whether the model hands its one input from one layer to the next and does nothing else."""
     if not (type(model).__module__.startswith("keras.") and layers and all(isinstance(x, PLAIN) for x in layers)):
         return False
+    if type(model) is keras.Sequential:
+        return True
     try:
         follows = [before.output is after.input for before, after in pairwise(layers)]
         ends = [layers[0].input is model.inputs[0], layers[-1].output is model.outputs[0]]
-    except (AttributeError, ValueError):  # called more than once, or on more than one tensor
+    except (AttributeError, ValueError):  # a layer that is called more than once, or on more than one tensor
         return False
     return len(model.inputs) == len(model.outputs) == 1 and all(follows + ends)
 

@@ -104,7 +104,11 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
         hook.remove()
     load_carried(model, carried)  # to look is not to take a step
     fast = executions(model)
-    kernels = {layer.path: _kernel(operations.names[layer.path], fast.get(layer.path)) for layer in recurrent}
+    # In cuDNN Bidirectional computes its layers without calling them.
+    everything = set().union(*operations.names.values())
+    kernels = {
+        layer.path: _kernel(operations.names.get(layer.path, everything), fast.get(layer.path)) for layer in recurrent
+    }
     return {
         "kernel": "+".join(sorted(set(kernels.values()))),
         "kernels": kernels,

@@ -1,7 +1,6 @@
 """What tests of `keras_models.direct` run inside the process of Keras on torch; each takes a side first."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -101,14 +100,22 @@ def other_dtype(side: str) -> str:
 
 
 def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What is recorded in a training, with layers called directly and as Keras does it."""
+    """What is recorded in a training as Keras calls a model, and with its layers called directly."""
     import probes
 
     from keras_models import training_torch
+    from keras_models.direct import direct_call
+
+    found = []
+
+    def looked_up(model: Any) -> Any:
+        found.append(direct_call(model))
+        return found[-1]
 
     rows = []
-    for around in (mock.patch.object(training_torch, "direct_call", return_value=None), nullcontext()):
-        with around:
+    for given in ({"return_value": None}, {"side_effect": looked_up}):
+        with mock.patch.object(training_torch, "direct_call", **given):
             _, yielded, _ = probes.train(side, *arguments)
-            rows.append(np.concatenate([row for _, row in yielded]))
+        rows.append(np.concatenate([row for _, row in yielded]))
+    assert [forward is not None for forward in found] == [True], "the second training calls its layers directly"
     return rows[0], rows[1]

@@ -231,9 +231,10 @@ def onednn_beside_loop(side: str, shape: tuple[int, int, int, int]) -> dict[str,
     shapes = [(batch, steps, features), (features, 4 * units), (units, 4 * units), (4 * units,), *[(batch, units)] * 2]
     tensors = [torch.randn(shape).mul_(0.3).requires_grad_() for shape in shapes]
     found = []
-    for kernel in (LSTMLoop, OneDNNLSTM):
+    functions = (ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"])
+    for kernel in (LSTMLoop(*functions), OneDNNLSTM(*functions, returns=True)):
         given = Given(tensors[0], None, *tensors[1:4], tuple(tensors[4:]))
-        outputs, last = compute(kernel(ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"]), given, sequence=True)
+        outputs, last = compute(kernel, given, sequence=True)
         total = outputs[:, ::2].square().sum() + last[1].sum()
         found.append([outputs, *last, *torch.autograd.grad(total, tensors)])
     pairs = zip(("outputs", "last h", "last c", *names), *found, strict=True)

@@ -110,15 +110,16 @@ def _given(
         bias = cell.bias.value
     else:
         bias = kernel.new_zeros((2, kernel.shape[1]) if type(cell) is keras.layers.GRUCell else kernel.shape[1])
-    inputs = sequences.to(kernel.dtype)
+    # Keras puts tensors where its variables are, and converts integers.
+    inputs = sequences.to(kernel.device, kernel.dtype)
     if initial_state is None:
         states = (kernel.new_zeros(len(inputs), cell.units),) * len(layer.state_size)
     else:
         # Copies where the layer is stateful: its variables take the last states before there are gradients.
-        states = tuple(state.to(kernel.dtype, copy=layer.stateful) for state in initial_state)
+        states = tuple(state.to(kernel.device, kernel.dtype, copy=layer.stateful) for state in initial_state)
     if training and cell.dropout:
-        inputs = inputs * cell.get_dropout_mask(sequences[:, 0]).unsqueeze(1)
-    keep = None if mask is None else mask.bool().transpose(0, 1).unsqueeze(2)
+        inputs = inputs * cell.get_dropout_mask(inputs[:, 0]).unsqueeze(1)
+    keep = None if mask is None else mask.to(kernel.device, torch.bool).transpose(0, 1).unsqueeze(2)
     if layer.go_backwards:
         inputs, keep = inputs.flip(1), None if keep is None else keep.flip(0)
     return Given(inputs, keep, kernel, recurrent_kernel, bias, states)
@@ -137,7 +138,7 @@ def _compute(layer: keras.layers.RNN, given: Given) -> tuple[str, Tensor | None,
             return "cudnn", *native.compute(standard, given, padded)
     functions = [ACTIVATIONS[name] for name in activations]
     if standard == "lstm" and given.keep is None and _onednn_takes(given.inputs):
-        return "onednn", *compute(OneDNNLSTM(*functions), given, layer.return_sequences)
+        return "onednn", *compute(OneDNNLSTM(*functions, torch.is_grad_enabled()), given, layer.return_sequences)
     if given.keep is not None:  # whatever stands in a masked timestep, be it NaN, may not reach a gradient
         given = given._replace(inputs=torch.where(given.keep.transpose(0, 1), given.inputs, 0))
     return "bptt", *compute(LOOPS[cell](*functions), given, layer.return_sequences)

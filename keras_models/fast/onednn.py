@@ -12,16 +12,19 @@ LSTM = 2  # torch's number for the mode
 
 @dataclass(frozen=True)
 class OneDNNLSTM(LSTMLoop):
-    """An LSTM with tanh and sigmoid, float32, without masked timesteps."""
+    """An LSTM with tanh and sigmoid, float32, without masked timesteps; `returns`: whether there may be a way back."""
+
+    returns: bool
 
     def forward(self, given: Given) -> tuple[Outcome, Tensors]:
         h, c = (state.detach() for state in given.states)
         arguments = _arguments(given)
-        with torch.enable_grad():  # else it keeps nothing for the way back
+        with torch.set_grad_enabled(self.returns):  # without, it keeps nothing for the way back
             outputs, last_h, last_c, workspace = torch.ops.aten.mkldnn_rnn_layer(
                 *arguments, h, c, False, [], LSTM, h.shape[1], 1, True, False, False, True
             )
-        return Outcome(outputs, (last_h, last_c)), (*arguments, outputs, last_h, last_c, workspace)
+        kept = (*arguments, outputs, last_h, last_c, workspace) if self.returns else ()
+        return Outcome(outputs, (last_h, last_c)), kept
 
     def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
         h, c = given.states

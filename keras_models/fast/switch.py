@@ -38,6 +38,7 @@ def disable(model: keras.layers.Layer | None = None) -> None:
 def executions(model: keras.layers.Layer) -> dict[str, Execution | None]:
     """Say for each fast layer of a model, by its path in it, how it was computed when it was called last.
 
+    None: it was not called; in cuDNN `Bidirectional` computes its two layers at once without calling them.
     Raises TypeError for what is not a layer or model.
     """
     return {layer.path or layer.name: layer.execution for layer in _layers(model) if isinstance(layer, Fast)}
