@@ -1,6 +1,7 @@
 """The pictures of the HTML report, as SVG text."""
 
 import io
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from compare.judge.verdict import Comparison, Curves
 
 mpl.use("svg")
+
+# Fonts that a machine lacks are named in the SVG all the same, for the reader's browser to find.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 # Okabe and Ito's palette, told apart by people who see colours differently.
 COLOURS = {"keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}

@@ -26,7 +26,7 @@ def test_fast_layers_agree_on_torch(pool: Pool, tmp_path: Path) -> None:
         assert comparison.steps == STEPS
         execution = read_trace(run.folder / case.name / "keras-torch").manifest["execution"]
         kernel = KERNEL[case.model.cell]
-        layers = [f"{case.model.cell}/layer{index}" for index in range(case.model.layers)]
+        layers = [f"layer{index}" for index in range(case.model.layers)]
         assert execution["kernel"] == kernel
         assert execution["kernels"] == dict.fromkeys(layers, kernel)
         assert execution["fallbacks"] == {}
@@ -50,7 +50,7 @@ def test_stock_layers_run_keras_on_torch(pool: Pool, tmp_path: Path) -> None:
     run_cases_in(tmp_path / "fast", pool, [tiny_case("gru", FAST)], ["torch"])
     run = run_cases_in(tmp_path / "stock", pool, [tiny_case("gru")], ["torch"])
     execution = read_trace(run.folder / "gru" / "keras-torch").manifest["execution"]
-    assert execution["kernels"] == {"gru/layer0": "python-loop"}
+    assert execution["kernels"] == {"layer0": "python-loop"}
     assert execution["fallbacks"] == {}
 
 
