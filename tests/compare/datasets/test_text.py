@@ -165,7 +165,8 @@ def test_labelled_texts_are_read_in_their_columns(tmp_path: Path) -> None:
 
 def test_the_vocabulary_is_saved(tmp_path: Path) -> None:
     """What the ids and the classes stand for is kept with the start of a run."""
-    start = make_start(with_fields(tokens_case(window=20), {"model.embedding": 2}))
+    fields = {"model.embedding": 2, "training.loss": "sparse_categorical_crossentropy"}
+    start = make_start(with_fields(tokens_case(window=20), fields))
     write_start(start, tmp_path / "start")
     again = read_start(tmp_path / "start").examples
     assert again.symbols == start.examples.symbols
