@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from compare.case import Case, case_from_json
+from compare.data_config import DATASET_OPTIONS
 from compare.datasets import Series, load_data
 from compare.errors import InputError
 from compare.examples import Examples, Part
@@ -18,6 +19,8 @@ from compare.storage import digest, read_tensors, write_json, write_tensors
 from compare.windows import Scaling, Windows, batch_schedule, make_windows, stream_order
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
+
+CROSSENTROPY = "sparse_categorical_crossentropy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +142,22 @@ def make_start(case: Case) -> Start:
 
 
 def check_model(case: Case, examples: Examples) -> None:
-    """Raise InputError where a model does not fit the examples that it is to learn from."""
+    """Raise InputError where a model or its loss does not fit the examples that it is to learn from."""
     model, masked = case.model, examples.training.mask is not None
+    if (case.task == "tagging") != (model.head == "every_output"):
+        fitting = '"every_output"' if case.task == "tagging" else '"last_state" or "last_output"'
+        raise InputError(f"model.head {model.head!r} does not fit task {case.task!r}; give model.head = {fitting}")
+    if (case.task == "forecasting") == (case.training.loss == CROSSENTROPY):
+        fitting = '"mse", "mae" or "huber"' if case.task == "forecasting" else f'"{CROSSENTROPY}"'
+        raise InputError(
+            f"training.loss {case.training.loss!r} does not fit task {case.task!r}; give training.loss = {fitting}"
+        )
+    if model.stateful and "folds" not in DATASET_OPTIONS[case.data.dataset]:
+        series = ", ".join(name for name, options in DATASET_OPTIONS.items() if "folds" in options)
+        raise InputError(
+            f"a stateful model goes on along a series, and the examples of {case.data.dataset!r} are none; "
+            f"give data.dataset = {series}"
+        )
     if examples.vocabulary is not None and model.embedding is None:
         raise InputError("the inputs are token ids: give model.embedding, the width of their embedding")
     if examples.vocabulary is None and model.embedding is not None:

@@ -79,9 +79,14 @@ class Side:
         """Load canonical weights into the model."""
         self.package.load_canonical(self.model, dict(weights))
 
+    @property
+    def engine(self) -> Any:
+        """What trains this side."""
+        return self.package.train
+
     def train(self) -> Iterator[tuple[int, np.ndarray]]:
         """Train, yielding (epoch, rows)."""
-        return self.package.train(
+        return self.engine(
             self.model,
             self.loss,
             self.optimizer,
@@ -208,6 +213,10 @@ class KerasSide(Side):
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras_models.build_loss(case.training.loss)
         self.load_weights(start.weights)
+
+    @property
+    def engine(self) -> Any:
+        return self.package.fit if self.start.case.training.engine == "fit" else self.package.train
 
     def one_step(self) -> Any:
         return self.package.OneStep(self.model)

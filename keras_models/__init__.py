@@ -1,6 +1,7 @@
 """The Keras side: SimpleRNN, LSTM and GRU models in backend-agnostic Keras 3."""
 
 from keras_models.dropout_probe import dropout_probe
+from keras_models.fit import fit
 from keras_models.forecast import forecast
 from keras_models.losses import build_loss
 from keras_models.one_step import OneStep
@@ -18,6 +19,7 @@ __all__ = [
     "columns",
     "dropout_probe",
     "execution",
+    "fit",
     "forecast",
     "load_canonical",
     "load_carried",

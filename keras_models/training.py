@@ -41,9 +41,7 @@ def train(
     step and of its windows: masks for dropout. Carried states are reset before every epoch.
     """
     backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
-    # Only JAX needs compiling to be fast; elsewhere XLA would round in other places than the framework itself does.
-    model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
-    optimizer.build(model.trainable_variables)
+    prepare(model, loss, optimizer)
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
     run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL))
@@ -59,6 +57,13 @@ def train(
             yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
+def prepare(model: keras.Model, loss: keras.losses.Loss, optimizer: keras.optimizers.Optimizer) -> None:
+    """Compile a model for training."""
+    # Only JAX needs compiling to be fast; elsewhere XLA would round in other places than the framework itself does.
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
+    optimizer.build(model.trainable_variables)
+
+
 def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) -> Arrays:
     """Pick the windows of some steps (steps, batch) from each array, and add what is drawn for the steps."""
     if not isinstance(inputs, Mapping):
@@ -70,15 +75,19 @@ def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) ->
 
 
 def _record(run_steps: Callable[..., np.ndarray], inputs: Arrays, targets: np.ndarray) -> np.ndarray:
-    """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
+    return np.column_stack([run_steps(inputs, targets), checksums(inputs, targets)])
+
+
+def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
+    """Return a checksum of each step's batch, so that a difference in what was trained on is seen as such."""
     arrays = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, Mapping) else [inputs]
-    checksums = []
+    found = []
     for step, y in enumerate(targets):
         checksum = 0
         for array in arrays:
             checksum = zlib.crc32(array[step].tobytes(), checksum)
-        checksums.append(zlib.crc32(y.tobytes(), checksum))
-    return np.column_stack([run_steps(inputs, targets), checksums])
+        found.append(zlib.crc32(y.tobytes(), checksum))
+    return found
 
 
 def reset_states(model: keras.Model) -> None:

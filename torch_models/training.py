@@ -72,15 +72,19 @@ def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) ->
 
 
 def _record(run_steps: Callable[..., np.ndarray], inputs: Arrays, targets: np.ndarray) -> np.ndarray:
-    """Run steps and add a checksum of each batch, so that a difference in what was trained on is seen as such."""
+    return np.column_stack([run_steps(inputs, targets), checksums(inputs, targets)])
+
+
+def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
+    """Return a checksum of each step's batch, so that a difference in what was trained on is seen as such."""
     arrays = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, Mapping) else [inputs]
-    checksums = []
+    found = []
     for step, y in enumerate(targets):
         checksum = 0
         for array in arrays:
             checksum = zlib.crc32(array[step].tobytes(), checksum)
-        checksums.append(zlib.crc32(y.tobytes(), checksum))
-    return np.column_stack([run_steps(inputs, targets), checksums])
+        found.append(zlib.crc32(y.tobytes(), checksum))
+    return found
 
 
 def compile_steps(

@@ -166,7 +166,9 @@ def test_accuracy_at_each_timestep() -> None:
 )
 def test_metrics_follow_from_the_task(task: str, data: dict[str, object], shape: tuple[int, ...]) -> None:
     """Predictions have the shape of the task's targets, with an axis of classes; perfect ones have perfect metrics."""
-    fields = {"name": "a", "task": task, "model": {"cell": "gru", "units": 2}, "data": data}
+    model = {"cell": "gru", "units": 2, "head": "every_output" if task == "tagging" else "last_state"}
+    training = {"loss": "mse" if task == "forecasting" else "sparse_categorical_crossentropy"}
+    fields = {"name": "a", "task": task, "model": model, "data": data, "training": training}
     start = make_start(make_case(fields, "a"))
     targets = start.examples.test.targets
     assert predictions_shape(start.examples) == shape
