@@ -103,6 +103,7 @@ class TrainingConfig(Section):
     `weight_decay` None is what Keras gives the optimizer by default: 0.004 for adamw, none for the others. Steps of a
     schedule are training steps; "piecewise" takes its learning rates from `values`, the next one after each boundary.
     `keras_layers` "fast" trains the layers of `keras_models.fast` on the Keras side, `engine` "fit" by `model.fit`.
+    `record` "loss" leaves out the norms of each step's gradients and updates.
     """
 
     epochs: int = Field(default=20, ge=1)
@@ -125,6 +126,7 @@ class TrainingConfig(Section):
     stock: bool = False
     keras_layers: Literal["stock", "fast"] = "stock"
     engine: Literal["compiled", "fit"] = "compiled"
+    record: Literal["norms", "loss"] = "norms"
 
     @model_validator(mode="after")
     def _optimizer_makes_sense(self) -> Self:

@@ -73,7 +73,12 @@ class Side:
 
     def columns(self) -> list[str]:
         """What is recorded at each step."""
-        return self.package.columns(self.model)
+        return self.package.columns(self.model, self.norms)
+
+    @property
+    def norms(self) -> bool:
+        """Whether the norms of gradients and updates are recorded at each step."""
+        return self.start.case.training.record == "norms"
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load canonical weights into the model."""
@@ -95,6 +100,7 @@ class Side:
             self.schedule,
             self.start.case.training.batch_size,
             draw=self.draw if self.start.case.model.given_masks else None,
+            norms=self.norms,
             **self.training_arguments(),
         )
 

@@ -1,7 +1,7 @@
 """Train a Keras model by `model.fit` itself, recording every step; `keras_models/training.py` has loops of its own."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ def fit(
     schedule: np.ndarray,
     batch_size: int = 32,
     draw: Draw | None = None,
+    norms: bool = True,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train as `keras_models.train` does, and yield (epoch, rows) after each epoch, one row of `columns` a step.
 
@@ -27,7 +28,7 @@ def fit(
     prepare(model, loss, optimizer)
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     step = 0
-    with _norms_noted(optimizer, layouts(model)) as norms:
+    with _norms_noted(optimizer, layouts(model)) if norms else nullcontext() as noted:
         for order in schedule:
             reset_states(model)
             whole, last = order[: full_batches * batch_size].reshape(full_batches, batch_size), order[None, -rest:]
@@ -38,7 +39,7 @@ def fit(
                 parts.append(keras.tree.map_structure(lambda array: array.reshape(-1, *array.shape[2:]), (x, y)))
                 step += len(chosen)
             x, y = keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-            record = _Record(norms)
+            record = _Record(noted)
             model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0, callbacks=[record])
             yield step // len(sums) - 1, np.column_stack([record.rows, sums])
 
@@ -46,7 +47,7 @@ def fit(
 class _Record(keras.callbacks.Callback):
     """Collects each step's loss and what the optimizer noted."""
 
-    def __init__(self, norms: keras.Variable) -> None:
+    def __init__(self, norms: keras.Variable | None) -> None:
         super().__init__()
         self.norms = norms
         self.rows: list[np.ndarray] = []
@@ -59,7 +60,8 @@ class _Record(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None  # `fit` always gives them
         self._fetch()
-        self.rows.append(np.append(logs["loss"], keras.ops.convert_to_numpy(self.norms)).astype(np.float64))
+        norms = [] if self.norms is None else keras.ops.convert_to_numpy(self.norms)
+        self.rows.append(np.append(logs["loss"], norms).astype(np.float64))
 
     def _fetch(self) -> None:
         """On JAX `fit` keeps the variables' values to itself until they are asked for."""

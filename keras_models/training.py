@@ -17,9 +17,9 @@ Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 STEPS_PER_CALL = 128
 
 
-def columns(model: keras.Model) -> list[str]:
+def columns(model: keras.Model, norms: bool = True) -> list[str]:
     """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
-    tensors = [name for layout in layouts(model) for name in layout.names]
+    tensors = [name for layout in layouts(model) for name in layout.names] if norms else []
     return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
@@ -32,19 +32,21 @@ def train(
     schedule: np.ndarray,
     batch_size: int = 32,
     draw: Draw | None = None,
+    norms: bool = True,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
     Inputs (windows, time, features), or a dict of what the model takes, targets (windows, outputs), schedule (epochs,
     windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every yield the
     model holds its current weights. `draw` gives what a step gets beside the windows, by name, from the number of the
-    step and of its windows: masks for dropout. Carried states are reset before every epoch.
+    step and of its windows: masks for dropout. Carried states are reset before every epoch. Without `norms` only the
+    loss and the batch's checksum are recorded.
     """
     backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
     prepare(model, loss, optimizer)
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
-    run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL))
+    run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL), norms=norms)
     for epoch, order in enumerate(schedule):
         reset_states(model)
         first = epoch * steps_per_epoch

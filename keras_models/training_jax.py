@@ -16,14 +16,14 @@ OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., N
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int
+    model: keras.Model, found: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step.
 
     It is compiled once for every batch size, whatever the number of steps up to `capacity`.
     """
-    width = 1 + 2 * sum(len(layout.names) for layout in found)
-    norms = group_norms(found)
+    width = 1 + 2 * sum(len(layout.names) for layout in found) if norms else 1
+    norms_of = group_norms(found)
     gradient_of_loss = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     @jax.jit
@@ -43,8 +43,8 @@ def compile_steps(
             non_trainable = aux[2]
             updated, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
             updates = [new - old for new, old in zip(updated, trainable, strict=True)]
-            row = jnp.concatenate([loss[None], norms(gradients), norms(updates)])
-            return (updated, non_trainable, optimizer_variables), rows.at[step].set(row)
+            row = [loss[None], norms_of(gradients), norms_of(updates)] if norms else [loss[None]]
+            return (updated, non_trainable, optimizer_variables), rows.at[step].set(jnp.concatenate(row))
 
         rows = jnp.zeros((len(targets), width), dtype=state[0][0].dtype)
         return jax.lax.fori_loop(0, steps, one_step, (state, rows))

@@ -42,18 +42,19 @@ def dense(gradients: list[Any]) -> list[tf.Tensor]:
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int
+    model: keras.Model, found: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     del capacity  # a tf.function takes any number of steps without compiling again
     variables = [layout.variable for layout in found]
     values = [variable.value for variable in variables]
-    norms = group_norms(found)
+    norms_of = group_norms(found)
+    width = 1 + 2 * sum(len(layout.names) for layout in found) if norms else 1
 
     @_traced_once(2)
     def run(inputs: Any, targets: tf.Tensor) -> tf.Tensor:
         steps = tf.shape(targets)[0]
-        rows = tf.TensorArray(values[0].dtype, size=steps, element_shape=(1 + 2 * sum(len(x.names) for x in found),))
+        rows = tf.TensorArray(values[0].dtype, size=steps, element_shape=(width,))
         for step in tf.range(steps):
             batch = keras.tree.map_structure(operator.itemgetter(step), inputs)
             with tf.GradientTape() as tape:
@@ -64,8 +65,8 @@ def compile_steps(
             with tf.control_dependencies(before):
                 model.optimizer.apply(gradients, variables)
             updates = [value - old for value, old in zip(values, before, strict=True)]
-            row = tf.concat([loss[None], norms(dense(gradients)), norms(updates)], axis=0)
-            rows = rows.write(step, row)
+            row = [loss[None], norms_of(dense(gradients)), norms_of(updates)] if norms else [loss[None]]
+            rows = rows.write(step, tf.concat(row, axis=0))
         return rows.stack()
 
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:

@@ -18,13 +18,13 @@ OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., N
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int
+    model: keras.Model, found: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     del capacity  # nothing is compiled
     variables = [layout.variable for layout in found]
     values = [variable.value for variable in variables]
-    norms = group_norms(found)
+    norms_of = group_norms(found)
     forward = direct_call(model) or partial(model, training=True)
 
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
@@ -36,10 +36,13 @@ def compile_steps(
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
             gradients = torch.autograd.grad(loss, values)
             with torch.no_grad():
-                before = [value.detach().clone() for value in values]
+                before = [value.detach().clone() for value in values if norms]
                 model.optimizer.apply(list(gradients), variables)
-                updates = [value.detach() - old for value, old in zip(values, before, strict=True)]
-                rows.append(torch.cat([loss.detach()[None], norms(gradients), norms(updates)]))
+                row = [loss.detach()[None]]
+                if norms:
+                    updates = [value.detach() - old for value, old in zip(values, before, strict=True)]
+                    row += [norms_of(gradients), norms_of(updates)]
+                rows.append(torch.cat(row))
         return torch.stack(rows).cpu().numpy().astype(np.float64)
 
     return run_steps

@@ -17,9 +17,9 @@ Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 STEPS_PER_CALL = 128
 
 
-def columns(model: Recurrent) -> list[str]:
+def columns(model: Recurrent, norms: bool = True) -> list[str]:
     """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
-    tensors = [name for layout in layouts(model) for name in layout.names]
+    tensors = [name for layout in layouts(model) for name in layout.names] if norms else []
     return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
@@ -33,6 +33,7 @@ def train(
     batch_size: int = 32,
     pauses: Collection[int] = (),
     draw: Draw | None = None,
+    norms: bool = True,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
@@ -40,12 +41,12 @@ def train(
     (epochs, windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every
     yield the model holds its current weights, and there is one before every step of `pauses`. `draw` gives what a step
     gets beside the windows, by name, from the number of the step and of its windows: masks for dropout. Carried states
-    are reset before every epoch.
+    are reset before every epoch. Without `norms` only the loss and the batch's checksum are recorded.
     """
     model.train()
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
-    run_steps = compile_steps(model, loss, optimizer, layouts(model))
+    run_steps = compile_steps(model, loss, optimizer, layouts(model) if norms else [])
     for epoch, order in enumerate(schedule):
         if model.settings.stateful:
             model.reset_states()

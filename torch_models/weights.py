@@ -185,6 +185,6 @@ def group_norms(found: list[Layout]) -> Callable[[list[torch.Tensor]], torch.Ten
         for layout, value in zip(found, values, strict=True):
             grouped = value.square().view(layout.shape)
             squares.append(grouped.sum(dim=layout.other_axes).view(-1))
-        return torch.cat(squares).sqrt_()
+        return torch.cat(squares).sqrt_() if squares else torch.empty(0)
 
     return norms

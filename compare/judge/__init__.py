@@ -34,7 +34,7 @@ def judge(
     step_of = _last_steps(expected, obtained)
     presence_checks = (
         presence.start_differences(expected, obtained),
-        presence.absent_columns(expected, obtained),
+        presence.absent_columns(expected, obtained, presence.required_columns(start)),
         presence.absent_steps(expected, obtained),
         presence.absent_weights(expected, obtained, step_of),
         presence.absent_predictions(
@@ -60,7 +60,7 @@ def judge(
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
-    comparison = _judge_journey(comparison, expected, obtained, twins, step_of, start.case.data.temperature)
+    comparison = _judge_journey(comparison, expected, obtained, twins, step_of, start)
     comparison = _with_predictions(comparison, expected, obtained, start)
     samples = {
         trace.manifest["runner"]: "".join(start.examples.symbols[number] for number in trace.sample.ids)
@@ -105,10 +105,10 @@ def _judge_journey(
     obtained: Trace,
     twins: Sequence[Trace],
     step_of: dict[int, int],
-    temperature: float,
+    start: Start,
 ) -> Comparison:
     differences = list(comparison.differences)
-    present = set(presence.REQUIRED_COLUMNS) <= set(expected.columns) == set(obtained.columns)
+    present = set(presence.required_columns(start)) <= set(expected.columns) == set(obtained.columns)
     if comparison.steps == 0 or not present:
         return replace(comparison, differences=differences)  # the absence is a difference already
     comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))
@@ -136,7 +136,7 @@ def _judge_journey(
     left, right = expected.sample, obtained.sample
     if left is not None and right is not None and left.ids.shape == right.ids.shape:
         # A probability moves by at most half of what its logits move by, over the temperature.
-        allowed = MARGIN * envelope.predictions / 2 / (temperature or 1)
+        allowed = MARGIN * envelope.predictions / 2 / (start.case.data.temperature or 1)
         parted = other_sample(left, right, allowed, int(expected.manifest["steps"]))
         differences += [] if parted is None else [parted]
         checks += 1

@@ -29,7 +29,7 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: S
         for left, right in zip(expected, obtained, strict=True)
         for difference in (
             *presence.start_differences(left, right),
-            *presence.absent_columns(left, right),
+            *presence.absent_columns(left, right, presence.required_columns(start)),
             *presence.absent_steps(left, right),
             *presence.absent_predictions(left, right, predictions_shape(start.examples)),
         )

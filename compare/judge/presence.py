@@ -1,14 +1,18 @@
 """Nothing passes by absence: what one trace lacks, what is not finite, and what did not start the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from compare.judge.verdict import Difference
+from compare.start import Start
 from compare.trace import Trace
 
-# Without these there is nothing to compare.
-REQUIRED_COLUMNS = ("loss", "batch")
+
+def required_columns(start: Start) -> list[str]:
+    """Name what both sides must have recorded at each step of a case, also where neither has it."""
+    phases = ("gradient", "update") if start.case.training.record == "norms" else ()
+    return ["loss", *(f"{phase}/{name}" for phase in phases for name in start.weights), "batch"]
 
 
 def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
@@ -24,11 +28,12 @@ def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
         yield Difference("dtype", 0, "start", words)
 
 
-def absent_columns(expected: Trace, obtained: Trace) -> Iterator[Difference]:
-    """Name every recorded figure that one trace has and the other lacks, and those without which both are nothing."""
-    for column in REQUIRED_COLUMNS:
+def absent_columns(expected: Trace, obtained: Trace, required: Sequence[str]) -> Iterator[Difference]:
+    """Name every recorded figure that one trace has and the other lacks, and required ones that both lack."""
+    for column in required:
         if column not in expected.columns and column not in obtained.columns:
-            yield Difference("missing-tensor", 0, "start", f"{column} is missing on both sides", tensor=column)
+            tensor = column.partition("/")[2] or column
+            yield Difference("missing-tensor", 0, "start", f"{column} is missing on both sides", tensor=tensor)
     for column in expected.columns:
         if column not in obtained.columns:
             yield Difference(

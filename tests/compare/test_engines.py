@@ -51,6 +51,22 @@ def test_both_engines_take_the_same_steps(run: Run, cell: str, backend: str) -> 
         assert run.comparison(f"{cell}-{engine}", f"keras-{backend}").status == "agrees"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_losses_alone_can_be_recorded(run: Run, pool: Pool, tmp_path: Path, engine: str) -> None:
+    """Without the norms each step has its loss and the checksum of its batch, the same ones; a fault still shows."""
+    case = tiny_case("gru", {"training.engine": engine, "training.record": "loss"})
+    alone = run_cases_in(tmp_path / "alone", pool, [case], BACKENDS)
+    for runner in ("torch", *(f"keras-{backend}" for backend in BACKENDS)):
+        folders = (tmp_path / "alone" / "gru", run.folder / f"gru-{engine}")
+        trace, with_norms = (read_trace(folder / runner) for folder in folders)
+        assert trace.columns == ("loss", "batch")
+        np.testing.assert_allclose(trace.losses, with_norms.losses, rtol=1e-5)
+        assert trace.rows[:, 1].tolist() == with_norms.rows[:, -1].tolist()
+    assert alone.verdict.agree
+    faults = {"keras-torch": "wrong_data.py:samples_swapped_within_a_batch"}
+    assert not run_cases_in(tmp_path / "faulty", pool, [case], ["torch"], faults).verdict.agree
+
+
 def test_a_fault_under_fit_is_found(run: Run, pool: Pool, tmp_path: Path) -> None:
     """A wrong order of samples under `model.fit` is another training, and differs."""
     case = tiny_case("gru", {"training.engine": "fit"})
