@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from compare.data_config import DATASET_TASKS, PATHS, DataConfig, Section, Task
 from compare.errors import InputError, nearest
+from compare.model_facts import ModelFacts
 
 Dtype = Literal["float32", "float64"]
 
@@ -19,7 +20,7 @@ Dtype = Literal["float32", "float64"]
 DEFAULT_SUITE = ("simple_rnn", "lstm", "gru")
 
 
-class ModelConfig(Section):
+class ModelConfig(ModelFacts, Section):
     """The recurrent model; features, vocabulary and outputs follow from the data.
 
     `head` says what the head sees: the last state of the last layer, which is its last output unless it runs both
@@ -50,33 +51,6 @@ class ModelConfig(Section):
     l2: float = Field(default=0, ge=0)
     sequence_first: bool = False
     dropout_masks: Literal["given", "own"] = "given"
-
-    def zeros_padding(self, layer: int) -> bool:
-        """Whether a layer's outputs at padding are zero; Keras's Bidirectional has it so where it returns them all."""
-        if self.bidirectional:
-            return layer < self.layers - 1 or self.head != "last_state"
-        return self.zero_output_for_mask
-
-    @property
-    def given_masks(self) -> bool:
-        """Whether dropout takes masks that are drawn outside, the same for both sides."""
-        return self.dropout_masks == "given" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
-
-    @property
-    def native_dropout(self) -> bool:
-        """Whether each side draws its own dropout masks, so that trainings are comparable as a distribution only."""
-        return self.dropout_masks == "own" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
-
-    @property
-    def mask_gates(self) -> int:
-        """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
-        return {"simple_rnn": 1, "lstm": 4, "gru": 3}[self.cell] if self.recurrent_dropout else 1
-
-    def places(self, *parts: str, layer: int | None = None) -> list[str]:
-        """Name inputs of recurrent layers: "layer0.forward.h" for the part "h", of one layer or of all."""
-        directions = ("forward", "backward") if self.bidirectional else ("forward",)
-        indices = range(self.layers) if layer is None else (layer,)
-        return [f"layer{index}.{direction}.{part}" for index in indices for direction in directions for part in parts]
 
     @model_validator(mode="after")
     def _model_makes_sense(self) -> Self:

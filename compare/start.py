@@ -1,22 +1,22 @@
 """What both sides are given: windows, batch schedule and initial weights, made once and kept on disk, hashed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compare.case import Case, case_from_json
-from compare.data_config import DATASET_OPTIONS
-from compare.datasets import Series, load_data
 from compare.errors import InputError
 from compare.examples import Examples, Part
-from compare.initial_weights import draw_initial_weights
+from compare.model_facts import plain_case
 from compare.storage import digest, read_tensors, write_json, write_tensors
 from compare.windows import Scaling, Windows, batch_schedule, make_windows, stream_order
+
+if TYPE_CHECKING:  # workers read starts in interpreters that need not have pydantic
+    from compare.case import Case
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 
@@ -27,7 +27,7 @@ CROSSENTROPY = "sparse_categorical_crossentropy"
 class Start:
     """The same start for both sides of a case."""
 
-    case: Case
+    case: "Case"
     windows: Windows | Examples
     scaling: Scaling | None
     weights: Mapping[str, np.ndarray]
@@ -122,11 +122,14 @@ class Start:
         return schedule[epoch, batch * size : (batch + 1) * size]
 
 
-def make_start(case: Case) -> Start:
+def make_start(case: "Case") -> Start:
     """Load a case's series, cut and scale it, draw the batch schedule and the initial weights.
 
     Raises InputError for data that cannot be used.
     """
+    from compare.datasets import Series, load_data
+    from compare.initial_weights import draw_initial_weights
+
     data = load_data(case)
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()
@@ -141,8 +144,10 @@ def make_start(case: Case) -> Start:
     return Start(case, windows, scaling, weights, schedule)
 
 
-def check_model(case: Case, examples: Examples) -> None:
+def check_model(case: "Case", examples: Examples) -> None:
     """Raise InputError where a model or its loss does not fit the examples that it is to learn from."""
+    from compare.data_config import DATASET_OPTIONS
+
     model, masked = case.model, examples.training.mask is not None
     if (case.task == "tagging") != (model.head == "every_output"):
         fitting = '"every_output"' if case.task == "tagging" else '"last_state" or "last_output"'
@@ -187,7 +192,7 @@ def write_start(start: Start, folder: Path) -> None:
     """Write a start into a folder; a series as it is, not as the windows cut from it."""
     folder.mkdir(parents=True, exist_ok=True)
     windows, scaling = start.windows, start.scaling
-    facts: dict[str, Any] = {"case": json.loads(start.case.to_json())}
+    facts: dict[str, Any] = {"case": start.case.model_dump(mode="json")}
     if isinstance(windows, Windows):
         write_tensors(folder / "series.safetensors", {"features": windows.features, "target": windows.target})
         facts |= {"training": windows.training, "first_test": windows.first_test, "notes": windows.notes}
@@ -213,13 +218,14 @@ def write_start(start: Start, folder: Path) -> None:
     write_json(folder / "start.json", facts)
 
 
-def read_start(folder: Path) -> Start:
+def read_start(folder: Path, read_case: Callable[[Any], Any] = plain_case) -> Start:
     """Read a start; the schedule stays on disk and is read as it is used.
 
-    Raises ValueError where a part of it is missing.
+    Its case has the fields that were written, validated only if `read_case` does so. Raises ValueError where a part of
+    it is missing.
     """
     facts = json.loads((folder / "start.json").read_text("utf-8"))
-    case = case_from_json(json.dumps(facts["case"]), str(folder))
+    case = read_case(facts["case"])
     windows: Windows | Examples
     if "examples" in facts:
         tensors = _read_whole(folder / "examples.safetensors")

@@ -1,13 +1,16 @@
 """From a series to what both sides are trained on: scaled windows, held-out windows and the batch schedule."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compare.case import Case
-from compare.datasets import Series
 from compare.errors import InputError
 from compare.examples import Examples, Part
+
+if TYPE_CHECKING:  # workers read what is made here, in interpreters that need not have pydantic
+    from compare.case import Case
+    from compare.datasets import Series
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Scaling:
         return values.astype(np.float64) * self.standard_deviation + self.mean
 
 
-def make_windows(series: Series, case: Case) -> tuple[Windows, Scaling]:
+def make_windows(series: "Series", case: "Case") -> tuple[Windows, Scaling]:
     """Standardise a series with its training part's figures and cut it into windows, the last part held out in time.
 
     Raises InputError where the series is too short for one training and one held-out window.
@@ -115,7 +118,7 @@ def make_windows(series: Series, case: Case) -> tuple[Windows, Scaling]:
     return windows, Scaling(float(target.mean_[0]), float(target.scale_[0]))
 
 
-def _borders(rows: int, case: Case) -> tuple[int, int]:
+def _borders(rows: int, case: "Case") -> tuple[int, int]:
     """Return the first row that is held out and the row at which the held-out part ends."""
     data = case.data
     if data.folds is None or data.fold is None:
@@ -139,7 +142,7 @@ def batch_schedule(seed: int, epochs: int, windows: int) -> np.ndarray:
     return schedule
 
 
-def stream_order(windows: int, case: Case) -> np.ndarray:
+def stream_order(windows: int, case: "Case") -> np.ndarray:
     """Return the order in which a stateful model takes windows: each batch goes on where the one before it ended.
 
     The series is cut into as many streams as a batch has rows; what does not fill a batch is left out. Raises

@@ -49,8 +49,8 @@ class Side:
     def model_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build` take."""
         case, examples = self.start.case, self.start.examples
-        model = case.model.model_dump(exclude={"initial_state", "sequence_first"})
-        return model | {
+        own = ("initial_state", "sequence_first")
+        return {name: value for name, value in vars(case.model).items() if name not in own} | {
             "features": examples.features or 1,
             "vocabulary": examples.vocabulary,
             "outputs": examples.outputs,

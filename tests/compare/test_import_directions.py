@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 WORKERS = ("worker", "pair_worker")
 ORDER = (
     "errors",
+    "model_facts",
     "data_config",
     "case",
     "examples",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_runs import tiny_case
 
+from compare.case import Case
 from compare.start import make_start, read_start, write_start
 from compare.storage import digest, read_tensors, write_json, write_tensors
 
@@ -61,7 +62,7 @@ def test_a_start_is_the_same_after_reading(tmp_path: Path) -> None:
     """What a worker reads from disk is what the harness made: windows, schedule, weights and scaling."""
     start = make_start(tiny_case("gru", {"data.horizon": 2, "dtype": "float64"}))
     write_start(start, tmp_path / "start")
-    obtained = read_start(tmp_path / "start")
+    obtained = read_start(tmp_path / "start", Case.model_validate)
     assert obtained.case == start.case
     assert obtained.scaling == start.scaling
     assert obtained.steps == start.steps == 18
