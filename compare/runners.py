@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from compare.backends import REFERENCE_RUNNER, backend_of, version, worker_environment
+from compare.interpreters import interpreter_environment, link_packages
 
 # A second worker of the same runner must import the framework again, which takes as long as a few short trainings.
 TASKS_WORTH_A_WORKER = 3
@@ -72,20 +73,26 @@ class Event:
 class Worker:
     """One child process; it works on one task at a time."""
 
-    def __init__(self, runner: str, threads: int, log: Path) -> None:
+    def __init__(self, runner: str, threads: int, log: Path, interpreter: str | None = None) -> None:
         self.runner = runner
         self.log = log
         self.task: Task | None = None
         self.ready = False
         self.heard = time.monotonic()
         self._rest = b""
+        command = [sys.executable, "-m"]
+        environment = worker_environment(runner, threads)
+        if interpreter is not None:
+            # Nothing of the folder that this was started in may be imported there in place of what is installed.
+            command = [interpreter, "-P", "-m"]
+            environment = interpreter_environment(runner, threads, link_packages(log.parent / "packages"))
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "compare.worker", runner],
+                [*command, "compare.worker", runner],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=worker_environment(runner, threads),
+                env=environment,
                 # A Ctrl-C at the terminal reaches the harness alone, which then ends its children in order.
                 start_new_session=True,
             )
@@ -131,13 +138,24 @@ class Worker:
 
 
 class Pool:
-    """Runs tasks on worker processes, at most `jobs` at a time, and keeps idle workers warm for the next call."""
+    """Runs tasks on worker processes, at most `jobs` at a time, and keeps idle workers warm for the next call.
 
-    def __init__(self, logs: Path, jobs: int, timeout: float = 600, threads: int | None = None) -> None:
+    A runner of `interpreters` works in the interpreter given for it, checked by `compare.interpreters`.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        jobs: int,
+        timeout: float = 600,
+        threads: int | None = None,
+        interpreters: Mapping[str, str] | None = None,
+    ) -> None:
         self.logs = logs
         self.jobs = jobs
         self.timeout = timeout
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.interpreters = interpreters or {}
         self._workers: list[Worker] = []
         self._started = 0
         self._died_early: set[str] = set()
@@ -159,9 +177,10 @@ class Pool:
         A worker that dies, or says nothing for `timeout` seconds, fails its own task only.
         """
         waiting = []
-        ended: dict[Path, bool] = {}
+        # A trace that none of these tasks makes was made before.
+        ended = {task.needs: True for task in tasks if task.needs is not None} | {task.out: None for task in tasks}
         for task in tasks:
-            if version(backend_of(task.runner)) is None:
+            if task.runner not in self.interpreters and version(backend_of(task.runner)) is None:
                 ended[task.out] = False
                 yield Event("failed", task, error=_missing(task.runner))
             else:
@@ -218,7 +237,9 @@ class Pool:
 
     def _start(self, runner: str) -> Worker:
         self._started += 1
-        worker = Worker(runner, self.threads, self.logs / f"{runner}-{self._started}.log")
+        worker = Worker(
+            runner, self.threads, self.logs / f"{runner}-{self._started}.log", self.interpreters.get(runner)
+        )
         self._workers.append(worker)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         return worker

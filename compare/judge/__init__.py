@@ -25,11 +25,12 @@ def judge(
     twins: Sequence[Trace],
     start: Start,
     references: Sequence[StepReference] | None = None,
+    twinned: Trace | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same start, same step, same journey, nothing absent.
 
-    The twins are of the expected side, in the precision in which the obtained side computes; both sides had this start;
-    the references are of the steps that were taken apart, None where none was.
+    The twins are of the expected side, or of `twinned`, in the precision in which the obtained side computes; all had
+    this start; the references are of the steps that were taken apart, None where none was.
     """
     step_of = _last_steps(expected, obtained)
     presence_checks = (
@@ -60,7 +61,7 @@ def judge(
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
-    comparison = _judge_journey(comparison, expected, obtained, twins, step_of, start)
+    comparison = _judge_journey(comparison, expected, obtained, (twinned or expected, twins), step_of, start)
     comparison = _with_predictions(comparison, expected, obtained, start)
     samples = {
         trace.manifest["runner"]: "".join(start.examples.symbols[number] for number in trace.sample.ids)
@@ -103,7 +104,7 @@ def _judge_journey(
     comparison: Comparison,
     expected: Trace,
     obtained: Trace,
-    twins: Sequence[Trace],
+    twinned: tuple[Trace, Sequence[Trace]],
     step_of: dict[int, int],
     start: Start,
 ) -> Comparison:
@@ -113,7 +114,7 @@ def _judge_journey(
         return replace(comparison, differences=differences)  # the absence is a difference already
     comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))
     try:
-        envelope = measure_envelope(expected, twins, obtained.manifest["precision"])
+        envelope = measure_envelope(*twinned, obtained.manifest["precision"])
     except ValueError as error:
         differences.append(Difference("no-envelope", int(expected.manifest["steps"]), "update", str(error)))
         return replace(comparison, differences=differences)
@@ -121,7 +122,7 @@ def _judge_journey(
     phases = errors_by_phase(expected, obtained, comparison.steps)
     found = [strayed(phase, envelope) for phase in phases]
     found += strayed_weights(expected, obtained, envelope, step_of)
-    checks = len(expected.columns) + sum(len(expected.checkpoints[epoch]) for epoch in envelope.weights)
+    checks = len(expected.columns) + sum(map(len, expected.checkpoints.values()))
     predictions = _comparable_predictions(expected, obtained)
     if predictions is not None:
         found.append(strayed_predictions(*predictions, envelope.predictions, int(expected.manifest["steps"])))

@@ -20,7 +20,7 @@ mpl.use("svg")
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 # Okabe and Ito's palette, told apart by people who see colours differently.
-COLOURS = {"keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
+COLOURS = {"torch": "#CC79A7", "keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
 
@@ -102,7 +102,7 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
             wide = runner == comparisons[0].reference
             axes.plot(
                 predictions[-SHOWN_WINDOWS:, 0],
-                DASHES[runner],
+                "-" if wide else DASHES[runner],
                 label=runner,
                 color="#bbbbbb" if wide else COLOURS[runner],
                 linewidth=4 if wide else 1.2,

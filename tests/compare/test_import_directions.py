@@ -33,12 +33,16 @@ ORDER = (
     "judge",
     "causes",
     "backends",
+    "interpreters",
     "runners",
     "harness",
+    "golden",
     "pair",
     "explain",
     "power",
     "report",
+    "run_command",
+    "golden_command",
     "__main__",
 )
 SIDES = ("keras_models", "torch_models")
