@@ -165,24 +165,25 @@ def progress(options: argparse.Namespace, tasks: int, cases: Sequence[Any]) -> A
     return ProgressLines(tasks)
 
 
+def write_reports(verdict: Any, cases: Sequence[Any], out: Path, threads: int, command: str) -> None:
+    """Write a run's reports into its folder."""
+    from compare.report.html import write_html
+    from compare.report.junit import write_junit
+
+    versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
+    conditions = {**environment(), **versions, "threads for each runner": str(threads), "command": command}
+    write_html(verdict, cases, conditions, out / "report.html")
+    write_junit(verdict, out / "junit.xml")
+
+
 def report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out: Path, threads: int) -> None:
     """Write a run's reports into its folder and print its verdict."""
     from rich.console import Console
 
     from compare.report.console import print_known_differences, print_verdict
-    from compare.report.html import write_html
-    from compare.report.junit import write_junit
     from compare.report.wording import conclusion
 
-    versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
-    conditions = {
-        **environment(),
-        **versions,
-        "threads for each runner": str(threads),
-        "command": " ".join(["rnn-parity", *sys.argv[1:]]),
-    }
-    write_html(verdict, cases, conditions, out / "report.html")
-    write_junit(verdict, out / "junit.xml")
+    write_reports(verdict, cases, out, threads, " ".join(["rnn-parity", *sys.argv[1:]]))
     if options.json:
         print(json.dumps(verdict.as_json(), indent=1))
         return

@@ -18,11 +18,19 @@ def explain_pair(pair: Pair, backend: str, out: Path | None = None, timeout: flo
     What no cause explains is written into `out`/bug-report. A side whose process died gives a failed comparison.
     Raises InputError, with the file's own line, for a mistake in the pair file.
     """
+    missing = missing_backend(pair, backend)
+    if missing is not None:
+        return missing
+    with Sides(backend, timeout) as sides:
+        return explain_with(sides, pair, out)
+
+
+def missing_backend(pair: Pair, backend: str) -> Comparison | None:
+    """The failed comparison of a pair, one of whose sides has no backend here; None where both have one."""
     for runner in (REFERENCE_RUNNER, keras_runner(backend)):
         if version(backend_of(runner)) is None:
             return _failed(pair, backend, f"backend {backend_of(runner)} is not installed")
-    with Sides(backend, timeout) as sides:
-        return explain_with(sides, pair, out)
+    return None
 
 
 def explain_with(sides: Sides, pair: Pair, out: Path | None = None) -> Comparison:
@@ -41,4 +49,4 @@ def _failed(pair: Pair, backend: str, error: str) -> Comparison:
     return Comparison(pair.name, keras_runner(backend), REFERENCE_RUNNER, "float32", "failed", error=error)
 
 
-__all__ = ["InputError", "explain_pair", "explain_with"]
+__all__ = ["InputError", "explain_pair", "explain_with", "missing_backend"]

@@ -33,6 +33,12 @@ def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
     """Print the table of comparisons, what is to be said of each, and the conclusion."""
+    print_comparisons(console, verdict)
+    console.print(f"\n[bold]{escape(conclusion(verdict))}[/]", soft_wrap=True)
+
+
+def print_comparisons(console: Console, verdict: Verdict) -> None:
+    """Print the table of comparisons and what is to be said of each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     # Where it gets narrow a case's name goes on in the next line; a figure that is cut says nothing.
     table.add_column("case", overflow="fold")
@@ -68,7 +74,6 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     if verdict.folds:
         console.print()
         _print_folds(console, verdict.folds)
-    console.print(f"\n[bold]{escape(conclusion(verdict))}[/]", soft_wrap=True)
 
 
 def _metrics(comparison: Comparison) -> Mapping[str, float | None]:

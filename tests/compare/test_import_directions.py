@@ -43,6 +43,8 @@ ORDER = (
     "report",
     "run_command",
     "golden_command",
+    "parity",
+    "pytest_plugin",
     "__main__",
 )
 SIDES = ("keras_models", "torch_models")
