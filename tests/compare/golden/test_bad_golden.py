@@ -1,0 +1,113 @@
+"""Golden traces that cannot be used are refused before anything is trained, in words and without a traceback."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compare.storage import read_json, write_json
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    """A file is missing."""
+    return lambda case: (case / name).unlink()
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    """A file has lost its end."""
+
+    def cut(case: Path) -> None:
+        (case / name).write_bytes((case / name).read_bytes()[:-3])
+
+    return cut
+
+
+def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
+    """Some fields of a JSON file are others; one that is None is missing."""
+
+    def write(case: Path) -> None:
+        content = {**read_json(case / name), **fields}
+        write_json(case / name, {field: value for field, value in content.items() if value is not None})
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(remove("golden.json"), "holds no golden traces", id="no-index"),
+        pytest.param(truncate("golden.json"), "has a damaged golden.json", id="damaged-index"),
+        pytest.param(replace_json("golden.json", files=[]), "has a damaged golden.json", id="no-files"),
+        pytest.param(replace_json("golden.json", traces={}), "has a damaged golden.json", id="no-traces"),
+        pytest.param(replace_json("golden.json", traces=3), "has a damaged golden.json", id="odd-traces"),
+        pytest.param(replace_json("golden.json", schema=7), "is of schema 7, this version reads 1", id="schema"),
+        pytest.param(remove("torch/steps.bin"), "lacks torch/steps.bin", id="no-steps"),
+        pytest.param(truncate("torch/steps.bin"), "has no whole steps in torch", id="damaged-steps"),
+        pytest.param(remove("keras-torch/states/00000000.safetensors"), "lacks keras-torch/states", id="no-state"),
+        pytest.param(truncate("torch/one_step/00000005.safetensors"), "has a damaged torch/one_step", id="tensors"),
+        pytest.param(truncate("torch/manifest.json"), "has a damaged torch/manifest.json", id="damaged-manifest"),
+        pytest.param(replace_json("torch/manifest.json", schema=9), "schema 9", id="trace-schema"),
+        pytest.param(replace_json("torch/manifest.json", versions=None), "has no versions in torch", id="versions"),
+        pytest.param(replace_json("start/start.json", case=None), "has a damaged start", id="no-case"),
+        pytest.param(replace_json("start/start.json", scaling=4), "has a damaged start", id="odd-start"),
+        pytest.param(replace_json("start/start.json", case={"name": "a"}), "field 'model' is missing", id="odd-case"),
+        pytest.param(truncate("start/schedule.npy"), "has a damaged start", id="schedule"),
+    ],
+)
+def test_damaged_traces_are_refused(golden: Path, refused: Callable, damage: Callable, words: str) -> None:
+    """What was recorded must be there and whole."""
+    damage(golden / "lstm")
+    assert words in refused("check", "--golden", golden)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("--golden", "nowhere"), "--golden nowhere cannot be read", id="no-folder"),
+        pytest.param(("--golden", "."), "--golden . holds no golden traces", id="empty-folder"),
+        pytest.param((), "required: --golden", id="no-golden"),
+    ],
+)
+def test_a_folder_without_traces_is_refused(refused: Callable, arguments: tuple, words: str) -> None:
+    """No golden trace is no agreement."""
+    assert words in refused("check", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("gru",), "holds no trace of case 'gru', only of lstm", id="case"),
+        pytest.param(("--backend", "jax"), "holds none of keras-jax, only of torch, keras-torch", id="backend"),
+        pytest.param(("--backend", "jaxx"), "did you mean 'jax'?", id="unknown-backend"),
+        pytest.param(("--python", "torch"), "is not NAME=PATH", id="no-path"),
+        pytest.param(("--python", "keras=python3"), "side 'keras' is unknown", id="unknown-side"),
+        pytest.param(("--python", "torch=/no/python"), "is not a Python interpreter", id="no-interpreter"),
+        pytest.param(("--python", "torch=/bin/true"), "is not a Python interpreter", id="another-program"),
+        pytest.param(
+            ("--python", f"jax={sys.executable}", "--python", f"keras-jax={sys.executable}"),
+            "gives keras-jax two interpreters",
+            id="twice",
+        ),
+        pytest.param(("--jobs", "0"), "--jobs 0 must be at least 1", id="jobs"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(golden: Path, refused: Callable, arguments: tuple, words: str) -> None:
+    """A case, a backend or an interpreter that there is not is no agreement."""
+    assert words in refused("check", "--golden", golden, *arguments)
+
+
+def test_a_golden_folder_that_cannot_be_made_is_refused(refused: Callable, tmp_path: Path) -> None:
+    """A place that cannot be written to is said before anything is trained."""
+    (tmp_path / "file").touch()
+    assert "cannot be written" in refused("record", "lstm", "--golden", tmp_path / "file" / "golden")
+
+
+def test_an_interpreter_without_a_framework_is_refused(
+    golden: Path, refused: Callable, make_interpreter: Callable
+) -> None:
+    """What an interpreter lacks is named, with the command that installs it there."""
+    interpreter = make_interpreter(("keras", "safetensors"))
+    message = refused("check", "--golden", golden, "--python", f"keras-torch={interpreter}")
+    assert f"{interpreter} has no safetensors, keras" in message
+    assert message.endswith(f"{interpreter} -m pip install safetensors keras")

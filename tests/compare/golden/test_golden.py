@@ -1,0 +1,160 @@
+"""Golden traces: what is kept, that today's training agrees with it, and that what has changed is found."""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import STEPS, tiny_case
+
+from compare import backends
+from compare.errors import InputError
+from compare.golden import choose_golden, record_golden
+from compare.harness import prepare
+from compare.judge import Verdict
+from compare.runners import Pool
+from compare.storage import read_json, read_tensors, write_json, write_tensors
+from compare.trace import read_trace
+
+SIDES = ("torch", "keras-torch")
+RECORD = struct.Struct("<4sII")
+
+
+def test_a_recording_is_small_and_says_what_computed(recorded: Path) -> None:
+    """A tiny case takes a fraction of a megabyte; of the steps taken apart three stay, the smaller batch among them."""
+    files = [file for file in recorded.rglob("*") if file.is_file()]
+    assert 0 < sum(file.stat().st_size for file in files) < 500_000
+    assert sorted(int(file.stem) for file in recorded.glob("lstm/torch/one_step/*")) == [0, 5, 16]
+    for side in SIDES:
+        manifest = read_json(recorded / "lstm" / side / "manifest.json")
+        assert manifest["versions"]["torch"]
+        assert manifest["execution"]["device"]
+        assert manifest["execution"]["kernel"]
+    assert [path.name for path in recorded.iterdir()] == ["lstm"], "nothing of the run is left behind"
+
+
+def test_today_agrees_with_the_recording(recorded: Path, check: Callable[[Path], Verdict], tmp_path: Path) -> None:
+    """Each side is compared with its own trace; the verdict is written as that of any run."""
+    verdict = check(recorded)
+    assert verdict.agree
+    found = [(one.runner, one.reference, one.status, one.steps) for one in verdict.comparisons]
+    assert found == [(side, f"golden-{side}", "agrees", STEPS) for side in SIDES]
+    assert all(one.checks > 100 and not one.notes for one in verdict.comparisons)
+    assert read_json(tmp_path / "out" / "verdict.json") == json.loads(json.dumps(verdict.as_json()))
+
+
+def another_learning_rate(golden: Path) -> None:
+    """The recording was made with another learning rate than its case has."""
+    start = read_json(golden / "lstm" / "start" / "start.json")
+    start["case"]["training"]["learning_rate"] *= 2
+    write_json(golden / "lstm" / "start" / "start.json", start)
+
+
+def other_weights(golden: Path) -> None:
+    """One initial weight is another."""
+    file = golden / "lstm" / "start" / "weights.safetensors"
+    tensors = read_tensors(file)
+    tensors["head/kernel"] += np.float32(1e-3)
+    write_tensors(file, tensors)
+
+
+def another_loss(golden: Path) -> None:
+    """The loss of one step is another; the file is as whole as before."""
+    folder = golden / "lstm" / "torch"
+    trace = read_trace(folder)
+    rows = trace.rows.copy()
+    rows[7, trace.columns.index("loss")] *= 1.001
+    figures = rows.astype("<f8").tobytes()
+    (folder / "steps.bin").write_bytes(RECORD.pack(b"STEP", len(rows), zlib.crc32(figures)) + figures)
+
+
+def edited(file: str, tensor: str) -> Callable[[Path], None]:
+    """One number of a tensor is another."""
+
+    def edit(golden: Path) -> None:
+        tensors = read_tensors(golden / "lstm" / "torch" / file)
+        changed = tensors[tensor].copy()
+        changed.flat[0] += np.float32(0.01)
+        write_tensors(golden / "lstm" / "torch" / file, tensors | {tensor: changed})
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "off_side"),
+    [
+        pytest.param(another_learning_rate, (0, "update", "learning_rate"), "golden-torch", id="learning-rate"),
+        pytest.param(other_weights, (0, "start", "weights"), "unknown", id="initial-weights"),
+        pytest.param(another_loss, (7, "loss", None), "unknown", id="loss"),
+        pytest.param(
+            edited("one_step/00000005.safetensors", "gradient/head/kernel"),
+            (5, "gradient", "head/kernel"),
+            "golden-torch",
+            id="gradient",
+        ),
+        pytest.param(
+            edited("checkpoints/00000002.safetensors", "head/bias"),
+            (11, "update", "head/bias"),
+            "unknown",
+            id="weights",
+        ),
+        pytest.param(
+            edited("predictions.safetensors", "predictions"), (STEPS, "forward", None), "unknown", id="predictions"
+        ),
+    ],
+)
+def test_a_changed_recording_differs_at_its_place(
+    golden: Path, check: Callable[[Path], Verdict], change, place: tuple, off_side: str
+) -> None:
+    """What was recorded otherwise than it is computed today differs, with its place and the side that is off."""
+    change(golden)
+    verdict = check(golden)
+    assert verdict.exit_code == 1
+    first = verdict.comparisons[0].first_difference
+    assert first is not None
+    assert (first.step, first.phase, first.tensor) == place
+    assert first.off_side == off_side
+
+
+def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_path: Path, check) -> None:
+    """A framework's known defect that shows in the recording and today is no change of training, and is said."""
+    case = tiny_case("embedding", {"data.points": 1000, "data.examples": 60})
+    verdict, kept = record_golden(prepare([case]), ["tensorflow"], tmp_path / "golden", pool)
+    assert [one.status for one in verdict.comparisons] == ["differs"], "the defect shows"
+    assert kept == ["embedding"]
+    today = check(tmp_path / "golden")
+    assert today.agree
+    (note,) = today.comparisons[1].notes
+    assert note.startswith("off the reference then and now")
+
+
+def test_a_failed_runner_leaves_the_recording_as_it_was(
+    golden: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A case of which a runner could not do its work is not recorded, and what was recorded before stays."""
+    monkeypatch.setitem(backends.BACKENDS, "jax", backends.Backend("no_such_module", ("no-such-module",)))
+    before = {file: file.stat().st_mtime_ns for file in golden.rglob("*")}
+    verdict, kept = record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["jax"], golden, pool)
+    assert verdict.exit_code == 3
+    assert kept == []
+    assert {file: file.stat().st_mtime_ns for file in golden.rglob("*")} == before
+
+
+def test_a_folder_that_is_no_recording_is_not_overwritten(pool: Pool, tmp_path: Path) -> None:
+    """A folder of a case's name that holds something else stops the recording before anything is trained."""
+    (tmp_path / "lstm").mkdir()
+    (tmp_path / "lstm" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="would be overwritten"):
+        record_golden(prepare([tiny_case("lstm")]), ["torch"], tmp_path, pool)
+    assert (tmp_path / "lstm" / "thesis.tex").exists()
+
+
+def test_recording_again_replaces(golden: Path, pool: Pool) -> None:
+    """A case recorded again is the new one alone."""
+    record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["torch"], golden, pool)
+    (found,) = choose_golden(golden)
+    assert found.start.case.training.epochs == 1
+    assert sorted(path.name for path in golden.glob("lstm/torch/checkpoints/*")) == ["00000001.safetensors"]
