@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,8 @@ import pytest
 from rich.console import Console
 
 from compare.backends import choose_backends
-from compare.case import Case, built_in_names, load_case, with_fields
+from compare.case import Case, load_case, with_fields
+from compare.data_config import PATHS
 from compare.errors import InputError
 from compare.explain import explain_with, missing_backend
 from compare.explain.processes import Sides
@@ -86,7 +88,7 @@ class Parity:
         marked: dict[str, Any] = {}
         for marker in node.iter_markers("parity"):
             with self._failing():
-                marked = _marked(*marker.args, **marker.kwargs) | marked
+                marked = _marked(marker) | marked
         self._marked = marked
 
     def check(
@@ -169,22 +171,27 @@ class Parity:
             verdict, kept = record_golden(starts, asked or known or choose_backends(None), golden, self._workers.pool)
         names = [start.case.name for start in starts]
         if kept != names:
-            _fail(f"{_table(verdict)}\nGolden traces were not rewritten, since a runner failed.")
+            _fail(f"Golden traces in {_shown(golden)} were not rewritten: a runner failed.\n\n{_table(verdict)}")
         if fails:
-            _fail(f"{_table(verdict)}\nGolden traces rewritten in {_shown(golden)}: {', '.join(kept)}.")
+            _fail(f"Golden traces in {_shown(golden)} were rewritten: {', '.join(kept)}.\n\n{_table(verdict)}")
         return verdict
 
     def _case(self, given: str | Path | Case, fields: Mapping[str, Any] | None) -> Case:
         fields = dict(fields or {})
         if isinstance(given, Case):
-            case = given
+            paths = {f"data.{name}": getattr(given.data, name) for name in PATHS}
+            case = with_fields(given, {field: os.path.abspath(path) for field, path in paths.items() if path})
         else:
-            case = load_case(str(given) if given in built_in_names() else str(self._beside(given)))
+            case = load_case(self._name(given))
         case = with_fields(case, fields)
         steps = self._marked.get("steps")
         if steps is None or "training.epochs" in fields:
             return case
         return with_fields(case, {"training.epochs": -(-steps // make_start(case).steps_per_epoch)})
+
+    def _name(self, given: str | Path) -> str:
+        """What the command line takes for a case: a file's path, or a built-in name."""
+        return _shown(self._beside(given)) if str(given).endswith(".toml") else str(given)
 
     def _backends(self, given: Sequence[str] | None, all_installed: bool = True) -> Any:
         option = self._node.config.getoption("--parity-backends")
@@ -215,15 +222,15 @@ class Parity:
         shutil.rmtree(out)
 
     def _run_command(self, given: str | Path | Case, case: Case, backends: Sequence[str], out: Path) -> str:
-        """The command that repeats a check, with every field in which its case is another than the one given."""
-        if isinstance(given, Case):
-            file = out / "case.toml"
-            file.write_text(case.to_toml(), "utf-8")
-            return _command("run", _shown(file), "--backend", *backends)
-        original = load_case(str(given) if given in built_in_names() else str(self._beside(given)))
-        settings = [text for field in _flat(case) if (text := _setting(field, original, case))]
-        name = str(given) if given in built_in_names() else _shown(self._beside(given))
-        return _command("run", name, "--backend", *backends, *(part for text in settings for part in ("--set", text)))
+        """The command that repeats a check; a case that has no words on the command line is written to a file."""
+        name, changed = "", None
+        if not isinstance(given, Case):
+            name = self._name(given)
+            changed = settings(load_case(name), case)
+        if changed is None:
+            (out / "case.toml").write_text(case.to_toml(), "utf-8")
+            name, changed = _shown(out / "case.toml"), []
+        return _command("run", name, "--backend", *backends, *(part for text in changed for part in ("--set", text)))
 
     def _report_folder(self) -> Path | None:
         given = self._node.config.getoption("--parity-report")
@@ -253,12 +260,15 @@ class Parity:
             _fail(f"{_table(verdict)}\n\n{command}\nTraces: {out}")
 
 
-def _marked(backends: Sequence[str] | None = None, steps: int | None = None) -> dict[str, Any]:
-    """What a marker says."""
-    if steps is not None and (not isinstance(steps, int) or steps < 1):
+def _marked(marker: pytest.Mark) -> dict[str, Any]:
+    """What a marker says, by name; the nearest to the test comes first."""
+    given = dict(zip(("backends", "steps"), marker.args, strict=False)) | dict(marker.kwargs)
+    if len(marker.args) > 2 or not given.keys() <= {"backends", "steps"}:
+        raise InputError(f"marker parity{marker.args or ''}{marker.kwargs or ''}: it takes backends and steps")
+    steps = given.get("steps")
+    if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
         raise InputError(f"marker parity: steps = {steps!r} must be a whole number of at least 1")
-    given = {"backends": backends, "steps": steps}
-    return {name: value for name, value in given.items() if value is not None}
+    return given
 
 
 def _fail(text: str) -> None:
@@ -298,13 +308,14 @@ def _flat(case: Case) -> dict[str, Any]:
     return plain | {f"{name}.{field}": part for name, fields in sections.items() for field, part in fields.items()}
 
 
-def _setting(field: str, original: Case, case: Case) -> str | None:
-    before, after = _flat(original)[field], _flat(case)[field]
-    if before == after or after is None:
+def settings(original: Case, case: Case) -> list[str] | None:
+    """What `--set` is to be given to make one case of another; None where it cannot be said so."""
+    before = _flat(original)
+    changed = {field: value for field, value in _flat(case).items() if before[field] != value}
+    if None in changed.values():
         return None
-    if isinstance(after, bool):
-        return f"{field}={str(after).lower()}"
-    return f"{field}={list(after) if isinstance(after, tuple) else after}"
+    plain = {field: list(value) if isinstance(value, tuple) else value for field, value in changed.items()}
+    return [f"{field}={value if isinstance(value, str) else json.dumps(value)}" for field, value in plain.items()]
 
 
 def _changed(then: Case, now: Case) -> str:
