@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from compare.bench_command import add_bench
 from compare.errors import InputError, nearest
 from compare.golden_command import add_check, add_record
 from compare.run_command import add_run, environment, folder_of_now
@@ -49,6 +50,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     _add_explain(commands)
     add_record(commands)
     add_check(commands)
+    add_bench(commands)
     names = list(commands.choices)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given = ["run", *given]

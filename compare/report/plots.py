@@ -63,7 +63,7 @@ def draw_losses(comparisons: Sequence[Comparison]) -> str:
         axes.set_xlabel("step")
         axes.yaxis.set_minor_formatter(NullFormatter())
 
-    return _svg(draw)
+    return draw_svg(draw)
 
 
 def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:
@@ -87,7 +87,7 @@ def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:
         axes.set_ylabel("difference of the losses")
         axes.set_xlabel("step")
 
-    return _svg(draw)
+    return draw_svg(draw)
 
 
 def draw_predictions(comparisons: Sequence[Comparison]) -> str:
@@ -110,7 +110,7 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
         axes.set_ylabel("target")
         axes.set_xlabel("held-out window, the last of them")
 
-    return _svg(draw)
+    return draw_svg(draw)
 
 
 def draw_accuracy_by_timestep(comparisons: Sequence[Comparison]) -> str:
@@ -136,7 +136,7 @@ def draw_accuracy_by_timestep(comparisons: Sequence[Comparison]) -> str:
         axes.set_ylabel("accuracy")
         axes.set_xlabel("timestep")
 
-    return _svg(draw)
+    return draw_svg(draw)
 
 
 def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
@@ -160,7 +160,7 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
             colour = "white" if shares[row, column] > 0.6 else "#333333"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=size)
 
-    return _svg(draw, legend=False)
+    return draw_svg(draw, legend=False)
 
 
 def _curves(comparison: Comparison) -> Curves:
@@ -168,9 +168,10 @@ def _curves(comparison: Comparison) -> Curves:
     return comparison.curves
 
 
-def _svg(draw: Callable[[Axes], None], legend: bool = True) -> str:
+def draw_svg(draw: Callable[[Axes], None], legend: bool = True, size: tuple[float, float] = (4.6, 3.3)) -> str:
+    """Return what a function draws as SVG text; the size in inches."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         if legend:

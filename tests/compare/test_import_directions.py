@@ -13,9 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Modules in the order in which they may import one another; a package counts as one. The workers are not in it: nothing
-# imports them, and they alone import the sides.
-WORKERS = ("worker", "pair_worker")
+# Modules in the order in which they may import one another; a package counts as one. The workers are not in it:
+# nothing else imports them, and they alone import the sides.
+WORKERS = ("worker", "pair_worker", "bench_worker")
 ORDER = (
     "errors",
     "model_facts",
@@ -40,9 +40,11 @@ ORDER = (
     "pair",
     "explain",
     "power",
+    "bench",
     "report",
     "run_command",
     "golden_command",
+    "bench_command",
     "parity",
     "pytest_plugin",
     "__main__",
@@ -104,10 +106,10 @@ def _allowed_in_compare(importer: str, top: str, module: str) -> bool:
         return True
     if importer == "__init__":
         return False  # `import compare` is quick: its names are imported when first asked for
+    if importer in WORKERS:
+        return module in (*ORDER, *WORKERS)
     if module in WORKERS:
         return False
-    if importer in WORKERS:
-        return module in ORDER
     assert importer in ORDER, f"compare/{importer} has no place in the order of imports; give it one here"
     return module == importer or (module in ORDER and ORDER.index(module) < ORDER.index(importer))
 
