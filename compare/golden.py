@@ -267,8 +267,9 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
         words = f"computed in {then['precision']} then and in {now['precision']} now"
         differences.append(Difference("precision", 0, "start", words))
     both = [d for d in differences if d.kind == "off-reference" and d.off_side == "both"]
-    notes = list(comparison.notes)
+    notes, share = list(comparison.notes), comparison.largest_step_share
     if both:
+        share = None
         differences = [difference for difference in differences if difference not in both]
         steps = ", ".join(sorted({f"step {d.step}, {d.phase}" for d in both}))
         notes.append(f"off the reference then and now, and judged by the journey alone there: {steps}")
@@ -281,6 +282,7 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
         comparison,
         differences=differences,
         notes=notes,
+        largest_step_share=share,
         status="differs" if differences else "agrees",
         versions={**{GOLDEN + name: version for name, version in then["versions"].items()}, **now["versions"]},
     )

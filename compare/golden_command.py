@@ -110,5 +110,5 @@ def _check(options: argparse.Namespace) -> int:
         with progress(options, tasks, cases) as on_event:
             verdict = check_golden(found, out, pool, on_event)
         threads = pool.threads
-    report(options, verdict, cases, out, threads)
+    report(options, verdict, cases, out, threads, both_sides=False)
     return verdict.exit_code

@@ -176,8 +176,10 @@ def write_reports(verdict: Any, cases: Sequence[Any], out: Path, threads: int, c
     write_junit(verdict, out / "junit.xml")
 
 
-def report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out: Path, threads: int) -> None:
-    """Write a run's reports into its folder and print its verdict."""
+def report(
+    options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out: Path, threads: int, both_sides: bool = True
+) -> None:
+    """Write a run's reports into its folder and print its verdict, and how both sides were matched if there are two."""
     from rich.console import Console
 
     from compare.report.console import print_known_differences, print_verdict
@@ -191,8 +193,9 @@ def report(options: argparse.Namespace, verdict: Any, cases: Sequence[Any], out:
     if options.quiet:
         console.print(conclusion(verdict), markup=False, soft_wrap=True)
         return
-    print_known_differences(console, cases)
-    console.print()
+    if both_sides:
+        print_known_differences(console, cases)
+        console.print()
     print_verdict(console, verdict)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
 

@@ -71,8 +71,10 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_a_project_checks_its_models(project: pytest.Pytester) -> None:
+def test_a_project_checks_its_models(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """What agrees passes; what differs fails with place, figures and the command, and what is missing is no skip."""
+    # One training at a time, as in one of very many processes of xdist: no second worker has a reason to start.
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "1024")
     project.makepyfile(test_missing=MISSING)
     result = project.runpytest_subprocess("-W", "error", "--parity-report", "reports", "-v")
     result.assert_outcomes(passed=1, failed=3)
@@ -95,6 +97,8 @@ def test_a_project_checks_its_models(project: pytest.Pytester) -> None:
     assert len(reports) == 4
     verdicts = [json.loads(file.with_name("verdict.json").read_text("utf-8"))["agree"] for file in reports]
     assert sorted(verdicts) == [False, False, False, True]
+    logs = [file.name.rpartition("-")[0] for file in project.path.rglob("logs/*.log")]
+    assert sorted(logs) == ["keras-torch", "torch"], "the same processes work for all tests"
 
 
 def test_a_project_checks_its_models_side_by_side(project: pytest.Pytester) -> None:

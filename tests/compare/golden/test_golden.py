@@ -119,6 +119,14 @@ def test_a_changed_recording_differs_at_its_place(
     assert first.off_side == off_side
 
 
+def test_twins_do_not_hide_a_change_of_their_own_side(pool: Pool, tmp_path: Path, check) -> None:
+    """Where only the journey is compared, twins that have changed with their side do not widen what is allowed."""
+    case = tiny_case("lstm", {"training.stock": True})
+    record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
+    another_learning_rate(tmp_path / "golden")
+    assert [one.status for one in check(tmp_path / "golden").comparisons] == ["differs", "differs"]
+
+
 def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_path: Path, check) -> None:
     """A framework's known defect that shows in the recording and today is no change of training, and is said."""
     case = tiny_case("embedding", {"data.points": 1000, "data.examples": 60})
