@@ -1,0 +1,65 @@
+"""Sides that draw their own dropout masks are compared as distributions: rate, scale, placement, mean loss."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import BACKENDS, Run, run_cases_in, tiny_case
+
+from compare.case import Case
+from compare.harness import SAMPLES
+from compare.runners import Pool
+
+DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, "model.dropout_masks": "own"}
+
+
+def case_of(fields: dict[str, Any] | None = None) -> Case:
+    """A tiny case whose sides draw their own masks."""
+    return tiny_case("gru", {**DROPOUT, "model.units": 8, **(fields or {})})
+
+
+@pytest.fixture(scope="module")
+def clean(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The case with nothing planted, on every backend."""
+    return run_cases_in(tmp_path_factory.mktemp("clean") / "out", pool, [case_of()], BACKENDS)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_masks_agree(clean: Run, backend: str) -> None:
+    """With nothing planted the sides agree, and their mean losses with the interval of the difference are told."""
+    comparison = clean.comparison("gru", f"keras-{backend}")
+    assert (comparison.status, comparison.first_difference, comparison.error) == ("agrees", None, None)
+    (words,) = comparison.notes
+    assert words.startswith(f"mean loss of the last epoch over {SAMPLES} seeds: torch ")
+    # Other masks were drawn: equal losses would mean that nothing is random.
+    assert comparison.epoch_losses["torch"] != comparison.epoch_losses[f"keras-{backend}"]
+
+
+@pytest.mark.parametrize(
+    ("runner", "fault", "kind", "tensor"),
+    [
+        ("torch", "own_dropout_rate", "dropout-rate", "dropout0"),
+        ("keras-torch", "keras_own_dropout_rate", "dropout-rate", "dropout0"),
+        ("torch", "own_input_dropout_rate", "dropout-rate", "layer0.forward.input_dropout"),
+        ("torch", "own_dropout_scale_forgotten", "dropout-scale", "dropout0"),
+        ("keras-torch", "keras_own_dropout_left_out", "dropout-rate", "dropout1"),
+    ],
+    ids=["rate", "rate on the Keras side", "rate of the inputs", "scale", "left out"],
+)
+def test_wrong_dropout_is_found(pool: Pool, tmp_path: Path, runner: str, fault: str, kind: str, tensor: str) -> None:
+    """A rate, a scale or a place that is wrong on one side is found, with its place and the side that is off."""
+    faults = {runner: f"wrong_models.py:{fault}"}
+    comparison = run_cases_in(tmp_path / "out", pool, [case_of()], ["torch"], faults).comparison("gru", "keras-torch")
+    first = comparison.first_difference
+    assert first is not None
+    assert (comparison.status, first.kind, first.tensor) == ("differs", kind, tensor)
+    assert first.off_side == runner
+
+
+def test_another_mean_loss_is_found(pool: Pool, tmp_path: Path) -> None:
+    """Where the dropout is right but one side learns twice as fast, the mean losses tell the two apart."""
+    faults = {"keras-torch": "wrong_optimizers.py:keras_learning_rate_twice"}
+    case = case_of({"training.epochs": 8})
+    comparison = run_cases_in(tmp_path / "out", pool, [case], ["torch"], faults).comparison("gru", "keras-torch")
+    assert comparison.status == "differs"
+    assert [difference.kind for difference in comparison.differences] == ["distribution"]
