@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compare.backends import REFERENCE_RUNNER
-from compare.case import case_from_json
+from compare.case import Case, case_from_json
+from compare.causes.defects import with_defects
 from compare.errors import InputError
 from compare.harness import Failure, plan, run_cases, step_references
 from compare.judge import Comparison, Difference, Verdict, judge
@@ -217,7 +218,7 @@ def check_golden(
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
     comparisons = [
-        _compare(golden, runner, planned[golden.start.case.name], failures)
+        _with_cause(golden.start.case, _compare(golden, runner, planned[golden.start.case.name], failures))
         for golden in found
         for runner in golden.traces
     ]
@@ -253,6 +254,11 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
         references = step_references(golden.start, golden.folder / REFERENCE_RUNNER, precision)
     comparison = judge(expected[0], today, of_today, golden.start, references, twinned)
     return _with_changes(comparison, expected[0], today)
+
+
+def _with_cause(case: Case, comparison: Comparison) -> Comparison:
+    """Name a framework's defect that has come since; one that is expected of the case was not there then."""
+    return comparison if comparison.status == "agrees" else replace(with_defects(case, comparison), expected=False)
 
 
 def _as_golden(trace: Trace) -> Trace:

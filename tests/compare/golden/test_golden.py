@@ -139,6 +139,22 @@ def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_p
     assert note.startswith("off the reference then and now")
 
 
+def test_a_defect_that_has_come_since_is_no_expected_one(pool: Pool, tmp_path: Path, check) -> None:
+    """A side that could train when it was recorded and cannot today has failed, with the framework's defect named."""
+    case = tiny_case("stateful", {"training.keras_layers": "fast"})
+    _, kept = record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
+    assert kept == ["stateful"]
+    start = read_json(tmp_path / "golden" / "stateful" / "start" / "start.json")
+    start["case"]["training"]["keras_layers"] = "stock"
+    write_json(tmp_path / "golden" / "stateful" / "start" / "start.json", start)
+    verdict = check(tmp_path / "golden")
+    assert verdict.exit_code == 3
+    torch, keras = verdict.comparisons
+    assert torch.status == "agrees"
+    assert keras.status == "failed"
+    assert [cause.name for cause in keras.causes] == ["framework-defect"]
+
+
 def test_a_failed_runner_leaves_the_recording_as_it_was(
     golden: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
