@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from compare.backends import REFERENCE_RUNNER
-from compare.case import Case, case_from_json
+from compare.case import Case, Dtype, case_from_json
 from compare.causes.defects import with_defects
 from compare.errors import InputError
 from compare.harness import Failure, plan, run_cases, step_references
@@ -28,8 +30,33 @@ GOLDEN = "golden-"
 # Written last into a case's folder: which traces it holds, by runner, and their files.
 INDEX = "golden.json"
 
-# What the judge reads of a trace's manifest.
-MANIFEST_FIELDS = ("runner", "dtype", "steps", "epochs", "hashes", "versions", "precision", "execution")
+Runner = Literal["torch", "keras-tensorflow", "keras-torch", "keras-jax"]
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class _Index(BaseModel):
+    """What `golden.json` has: the folders of each runner's traces, and all files."""
+
+    traces: dict[Runner, Names]
+    files: Names
+
+
+class _Execution(BaseModel):
+    kernel: str
+    device: str
+
+
+class _Manifest(BaseModel):
+    """What the judge reads of a trace's manifest."""
+
+    runner: Runner
+    dtype: Dtype
+    precision: Dtype
+    steps: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    execution: _Execution
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,32 +163,46 @@ def read_golden(folder: Path) -> Golden:
     if index.get("schema") != SCHEMA:
         raise refuse(f"is of schema {index.get('schema')!r}, this version reads {SCHEMA}")
     try:
-        traces = {str(runner): [folder / name for name in names] for runner, names in index["traces"].items()}
-        files = [folder / name for name in index["files"]]
-    except (KeyError, TypeError, AttributeError):
-        raise refuse(f"has a damaged {INDEX}") from None
-    if not files or not traces.get(REFERENCE_RUNNER) or not all(traces.values()):
-        raise refuse(f"has a damaged {INDEX}")
+        found = _Index.model_validate(index)
+    except ValidationError as error:
+        raise refuse(f"has a damaged {INDEX}: {_first(error)}") from None
+    files = [folder / name for name in found.files]
+    traces = {str(runner): [folder / name for name in names] for runner, names in found.traces.items()}
+    if REFERENCE_RUNNER not in traces:
+        raise refuse(f"has a damaged {INDEX}: no trace of {REFERENCE_RUNNER}")
     for file in files:
         if not file.is_file():
             raise refuse(f"lacks {file.relative_to(folder)}")
         whole = read_tensors(file) if file.suffix == ".safetensors" else read_json(file)
         if file.suffix in (".safetensors", ".json") and whole is None:
             raise refuse(f"has a damaged {file.relative_to(folder)}")
+    for runner, paths in traces.items():
+        for path in paths:
+            try:
+                trace = read_trace(path)
+                manifest = _Manifest.model_validate(trace.manifest)
+            except ValidationError as error:
+                raise refuse(f"has a damaged {path.name}/manifest.json: {_first(error)}") from None
+            except TraceError as error:
+                raise refuse(f"cannot be read: {error}") from None
+            if manifest.runner != runner:
+                raise refuse(f"has a trace of {manifest.runner} in {path.name}, which is to be of {runner}")
+            if not trace.complete:
+                raise refuse(f"has no whole steps in {path.name}")
     try:
         start = read_start(folder / "start", lambda fields: case_from_json(json.dumps(fields), str(folder)))
-        for trace in (read_trace(path) for paths in traces.values() for path in paths):
-            missing = [name for name in MANIFEST_FIELDS if name not in trace.manifest]
-            if missing or not trace.complete:
-                what = f"has no {', '.join(missing)} in" if missing else "has no whole steps in"
-                raise refuse(f"{what} {trace.folder.relative_to(folder)}")
-    except TraceError as error:
-        raise refuse(f"cannot be read: {error}") from None
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise refuse(f"has a damaged start: {type(error).__name__}: {error}") from None
+    if start.case.name != folder.name:
+        raise refuse(f"is of case {start.case.name!r}; a recording cannot be renamed")
     return Golden(folder, start, traces)
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def choose_golden(golden: Path, cases: Sequence[str] = (), backends: Sequence[str] | None = None) -> list[Golden]:

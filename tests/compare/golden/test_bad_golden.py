@@ -48,7 +48,14 @@ def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
         pytest.param(truncate("torch/one_step/00000005.safetensors"), "has a damaged torch/one_step", id="tensors"),
         pytest.param(truncate("torch/manifest.json"), "has a damaged torch/manifest.json", id="damaged-manifest"),
         pytest.param(replace_json("torch/manifest.json", schema=9), "schema 9", id="trace-schema"),
-        pytest.param(replace_json("torch/manifest.json", versions=None), "has no versions in torch", id="versions"),
+        pytest.param(
+            replace_json("torch/manifest.json", versions=None), "manifest.json: versions: field", id="versions"
+        ),
+        pytest.param(replace_json("torch/manifest.json", steps="a"), "damaged torch/manifest.json: steps", id="steps"),
+        pytest.param(replace_json("torch/manifest.json", runner="keras-jax"), "a trace of keras-jax in", id="side"),
+        pytest.param(replace_json("golden.json", traces={"keras-jax": ["torch"]}), "no trace of torch", id="no-torch"),
+        pytest.param(replace_json("golden.json", traces={"keras": ["torch"]}), "damaged golden.json: tr", id="runner"),
+        pytest.param(lambda case: case.rename(case.with_name("old")), "is of case 'lstm'; a reco", id="renamed"),
         pytest.param(replace_json("start/start.json", case=None), "has a damaged start", id="no-case"),
         pytest.param(replace_json("start/start.json", scaling=4), "has a damaged start", id="odd-start"),
         pytest.param(replace_json("start/start.json", case={"name": "a"}), "field 'model' is missing", id="odd-case"),
