@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 PAIR = ROOT / "tests" / "pairs" / "rnn_two_biases.py"
 
 PROJECT = f"""
+import sys
+
 import pytest
 
 TINY = {TINY | {"training.epochs": 1}!r}
@@ -31,6 +33,7 @@ def test_agrees(parity):
     assert comparison.runner == "keras-torch"
     assert comparison.steps == 6
     assert comparison.max_relative_loss_difference < 1e-4
+    assert not {{"keras", "torch", "tensorflow", "jax"}} & sys.modules.keys()
 
 @pytest.mark.parity(["torch"], steps=7)
 def test_differs(parity):
