@@ -17,7 +17,7 @@ from pathlib import Path
 from compare.case import DEFAULT_SUITE, load_case
 from compare.start import make_start, write_start
 
-ROUNDS = 1
+ROUNDS = 3
 RUNNERS = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
 
 STOCK = """

@@ -12,6 +12,7 @@ from compare.bench_command import add_bench
 from compare.errors import InputError, nearest
 from compare.golden_command import add_check, add_record
 from compare.run_command import add_run, environment, folder_of_now
+from compare.sweep_command import add_sweep
 
 INTERRUPTED = 130
 
@@ -51,6 +52,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
     add_record(commands)
     add_check(commands)
     add_bench(commands)
+    add_sweep(commands)
     names = list(commands.choices)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given = ["run", *given]

@@ -158,12 +158,16 @@ def run_jobs(
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
+    return [comparison for job in jobs for comparison in judge_job(job, out, failures)]
+
+
+def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Comparison]:
+    """Judge the traces of a case on each of its backends; `failures` are of trainings, by the folder of the trace."""
     found = []
-    for job in jobs:
-        for backend in job.backends:
-            comparison = _compare(job, keras_runner(backend), out, failures)
-            comparison = replace(comparison, data_notes=job.start.examples.notes)
-            found.append(with_defects(job.start.case, comparison))
+    for backend in job.backends:
+        comparison = _compare(job, keras_runner(backend), out, failures)
+        comparison = replace(comparison, data_notes=job.start.examples.notes)
+        found.append(with_defects(job.start.case, comparison))
     return found
 
 

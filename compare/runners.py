@@ -4,12 +4,16 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,13 +26,20 @@ TASKS_WORTH_A_WORKER = 3
 # How much of a failed runner's log is shown.
 LOG_LINES = 12
 
+# Not a runner but a process like one: it judges what the runners have written.
+JUDGE = "judge"
+
+# How many tasks are looked at to find one for an idle worker; no more are drawn from where they come.
+LOOKAHEAD = 64
+
 
 @dataclass(frozen=True)
 class Task:
     """One training for one runner: from a start's folder to a trace's folder.
 
     With `reference`, the PyTorch side's trace, single steps are taken apart from its states; it must be whole first.
-    Trainings of one side with its own dropout masks are numbered by `sample`.
+    Trainings of one side with its own dropout masks are numbered by `sample`. A task for the judge comes `after` the
+    trainings that it judges, whatever becomes of them, and has the `backends` to judge.
     """
 
     runner: str
@@ -39,6 +50,8 @@ class Task:
     twin: dict[str, Any] | None = None
     fault: str | None = None
     sample: int = 0
+    after: tuple[Path, ...] = ()
+    backends: tuple[str, ...] = ()
 
     def message(self) -> str:
         """The line that a worker reads."""
@@ -49,6 +62,7 @@ class Task:
             "twin": self.twin,
             "fault": self.fault,
             "sample": self.sample,
+            "backends": self.backends,
         }
         return json.dumps(fields) + "\n"
 
@@ -60,14 +74,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a task: it started, made progress, was done, or failed with an error."""
+    """What happened to a task: it started, made progress, was done, failed with an error, or is tried again after one.
 
-    kind: Literal["started", "progress", "done", "failed"]
+    `died` where its process ended by itself or was killed by another.
+    """
+
+    kind: Literal["started", "progress", "done", "failed", "retried"]
     task: Task
     epoch: int = 0
     loss: float | None = None
     error: str | None = None
     log: str | None = None
+    died: bool = False
 
 
 class Worker:
@@ -140,7 +158,8 @@ class Worker:
 class Pool:
     """Runs tasks on worker processes, at most `jobs` at a time, and keeps idle workers warm for the next call.
 
-    A runner of `interpreters` works in the interpreter given for it, checked by `compare.interpreters`.
+    A runner of `interpreters` works in the interpreter given for it, checked by `compare.interpreters`. A task whose
+    worker died is tried again `retries` times.
     """
 
     def __init__(
@@ -150,10 +169,12 @@ class Pool:
         timeout: float = 600,
         threads: int | None = None,
         interpreters: Mapping[str, str] | None = None,
+        retries: int = 0,
     ) -> None:
         self.logs = logs
         self.jobs = jobs
         self.timeout = timeout
+        self.retries = retries
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.interpreters = interpreters or {}
         self._workers: list[Worker] = []
@@ -171,26 +192,35 @@ class Pool:
             self._drop(worker)
         self._selector.close()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Run the tasks and yield what happens to each; the last event of each task is "done" or "failed".
 
-        A worker that dies, or says nothing for `timeout` seconds, fails its own task only.
+        A worker that dies, or says nothing for `timeout` seconds, fails its own task only. Tasks are drawn as they are
+        needed; one that needs another, or comes after it, is drawn later than that.
         """
-        waiting = []
-        # A trace that none of these tasks makes was made before.
-        ended = {task.needs: True for task in tasks if task.needs is not None} | {task.out: None for task in tasks}
-        for task in tasks:
-            if task.runner not in self.interpreters and version(backend_of(task.runner)) is None:
-                ended[task.out] = False
-                yield Event("failed", task, error=_missing(task.runner))
-            else:
-                waiting.append(task)
-        while waiting or self._working():
-            for given_up in [task for task in waiting if task.needs is not None and ended.get(task.needs) is False]:
+        coming = iter(tasks)
+        waiting: list[Task] = []
+        failed: set[Path] = set()
+        tries: Counter[Path] = Counter()
+        elsewhere = {JUDGE, *self.interpreters}
+        installed = cache(lambda runner: runner in elsewhere or version(backend_of(runner)) is not None)
+        while True:
+            drawn = list(islice(coming, max(0, LOOKAHEAD - len(waiting))))
+            for task in drawn:
+                if installed(task.runner):
+                    waiting.append(task)
+                else:
+                    failed.add(task.out)
+                    yield Event("failed", task, error=_missing(task.runner))
+            if not drawn and not waiting and not self._working():
+                return
+            for given_up in [task for task in waiting if task.needs in failed]:
                 waiting.remove(given_up)
+                failed.add(given_up.out)
                 yield Event("failed", given_up, error=f"{REFERENCE_RUNNER}, to which it is compared, failed")
             while len(self._busy()) < self.jobs:
-                able = [task for task in waiting if task.needs is None or ended.get(task.needs)]
+                pending = {task.out for task in [*waiting, *(worker.task for worker in self._workers)] if task}
+                able = [task for task in waiting if pending.isdisjoint((task.needs, *task.after))]
                 chosen, worker = self._choose(able, waiting)
                 if worker is None:
                     break
@@ -199,8 +229,14 @@ class Pool:
                     worker.give(chosen)
                     yield Event("started", chosen)
             for event in self._listen():
-                if event.kind in ("done", "failed"):
-                    ended[event.task.out] = event.kind == "done"
+                if event.died and tries[event.task.out] < self.retries:
+                    tries[event.task.out] += 1
+                    shutil.rmtree(event.task.out, ignore_errors=True)
+                    waiting.insert(0, event.task)
+                    yield replace(event, kind="retried")
+                    continue
+                if event.kind == "failed":
+                    failed.add(event.task.out)
                 yield event
 
     def _listen(self) -> Iterator[Event]:
@@ -271,7 +307,7 @@ class Pool:
         if not worker.ready:
             self._died_early.add(worker.runner)
         if task is not None:
-            yield Event("failed", task, error=f"the process {reason or how}", log=log)
+            yield Event("failed", task, error=f"the process {reason or how}", log=log, died=reason is None)
 
     def _drop(self, worker: Worker) -> str:
         self._workers.remove(worker)

@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compare.backends import REFERENCE_RUNNER, backend_of
+from compare.runners import JUDGE
 from compare.sampling import draw_uniforms, sample_text
 from compare.start import Start, read_start, start_hashes
 from compare.trace import TraceWriter, read_state
@@ -356,6 +357,19 @@ def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
         trace.one_step(step, one_step(slots, carried, step, inputs, targets))
 
 
+def load_runner(runner: str) -> Callable[[dict[str, Any], str, Any], None]:
+    """Import what a runner computes with and return what performs its tasks."""
+    if runner == JUDGE:
+        from compare.sweep.judging import judge_task
+
+        return judge_task
+    __import__("torch" if runner == REFERENCE_RUNNER else "keras")
+    # What a framework makes at its import stays: to look through it after every case would take longer than the case.
+    gc.collect()
+    gc.freeze()
+    return perform
+
+
 def main(runner: str) -> None:
     """Serve tasks until standard input ends."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -366,12 +380,12 @@ def main(runner: str) -> None:
 
     tasks: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_tasks, args=(tasks,), daemon=True).start()
-    __import__("torch" if runner == REFERENCE_RUNNER else "keras")
+    serve = load_runner(runner)
     send({"event": "ready", "backend": backend_of(runner)})
     while True:
         task = json.loads(tasks.get())
         try:
-            perform(task, runner, send)
+            serve(task, runner, send)
         except Exception as error:  # whatever a framework raises is this comparison's result, not the harness's end
             traceback.print_exc()
             send({"event": "failed", "error": ANSI_COLOUR.sub("", f"{type(error).__name__}: {error}")})

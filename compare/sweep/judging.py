@@ -1,0 +1,67 @@
+"""The judge's part of a sweep: the traces of one case in, a record of its verdict out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compare.backends import REFERENCE_RUNNER, keras_runner
+from compare.harness import Failure, Job, judge_job
+from compare.judge import Comparison
+from compare.start import read_start
+from compare.storage import read_json, write_json
+
+# What became of trainings that failed, by the name of the trace's folder, beside the traces of a case.
+FAILURES = "failures.json"
+VERDICT = "verdict.json"
+
+
+def judge_task(task: Mapping[str, Any], runner: str, send: Any) -> None:
+    """Judge a case and write its record; a task as `compare.runners.Task` writes it."""
+    del runner, send  # a judge is of no framework and has no progress to tell
+    folder = Path(task["start"]).parent
+    Path(task["out"]).mkdir(exist_ok=True)
+    write_json(Path(task["out"]) / VERDICT, judge_case(folder, task["backends"]))
+
+
+def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
+    """Judge the traces in a case's folder, which has its start too, on each backend.
+
+    The record is the same wherever the trainings were made: nothing in it is of a time or a place.
+    """
+    one_thread()
+    start = read_start(folder / "start")
+    failures = {folder / name: Failure(**failure) for name, failure in (read_json(folder / FAILURES) or {}).items()}
+    return record_of(start.case.name, judge_job(Job(start, backends), folder.parent, failures))
+
+
+def failed_case(name: str, dtype: str, backends: Sequence[str], error: str) -> dict[str, Any]:
+    """Make the record of a case that could not be judged."""
+    runners = map(keras_runner, backends)
+    return record_of(
+        name, [Comparison(name, runner, REFERENCE_RUNNER, dtype, "failed", error=error) for runner in runners]
+    )
+
+
+def record_of(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Make a case's record; of what agrees the figures of every tensor are left out, which take most of the space."""
+    statuses = {comparison.status for comparison in comparisons if not comparison.expected}
+    status = next((status for status in ("differs", "failed") if status in statuses), "agrees")
+    brief = [replace(one, units=()) if one.status == "agrees" else one for one in comparisons]
+    return {"case": name, "status": status, "comparisons": [comparison.as_json() for comparison in brief]}
+
+
+def training_seconds(folder: Path) -> float:
+    """Add up what the trainings of a case took, the compiling within them too."""
+    ends = [json.loads(path.read_text("utf-8")) for path in folder.glob("*/end.json")]
+    return float(sum(end.get("seconds", 0.0) for end in ends))
+
+
+@cache
+def one_thread() -> None:
+    """Let NumPy compute with one thread: more are no faster here, and sum in another order."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    threadpool_limits(1)

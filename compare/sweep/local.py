@@ -1,0 +1,82 @@
+"""A sweep on this machine: warm worker processes, and one that judges."""
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from compare.harness import is_done, plan
+from compare.runners import JUDGE, Pool, Task
+from compare.start import write_start
+from compare.storage import read_json, write_json
+from compare.sweep.grid import Point, Sweep
+from compare.sweep.judging import FAILURES, VERDICT, failed_case, training_seconds
+from compare.sweep.results import Record
+
+# The folder of the traces of cases that are under way, and of those that do not agree.
+TRACES = "traces"
+
+
+class LocalSweep:
+    """Trains and judges cases on a pool of workers; yields the record of each as it is done.
+
+    The traces of a case stay until it is judged, so that no training is repeated where a sweep goes on, and go where it
+    agrees.
+    """
+
+    def __init__(self, sweep: Sweep, out: Path, pool: Pool, say: Callable[[str], None]) -> None:
+        self.sweep = sweep
+        self.traces = out / TRACES
+        self.pool = pool
+        self.say = say
+        self.retried: dict[str, list[str]] = {}
+        self.failures: dict[str, dict[str, Any]] = {}
+        self.dtypes: dict[str, str] = {}
+
+    def run(self, points: Sequence[Point]) -> Iterator[Record]:
+        """Run the given cases."""
+        for event in self.pool.run(task for point in points for task in self._tasks(point)):
+            task = event.task
+            if event.kind == "retried":
+                self.retried.setdefault(task.case, []).append(f"{task.out.name}: {event.error}")
+                self.say(f"{task.case} {task.out.name}: {event.error}; it is tried again")
+            if event.kind == "failed" and task.runner != JUDGE:
+                failures = self.failures.setdefault(task.case, {})
+                failures[task.out.name] = {"error": event.error or "unknown", "log": event.log}
+                write_json(task.start.parent / FAILURES, failures)
+            if task.runner == JUDGE and event.kind in ("done", "failed"):
+                yield self._record(task, event.error)
+
+    def _tasks(self, point: Point) -> Iterator[Task]:
+        folder = self.traces / point.name
+        self.dtypes[point.name] = point.fields["dtype"]
+        # What was judged before is judged again: it may have been a failure that is tried once more.
+        for left in (folder / JUDGE, folder / FAILURES):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        start = self.sweep.start(point)
+        write_start(start, folder / "start")
+        trainings = plan(start, self.sweep.backends, self.traces)
+        yield from (task for task in trainings if not is_done(task))
+        yield Task(
+            JUDGE,
+            point.name,
+            folder / "start",
+            folder / JUDGE,
+            after=tuple(task.out for task in trainings),
+            backends=tuple(self.sweep.backends),
+        )
+
+    def _record(self, task: Task, error: str | None) -> Record:
+        record = read_json(task.out / VERDICT)
+        if record is None:
+            words = f"the judge: {error or 'no verdict was written'}"
+            record = failed_case(task.case, self.dtypes[task.case], self.sweep.backends, words)
+        record["run"] = {
+            "on": "local",
+            "host": platform.node(),
+            "seconds": training_seconds(self.traces / task.case),
+            "retried": self.retried.pop(task.case, []),
+        }
+        self.failures.pop(task.case, None)
+        return record

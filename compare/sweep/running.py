@@ -1,0 +1,105 @@
+"""Runs a sweep: finds what is done, has the rest run, keeps each verdict as it comes."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from compare.runners import Pool
+from compare.sweep.grid import Point, Sweep
+from compare.sweep.local import TRACES, LocalSweep
+from compare.sweep.results import Record, Results
+from compare.sweep.table import Row, rows_of
+
+# How often a training is tried again whose process died, before its case has failed.
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep runs: on this machine, or on Ray's cluster at an address or one started here."""
+
+    kind: Literal["local", "ray"]
+    jobs: int
+    timeout: float
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a sweep: a row for each comparison, in the order of the grid, and the counts of cases.
+
+    `skipped` cases were found done; they count as what they came to, too.
+    """
+
+    rows: Sequence[Row]
+    agree: int
+    differ: int
+    failed: int
+    skipped: int
+
+    @property
+    def cases(self) -> int:
+        """The number of cases."""
+        return self.agree + self.differ + self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all agree, 1 where something differs, 3 where a case could not be run; a difference goes first."""
+        return 1 if self.differ else 3 if self.failed or not self.cases else 0
+
+    def as_json(self) -> dict[str, int]:
+        """The counts by the names that `sweep --json` has."""
+        names = ("cases", "agree", "differ", "failed", "skipped")
+        return {name: getattr(self, name) for name in names} | {"comparisons": len(self.rows)}
+
+
+def run_sweep(
+    sweep: Sweep,
+    points: Sequence[Point],
+    out: Path,
+    place: Place,
+    say: Callable[[str], None] = lambda line: None,
+    on_done: Callable[[Point, str, bool], None] = lambda point, status, found: None,
+) -> Outcome:
+    """Run the cases that `out` does not hold yet; one that failed before is run again.
+
+    `on_done` is told of every case, what it came to, and whether that was found. Raises InputError where the folder or
+    the place cannot be used.
+    """
+    statuses: dict[str, str] = {}
+    rows: dict[str, list[Row]] = {}
+    by_name = {point.name: point for point in points}
+
+    def keep(record: Record) -> None:
+        statuses[record["case"]] = record["status"]
+        rows[record["case"]] = rows_of(by_name[record["case"]], record)
+
+    with Results(out, sweep.backends) as results:
+        for record in results.read():
+            if record["case"] in by_name:
+                keep(record)
+        found = {name for name, status in statuses.items() if status != "failed"}
+        for point in points:
+            if point.name in found:
+                on_done(point, statuses[point.name], True)
+        for record in _run(sweep, [point for point in points if point.name not in found], out, place, say):
+            results.add(record)
+            # Only now: where this process is killed before, the trainings are not repeated.
+            if record["status"] == "agrees":
+                shutil.rmtree(out / TRACES / record["case"], ignore_errors=True)
+            keep(record)
+            on_done(by_name[record["case"]], record["status"], False)
+    agree, differ, failed = (list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed"))
+    return Outcome([row for name in by_name for row in rows[name]], agree, differ, failed, len(found))
+
+
+def _run(
+    sweep: Sweep, points: Sequence[Point], out: Path, place: Place, say: Callable[[str], None]
+) -> Iterator[Record]:
+    if not points:
+        return
+    # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
+    with Pool(out / "logs", place.jobs, place.timeout, threads=1, retries=RETRIES) as pool:
+        yield from LocalSweep(sweep, out, pool, say).run(points)
