@@ -76,8 +76,8 @@ def choose_backends(given: list[str] | None, environment: Mapping[str, str] = os
     return names
 
 
-def worker_environment(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of a runner's process: its Keras backend, its number of threads, quiet logs."""
+def worker_variables(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what a runner's process has set: its Keras backend, its number of threads, quiet logs."""
     changed = {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
@@ -93,5 +93,10 @@ def worker_environment(runner: str, threads: int, environment: Mapping[str, str]
         changed["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     if runner != REFERENCE_RUNNER:
         changed["KERAS_BACKEND"] = backend_of(runner)
+    return changed
+
+
+def worker_environment(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a runner's process: this one's, with what the runner has set."""
     kept = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
-    return kept | changed
+    return kept | worker_variables(runner, threads, environment)

@@ -53,18 +53,17 @@ class Task:
     after: tuple[Path, ...] = ()
     backends: tuple[str, ...] = ()
 
-    def message(self) -> str:
-        """The line that a worker reads."""
-        fields = {
-            "start": str(self.start),
-            "out": str(self.out),
-            "reference": None if self.reference is None else str(self.reference),
+    def message(self, base: Path = Path()) -> dict[str, Any]:
+        """What a worker is told; its folders are below `base`."""
+        return {
+            "start": str(base / self.start),
+            "out": str(base / self.out),
+            "reference": None if self.reference is None else str(base / self.reference),
             "twin": self.twin,
             "fault": self.fault,
             "sample": self.sample,
             "backends": self.backends,
         }
-        return json.dumps(fields) + "\n"
 
     @property
     def needs(self) -> Path | None:
@@ -123,10 +122,15 @@ class Worker:
         self.task = task
         self.heard = time.monotonic()
         try:
-            self.stdin.write(task.message().encode())
+            self.stdin.write(json.dumps(task.message()).encode() + b"\n")
             self.stdin.flush()
         except BrokenPipeError:
             pass
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given a task."""
+        return self.process.poll() is None
 
     def read(self) -> list[dict[str, Any]] | None:
         """Read the events that have arrived; None at the end of its output, when the worker has died."""
@@ -242,6 +246,9 @@ class Pool:
     def _listen(self) -> Iterator[Event]:
         for key, _ in self._selector.select(timeout=0.5):
             yield from self._hear(key.data)
+        yield from self._end_the_silent()
+
+    def _end_the_silent(self) -> Iterator[Event]:
         for worker in self._busy():
             if time.monotonic() - worker.heard > self.timeout:
                 yield from self._fail(worker, f"said nothing for {self.timeout:g} s and was ended")
@@ -257,7 +264,7 @@ class Pool:
         """Choose what to do next: a task and its worker, a worker without a task to warm up, or nothing."""
         for task in able:
             for worker in self._workers:
-                if worker.task is None and worker.runner == task.runner and worker.process.poll() is None:
+                if worker.task is None and worker.runner == task.runner and worker.alive:
                     return task, worker
         started = {worker.runner for worker in self._workers}
         for task in able:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from compare.runners import Pool
+from compare.sweep.cases import TRACES, PooledSweep
 from compare.sweep.grid import Point, Sweep
-from compare.sweep.local import TRACES, LocalSweep
+from compare.sweep.on_ray import RayPool, check_ray
 from compare.sweep.results import Record, Results
 from compare.sweep.table import Row, rows_of
 
@@ -68,6 +69,8 @@ def run_sweep(
     `on_done` is told of every case, what it came to, and whether that was found. Raises InputError where the folder or
     the place cannot be used.
     """
+    if place.kind == "ray":
+        check_ray(place.address)
     statuses: dict[str, str] = {}
     rows: dict[str, list[Row]] = {}
     by_name = {point.name: point for point in points}
@@ -100,6 +103,12 @@ def _run(
 ) -> Iterator[Record]:
     if not points:
         return
+    with _pool(out, place) as pool:
+        yield from PooledSweep(sweep, out, pool, place.kind, say).run(points)
+
+
+def _pool(out: Path, place: Place) -> Pool:
     # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
-    with Pool(out / "logs", place.jobs, place.timeout, threads=1, retries=RETRIES) as pool:
-        yield from LocalSweep(sweep, out, pool, say).run(points)
+    if place.kind == "ray":
+        return RayPool(place.address, place.jobs, place.timeout, threads=1, retries=RETRIES)
+    return Pool(out / "logs", place.jobs, place.timeout, threads=1, retries=RETRIES)

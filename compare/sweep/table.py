@@ -40,7 +40,7 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> list[Row]:
                 for metric, value in comparison["metrics"].get(runner, {}).items()
             }
             | {"retried": len(record["run"]["retried"]), "training_seconds": record["run"]["seconds"]}
-            | {"on": record["run"]["on"], "host": record["run"]["host"]}
+            | {"on": record["run"]["on"]}
         )
     return rows
 

@@ -1,6 +1,5 @@
-"""A sweep on this machine: warm worker processes, and one that judges."""
+"""The cases of a sweep as tasks of a pool: their trainings, and their judging after these."""
 
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,17 +17,18 @@ from compare.sweep.results import Record
 TRACES = "traces"
 
 
-class LocalSweep:
+class PooledSweep:
     """Trains and judges cases on a pool of workers; yields the record of each as it is done.
 
     The traces of a case stay until it is judged, so that no training is repeated where a sweep goes on, and go where it
     agrees.
     """
 
-    def __init__(self, sweep: Sweep, out: Path, pool: Pool, say: Callable[[str], None]) -> None:
+    def __init__(self, sweep: Sweep, out: Path, pool: Pool, place: str, say: Callable[[str], None]) -> None:
         self.sweep = sweep
         self.traces = out / TRACES
         self.pool = pool
+        self.place = place
         self.say = say
         self.retried: dict[str, list[str]] = {}
         self.failures: dict[str, dict[str, Any]] = {}
@@ -73,8 +73,7 @@ class LocalSweep:
             words = f"the judge: {error or 'no verdict was written'}"
             record = failed_case(task.case, self.dtypes[task.case], self.sweep.backends, words)
         record["run"] = {
-            "on": "local",
-            "host": platform.node(),
+            "on": self.place,
             "seconds": training_seconds(self.traces / task.case),
             "retried": self.retried.pop(task.case, []),
         }
