@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from compare.backends import machine
 from compare.bench_command import add_bench
 from compare.errors import InputError, nearest
 from compare.golden_command import add_check, add_record
-from compare.run_command import add_run, environment, folder_of_now
+from compare.run_command import add_run, folder_of_now
 from compare.sweep_command import add_sweep
 
 INTERRUPTED = 130
@@ -110,7 +111,7 @@ def _explain(options: argparse.Namespace) -> int:
         comparison = explain_pair(pair, backend, out, options.timeout)
     verdict = Verdict([comparison])
     write_json(out / "verdict.json", verdict.as_json())
-    write_explanation(comparison, environment(), out / "report.html")
+    write_explanation(comparison, machine(), out / "report.html")
     if options.json:
         print(json.dumps(comparison.as_json(), indent=1))
     else:
@@ -159,7 +160,7 @@ def _report_power(options: argparse.Namespace, table: Any) -> None:
         print_power(Console(highlight=False), table)
     target = options.write or (None if options.quick else faults_folder().parents[1] / "benchmarks" / "power.md")
     if target:
-        Path(target).write_text(markdown(table, environment(), read_reasons()), "utf-8")
+        Path(target).write_text(markdown(table, machine(), read_reasons()), "utf-8")
 
 
 def _list(options: argparse.Namespace) -> int:

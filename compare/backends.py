@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,17 @@ def versions_of(backends: Sequence[str]) -> dict[str, str]:
     """Return the versions of Keras, of native PyTorch and of the backends, without importing them."""
     keras = importlib.metadata.version("keras") if importlib.util.find_spec("keras") else "none"
     return {"keras": keras} | {name: version(name) or "none" for name in sorted({REFERENCE_RUNNER, *backends})}
+
+
+def machine() -> dict[str, str]:
+    """Return what a report says of where it was made: versions, without importing them, and the machine."""
+    versions = {name: version(name) or "not installed" for name in BACKENDS}
+    return {
+        "Python": platform.python_version(),
+        "keras": importlib.metadata.version("keras"),
+        **versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
 
 
 def choose_backends(given: list[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -29,11 +29,10 @@ def add_bench(commands: Any) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from compare.backends import choose_backends
+    from compare.backends import choose_backends, machine
     from compare.bench import ROUNDS, BenchError, run_bench
     from compare.case import DEFAULT_SUITE, load_case, parse_setting, with_fields
     from compare.report.bench_table import draw_bench, markdown, print_bench
-    from compare.run_command import environment
 
     rounds = ROUNDS if options.rounds is None else options.rounds
     if rounds < 1:
@@ -58,6 +57,6 @@ def _bench(options: argparse.Namespace) -> int:
     if options.write:
         target = Path(options.write)
         picture = target.with_suffix(".svg")
-        target.write_text(markdown(bench, environment(), picture.name), "utf-8")
+        target.write_text(markdown(bench, machine(), picture.name), "utf-8")
         picture.write_text(draw_bench(bench), "utf-8")
     return 0

@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from rich.console import Console
 
-from compare.backends import choose_backends
+from compare.backends import choose_backends, machine
 from compare.case import Case, load_case, with_fields
 from compare.data_config import PATHS
 from compare.errors import InputError
@@ -30,7 +30,7 @@ from compare.pair import read_pair
 from compare.report.console import print_comparisons
 from compare.report.explain_page import print_explanation, write_explanation
 from compare.report.wording import conclusion
-from compare.run_command import environment, write_reports
+from compare.run_command import write_reports
 from compare.runners import Pool
 from compare.start import make_start
 from compare.storage import write_json
@@ -253,7 +253,7 @@ class Parity:
         folder = self._report_folder()
         if folder is not None:
             write_json(folder / "verdict.json", Verdict([comparison]).as_json())
-            write_explanation(comparison, environment(), folder / "report.html")
+            write_explanation(comparison, machine(), folder / "report.html")
 
     def _fail_unless(self, verdict: Verdict, command: str, out: Path) -> None:
         if not verdict.agree:

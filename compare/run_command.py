@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from compare.backends import REFERENCE_RUNNER, choose_backends, keras_runner, machine
 from compare.errors import InputError, nearest
 
 
@@ -83,7 +84,6 @@ def folder_of_now() -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from compare.backends import choose_backends
     from compare.harness import create_out, prepare, run_cases
     from compare.runners import Pool
 
@@ -109,7 +109,6 @@ def planned(starts: Sequence[Any], backends: Sequence[str]) -> int:
 
 
 def _required_kernels(given: Sequence[str], backends: Sequence[str]) -> dict[str, str]:
-    from compare.backends import REFERENCE_RUNNER, keras_runner
     from compare.harness import KERNELS
 
     keras_runners = [keras_runner(backend) for backend in backends]
@@ -171,7 +170,7 @@ def write_reports(verdict: Any, cases: Sequence[Any], out: Path, threads: int, c
     from compare.report.junit import write_junit
 
     versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
-    conditions = {**environment(), **versions, "threads for each runner": str(threads), "command": command}
+    conditions = {**machine(), **versions, "threads for each runner": str(threads), "command": command}
     write_html(verdict, cases, conditions, out / "report.html")
     write_junit(verdict, out / "junit.xml")
 
@@ -198,19 +197,3 @@ def report(
         console.print()
     print_verdict(console, verdict)
     console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)
-
-
-def environment() -> dict[str, str]:
-    """What runs here: versions and machine."""
-    import importlib.metadata
-    import platform
-
-    from compare.backends import BACKENDS, version
-
-    versions = {name: version(name) or "not installed" for name in BACKENDS}
-    return {
-        "Python": platform.python_version(),
-        "keras": importlib.metadata.version("keras"),
-        **versions,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }

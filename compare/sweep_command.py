@@ -32,6 +32,8 @@ def add_sweep(commands: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from compare.backends import machine
+    from compare.report.sweep_page import sweep_conclusion, write_sweep_page
     from compare.sweep.grid import read_sweep
     from compare.sweep.running import Place, run_sweep
     from compare.sweep.table import write_table
@@ -59,18 +61,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
     outcome = run_sweep(sweep, points, out, place, say, on_done)
     table = write_table(outcome.rows, out)
+    page = out / "report.html"
+    environment = {**machine(), "where": options.on, "command": " ".join(["rnn-parity", *sys.argv[1:]])}
+    write_sweep_page(sweep, outcome, environment, table, page)
     if options.json:
         print(json.dumps(outcome.as_json()))
         return outcome.exit_code
-    print(_conclusion(outcome.as_json()))
+    print(sweep_conclusion(outcome))
     if not options.quiet:
-        print(f"Table: {table}")
+        print(f"Table: {table}\nReport: {page}")
     return outcome.exit_code
-
-
-def _conclusion(counts: dict[str, int]) -> str:
-    words = f"{counts['agree']} of {counts['cases']} cases agree"
-    for name, verb in {"differ": "differ", "failed": "could not be run", "skipped": "were found done"}.items():
-        if counts[name]:
-            words += f", {counts[name]} {verb}"
-    return words + "."

@@ -3,7 +3,7 @@
 import io
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +23,9 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 COLOURS = {"torch": "#CC79A7", "keras-tensorflow": "#D55E00", "keras-torch": "#0072B2", "keras-jax": "#009E73"}
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
+
+# Shares of what is allowed are drawn no smaller than this.
+SMALLEST_SHARE = 1e-3
 
 # How many letters fit beside one another below a confusion matrix, and from how many classes on its counts are small.
 CONFUSION_WIDTH = 40
@@ -64,6 +67,23 @@ def draw_losses(comparisons: Sequence[Comparison]) -> str:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
     return draw_svg(draw)
+
+
+def draw_shares(shares: Mapping[str, Sequence[float]]) -> str:
+    """Draw for each runner how many comparisons used how much of what is allowed; 1 is where they begin to differ."""
+
+    def draw(axes: Axes) -> None:
+        found = {runner: np.maximum(np.array(values), SMALLEST_SHARE) for runner, values in shares.items()}
+        largest = max(float(values[np.isfinite(values)].max(initial=1.0)) for values in found.values())
+        bins = np.geomspace(SMALLEST_SHARE, largest * 1.05, 40).tolist()
+        for runner, values in found.items():
+            axes.hist(np.minimum(values, largest), bins, histtype="step", color=COLOURS[runner], label=runner)
+        axes.axvline(1.0, color="#c62828", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xlabel("share of what is allowed")
+        axes.set_ylabel("comparisons")
+
+    return _svg(draw)
 
 
 def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:

@@ -91,7 +91,11 @@ def status(comparison: Comparison) -> str:
 def share(comparison: Comparison) -> str:
     """Say how much of what is allowed was used."""
     shares = (comparison.largest_share_of_allowed, comparison.largest_step_share)
-    value = max((value for value in shares if value is not None), default=None)
+    return percent(max((value for value in shares if value is not None), default=None))
+
+
+def percent(value: float | None) -> str:
+    """Write a share of what is allowed."""
     if value is None:
         return "–"
     return f"{value:.0%}" if value < 10 else f"{value:.0f}×"
