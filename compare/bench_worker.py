@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from compare.backends import REFERENCE_RUNNER
+from compare.sides import KerasSide, Side, TorchSide
 from compare.start import read_start
-from compare.worker import KerasSide, Side, TorchSide
 
 # A product of matrices that is large enough to show what the machine can do.
 WIDTH = 1024

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from compare.backends import REFERENCE_RUNNER, keras_runner, versions_of
@@ -17,7 +17,7 @@ from compare.judge.folds import summarise_folds
 from compare.runners import Event, Pool, Task
 from compare.start import Start, make_start, write_start
 from compare.storage import read_json, write_json
-from compare.trace import TraceError, read_state, read_trace
+from compare.trace import Trace, TraceError, read_state, read_trace
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 TWINS = 4
@@ -164,8 +164,9 @@ def run_jobs(
 def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Comparison]:
     """Judge the traces of a case on each of its backends; `failures` are of trainings, by the folder of the trace."""
     found = []
+    read = cache(read_trace)  # the PyTorch side and its twins are compared with each of the others
     for backend in job.backends:
-        comparison = _compare(job, keras_runner(backend), out, failures)
+        comparison = _compare(job, keras_runner(backend), out, failures, read)
         comparison = replace(comparison, data_notes=job.start.examples.notes)
         found.append(with_defects(job.start.case, comparison))
     return found
@@ -180,7 +181,9 @@ def is_done(task: Task) -> bool:
     return False
 
 
-def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure]) -> Comparison:
+def _compare(
+    job: Job, runner: str, out: Path, failures: Mapping[Path, Failure], read: Callable[[Path], Trace]
+) -> Comparison:
     start, case = job.start, job.start.case
     folder = out / case.name
 
@@ -195,16 +198,15 @@ def _compare(job: Job, runner: str, out: Path, failures: Mapping[Path, Failure])
     try:
         if case.model.native_dropout:
             left, right = (
-                [read_trace(folder / _sample(side, number)) for number in samples]
-                for side in (REFERENCE_RUNNER, runner)
+                [read(folder / _sample(side, number)) for number in samples] for side in (REFERENCE_RUNNER, runner)
             )
             return judge_samples(left, right, start)
-        expected, obtained = read_trace(folder / REFERENCE_RUNNER), read_trace(folder / runner)
+        expected, obtained = read(folder / REFERENCE_RUNNER), read(folder / runner)
         names = [_twin(obtained.manifest["precision"], seed) for seed in range(1, TWINS + 1)]
         for name in names:
             if folder / name in failures:
                 return failed(f"{name} of {REFERENCE_RUNNER}: {failures[folder / name].error}")
-        twins = [read_trace(folder / name) for name in names]
+        twins = [read(folder / name) for name in names]
     except TraceError as error:
         return failed(str(error))
     for trace in (expected, obtained):

@@ -33,6 +33,7 @@ def train(
     batch_size: int = 32,
     draw: Draw | None = None,
     norms: bool = True,
+    programs: dict[str, Any] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
@@ -40,13 +41,18 @@ def train(
     windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every yield the
     model holds its current weights. `draw` gives what a step gets beside the windows, by name, from the number of the
     step and of its windows: masks for dropout. Carried states are reset before every epoch. Without `norms` only the
-    loss and the batch's checksum are recorded.
+    loss and the batch's checksum are recorded. What is compiled is kept in `programs`, with which the same model can be
+    trained again, with the same loss and optimizer and as many batches, without compiling anew.
     """
     backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
-    prepare(model, loss, optimizer)
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
-    run_steps = backend.compile_steps(model, layouts(model), capacity=min(full_batches, STEPS_PER_CALL), norms=norms)
+    programs = {} if programs is None else programs
+    if "steps" not in programs:
+        prepare(model, loss, optimizer)
+        capacity = min(full_batches, STEPS_PER_CALL)
+        programs["steps"] = backend.compile_steps(model, layouts(model), capacity=capacity, norms=norms)
+    run_steps = programs["steps"]
     for epoch, order in enumerate(schedule):
         reset_states(model)
         first = epoch * steps_per_epoch

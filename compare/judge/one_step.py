@@ -36,6 +36,9 @@ MARGIN = 8.0
 # Rounded references that happen to be exact (a sum of one term, a tensor of zeros) would allow nothing.
 FLOOR_UNITS = 1.0
 
+# Names all tensors of a model joined into one.
+ALL = "all"
+
 PHASES = ("forward", "loss", "gradient", "clip", "update")
 
 
@@ -105,24 +108,45 @@ class StepReference:
         yield self._measure_learning_rate(record)
         learning_rate = float(record["learning_rate"])
 
+        # A rule treats every number alike: all tensors in one are updated much faster than one by one.
+        parts = _of_phase(record, "clip")
+        clip_of_all = _joined({name: np.broadcast_to(parts[name], part.shape) for name, part in self.weights.items()})
+        weights = _joined(self.weights)
+        slots = {f"{kind}/{ALL}": _joined(tensors) for kind, tensors in self._slots_by_kind().items()}
+        slots |= {name: number for name, number in self.slots.items() if "/" not in name}
+
         def updated(rounding: Rounding) -> dict[str, np.ndarray]:
-            new, slots = apply_update(
+            new, new_slots = apply_update(
                 training,
-                self.weights,
-                _of_phase(record, "clip"),
-                self.slots,
+                {ALL: weights},
+                {ALL: clip_of_all},
+                slots,
                 self.step,
                 rounding,
                 learning_rate,
                 casts=self.start.case.dtype == self.precision,
             )
-            found = {f"update/{name}": tensor - self.weights[name] for name, tensor in new.items()}
-            return found | {f"slot/{name}": tensor for name, tensor in slots.items()}
+            found = {f"update/{name}": part for name, part in self._parted(new[ALL] - weights).items()}
+            for name, values in new_slots.items():
+                kind, joined, _ = name.partition(f"/{ALL}")
+                parted = self._parted(values) if joined else {}
+                found |= {f"slot/{kind}/{tensor}": part for tensor, part in parted.items()} or {f"slot/{name}": values}
+            return found
 
         exact, rounded = updated(EXACT), [updated(rounding) for rounding in self._roundings()]
         yield from self._measure_phase("update", record, exact, rounded)
         yield from self._measure_phase("slot", record, exact, rounded)
         yield from self._measure_phase("carried", record, self.exact, self.rounded)
+
+    def _slots_by_kind(self) -> dict[str, dict[str, np.ndarray]]:
+        """The slots of each kind, such as "momentum", by tensor; a tensor that has none raises KeyError."""
+        kinds = dict.fromkeys(name.partition("/")[0] for name in self.slots if "/" in name)
+        return {kind: {name: self.slots[f"{kind}/{name}"] for name in self.weights} for kind in kinds}
+
+    def _parted(self, joined: np.ndarray) -> dict[str, np.ndarray]:
+        """Part what was joined in the order of the weights."""
+        parts = np.split(joined, np.cumsum([part.size for part in self.weights.values()])[:-1])
+        return {name: part.reshape(w.shape) for part, (name, w) in zip(parts, self.weights.items(), strict=True)}
 
     def _roundings(self) -> list[Rounding]:
         return [working(self.precision, seed) for seed in range(ROUNDED_REFERENCES)]
@@ -188,17 +212,25 @@ class StepReference:
     ) -> Iterator[Measured]:
         phase = "update" if kind in ("slot", "carried") else kind
         blocks = _blocks(name for name in exact if name.startswith(f"{kind}/"))
-        for names in blocks.values():
-            scale = _root_mean_square([exact[name] for name in names])
-            for name in names:
-                obtained = record[name]
-                tensor = name if kind == "slot" else name.removeprefix(f"{kind}/")
-                if obtained.shape != exact[name].shape:
-                    yield Measured(self.step, phase, tensor, np.inf, self.floor)
-                    continue
-                error = _largest(obtained - exact[name]) / scale
-                rounding = max(_largest(sample[name] - exact[name]) for sample in rounded) / scale
-                yield Measured(self.step, phase, tensor, _finite(error), MARGIN * max(rounding, self.floor))
+        names = [name for names in blocks.values() for name in names]
+        if not names:
+            return
+        # All tensors are measured at once: one by one takes longer than to compute them.
+        truth = _joined({name: exact[name] for name in names})
+        starts = np.cumsum([0, *(exact[name].size for name in names[:-1])])
+
+        def largest(tensors: Tensors) -> np.ndarray:
+            return np.maximum.reduceat(np.abs(_joined({name: tensors[name] for name in names}) - truth), starts)
+
+        same_shape = {name: record[name].shape == exact[name].shape for name in names}
+        scales = [_root_mean_square([exact[name] for name in block]) for block in blocks.values() for _ in block]
+        obtained = {name: record[name] if same_shape[name] else np.full(exact[name].shape, np.inf) for name in names}
+        errors = largest(obtained) / scales
+        roundings = np.nan_to_num(np.max([largest(sample) for sample in rounded], axis=0) / scales, posinf=np.inf)
+        for name, error, rounding in zip(names, errors, roundings, strict=True):
+            tensor = name if kind == "slot" else name.removeprefix(f"{kind}/")
+            allowed = MARGIN * max(float(rounding), self.floor) if same_shape[name] else self.floor
+            yield Measured(self.step, phase, tensor, _finite(float(error)), allowed)
 
 
 def initial_state_differences(start: Start, folders: Mapping[str, Path], precision: str) -> list[Difference]:
@@ -293,6 +325,10 @@ def _wide(array: np.ndarray) -> np.ndarray:
 
 def _float64(tensors: Tensors) -> dict[str, np.ndarray]:
     return {name: np.asarray(tensor, dtype=np.float64) for name, tensor in tensors.items()}
+
+
+def _joined(tensors: Tensors) -> np.ndarray:
+    return np.concatenate([tensor.ravel() for tensor in tensors.values()])
 
 
 def _of_phase(record: Tensors, phase: str) -> dict[str, np.ndarray]:

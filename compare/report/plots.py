@@ -83,7 +83,7 @@ def draw_shares(shares: Mapping[str, Sequence[float]]) -> str:
         axes.set_xlabel("share of what is allowed")
         axes.set_ylabel("comparisons")
 
-    return _svg(draw)
+    return draw_svg(draw)
 
 
 def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.backends import REFERENCE_RUNNER, keras_runner
+from compare.case import case_from_json
 from compare.harness import Failure, Job, judge_job
 from compare.judge import Comparison
 from compare.start import read_start
@@ -32,7 +33,7 @@ def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
     The record is the same wherever the trainings were made: nothing in it is of a time or a place.
     """
     one_thread()
-    start = read_start(folder / "start")
+    start = read_start(folder / "start", lambda fields: case_from_json(json.dumps(fields)))
     failures = {folder / name: Failure(**failure) for name, failure in (read_json(folder / FAILURES) or {}).items()}
     return record_of(start.case.name, judge_job(Job(start, backends), folder.parent, failures))
 

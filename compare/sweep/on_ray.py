@@ -122,7 +122,7 @@ class RayPool(Pool):
     """
 
     def __init__(self, address: str | None, jobs: int, timeout: float, threads: int, retries: int) -> None:
-        super().__init__(Path(), jobs, timeout, threads, retries)
+        super().__init__(Path(), jobs, timeout, threads, retries=retries)
         self.address = address
         # Ray tells of a lost worker on standard output, where results alone belong.
         self._redirected = contextlib.redirect_stdout(sys.stderr)

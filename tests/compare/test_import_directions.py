@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # Modules in the order in which they may import one another; a package counts as one. The workers are not in it:
 # nothing else imports them, and they alone import the sides.
-WORKERS = ("worker", "pair_worker", "bench_worker")
+WORKERS = ("sides", "worker", "pair_worker", "bench_worker")
 ORDER = (
     "errors",
     "model_facts",
@@ -28,6 +28,8 @@ ORDER = (
     "initial_weights",
     "storage",
     "start",
+    "kept_side",
+    "planted",
     "trace",
     "reference",
     "judge",
