@@ -8,6 +8,7 @@ half another, each with its own seed. Seconds are those of a whole command, work
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -41,22 +42,23 @@ def measure(out: Path, backends: list[str], cases: int) -> str:
     seeds = ", ".join(map(str, range(cases // 2)))
     (out / "sweep.toml").write_text(SWEEP.format(backends=names, seeds=seeds), "utf-8")
     command = [sys.executable, "-m", "compare", "sweep", str(out / "sweep.toml"), "--out", str(out / "out"), "--quiet"]
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - this interpreter, this package
-    seconds = time.monotonic() - began
+    seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cores = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     lines = (out / "out" / "verdicts.jsonl").read_text("utf-8").splitlines()
     training = sum(json.loads(line)["run"]["seconds"] for line in lines) / (os.cpu_count() or 1)
     size, _ = bytes_of(out / "out")
     return (
         f"| {' '.join(backends)} | {len(lines)} | {seconds:.0f} | {seconds / cases:.3f} | "
-        f"{(seconds - training) / cases:.3f} | {size / cases / 1024:.1f} |"
+        f"{(seconds - training) / cases:.3f} | {cores / cases:.3f} | {size / cases / 1024:.1f} |"
     )
 
 
 def main(out: Path, backends: list[str], counts: list[int]) -> None:
     """Print the table."""
-    print("| backends | cases | s in all | s a case | s a case beside its steps | KiB a case |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| backends | cases | s in all | s a case | beside its steps | core-seconds a case | KiB a case |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for count in counts:
         print(measure(out / str(count), backends, count), flush=True)
 

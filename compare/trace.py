@@ -31,8 +31,7 @@ class TraceWriter:
     def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Iterable[str]) -> None:
         self.folder = folder
         self.columns = tuple(columns)
-        for part in ("checkpoints", "states", "one_step"):
-            (folder / part).mkdir(parents=True)
+        folder.mkdir(parents=True)
         write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "columns": self.columns})
         self._steps: BinaryIO = (folder / "steps.bin").open("xb")
 
@@ -52,7 +51,7 @@ class TraceWriter:
 
     def checkpoint(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
         """Keep the weights after a number of epochs."""
-        write_tensors(_numbered(self.folder / "checkpoints", epoch), tensors)
+        self._keep("checkpoints", epoch, tensors)
 
     def state(
         self,
@@ -65,11 +64,16 @@ class TraceWriter:
         tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
         tensors |= {f"carried/{name}": tensor for name, tensor in carried.items()}
-        write_tensors(_numbered(self.folder / "states", step), tensors)
+        self._keep("states", step, tensors)
 
     def one_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
         """Keep everything computed in one step that was taken apart."""
-        write_tensors(_numbered(self.folder / "one_step", step), record)
+        self._keep("one_step", step, record)
+
+    def _keep(self, part: str, number: int, tensors: Mapping[str, np.ndarray]) -> None:
+        # Not made before it is needed: to make and remove a folder takes as long as to train a step.
+        (self.folder / part).mkdir(exist_ok=True)
+        write_tensors(_numbered(self.folder / part, number), tensors)
 
     def finish(self, predicted: Mapping[str, np.ndarray], end: Mapping[str, Any]) -> None:
         """Keep the "predictions" for the held-out windows, what was forecast and sampled, and mark the trace complete.

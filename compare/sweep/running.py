@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,8 @@ def run_sweep(
         statuses[record["case"]] = record["status"]
         rows[record["case"]] = rows_of(by_name[record["case"]], record)
 
-    with Results(out, sweep.backends) as results:
+    # Meanwhile the next cases are trained: where files are many their removal takes longer than their writing.
+    with Results(out, sweep.backends) as results, ThreadPoolExecutor(1) as remover:
         for record in results.read():
             if record["case"] in by_name:
                 keep(record)
@@ -87,11 +89,14 @@ def run_sweep(
         for point in points:
             if point.name in found:
                 on_done(point, statuses[point.name], True)
+        for name in found:
+            if statuses[name] == "agrees" and (out / TRACES / name).exists():
+                shutil.rmtree(out / TRACES / name)
         for record in _run(sweep, [point for point in points if point.name not in found], out, place, say):
             results.add(record)
             # Only now: where this process is killed before, the trainings are not repeated.
             if record["status"] == "agrees":
-                shutil.rmtree(out / TRACES / record["case"], ignore_errors=True)
+                remover.submit(shutil.rmtree, out / TRACES / record["case"], ignore_errors=True)
             keep(record)
             on_done(by_name[record["case"]], record["status"], False)
     agree, differ, failed = (list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed"))
