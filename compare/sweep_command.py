@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,11 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
     sweep.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
     sweep.add_argument(
-        "--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)"
+        "--timeout",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="longest silence of a runner, on Ray longest training (default: 600)",
     )
     sweep.add_argument("--json", action="store_true", help="the counts on standard output, nothing else there")
     sweep.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
@@ -34,6 +37,7 @@ def add_sweep(commands: Any) -> None:
 def _sweep(options: argparse.Namespace) -> int:
     from compare.backends import machine
     from compare.report.sweep_page import sweep_conclusion, write_sweep_page
+    from compare.run_command import folder_of_now
     from compare.sweep.grid import read_sweep
     from compare.sweep.running import Place, run_sweep
     from compare.sweep.table import write_table
@@ -46,7 +50,7 @@ def _sweep(options: argparse.Namespace) -> int:
         raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
     sweep = read_sweep(Path(options.file))
     points = list(sweep.points())
-    out = Path(options.out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f"))
+    out = Path(options.out or folder_of_now())
     place = Place(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address)
     done = 0
 
