@@ -82,6 +82,7 @@ def draw_shares(shares: Mapping[str, Sequence[float]]) -> str:
         axes.set_xscale("log")
         axes.set_xlabel("share of what is allowed")
         axes.set_ylabel("comparisons")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     return draw_svg(draw)
 
