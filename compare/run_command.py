@@ -60,13 +60,11 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--stock", action="store_true", help="each framework's own optimizer defaults and biases")
 
 
-def add_work_options(command: argparse.ArgumentParser) -> None:
-    """Add what says how the work is done and what is printed."""
+def add_work_options(command: argparse.ArgumentParser, timeout: str = "longest silence of a runner") -> None:
+    """Add what says how the work is done and what is printed; `timeout` says what is timed."""
     command.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
-    command.add_argument(
-        "--timeout", type=float, default=600, metavar="SECONDS", help="longest silence of a runner (default: 600)"
-    )
-    command.add_argument("--json", action="store_true", help="the verdict on standard output, nothing else there")
+    command.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help=f"{timeout} (default: 600)")
+    command.add_argument("--json", action="store_true", help="the outcome on standard output, nothing else there")
     command.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
 
 

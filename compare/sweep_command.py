@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.errors import InputError
+from compare.run_command import add_work_options, check_work_options, folder_of_now
 
 
 def add_sweep(commands: Any) -> None:
@@ -22,30 +23,17 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("--on", choices=("local", "ray"), default="local", help="where (default: local)")
     sweep.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster (default: one started here)")
     sweep.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
-    sweep.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
-    sweep.add_argument(
-        "--timeout",
-        type=float,
-        default=600,
-        metavar="SECONDS",
-        help="longest silence of a runner, on Ray longest training (default: 600)",
-    )
-    sweep.add_argument("--json", action="store_true", help="the counts on standard output, nothing else there")
-    sweep.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
+    add_work_options(sweep, timeout="longest silence of a runner, on Ray longest training")
 
 
 def _sweep(options: argparse.Namespace) -> int:
     from compare.backends import machine
     from compare.report.sweep_page import sweep_conclusion, write_sweep_page
-    from compare.run_command import folder_of_now
     from compare.sweep.grid import read_sweep
     from compare.sweep.running import Place, run_sweep
     from compare.sweep.table import write_table
 
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError(f"--jobs {options.jobs} must be at least 1")
-    if not options.timeout > 0:
-        raise InputError(f"--timeout {options.timeout:g} must be more than 0 seconds")
+    check_work_options(options)
     if options.address is not None and options.on != "ray":
         raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
     sweep = read_sweep(Path(options.file))

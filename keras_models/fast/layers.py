@@ -1,18 +1,11 @@
 """SimpleRNN, LSTM and GRU as Keras has them, computed by fast kernels on the torch backend."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras.src import api_export
 
-
-@dataclass(frozen=True)
-class Execution:
-    """The kernel that computed a layer; None for Keras's own code, and then the reason."""
-
-    kernel: str | None
-    reason: str | None = None
+from keras_models.fast.execution import Execution
 
 
 class Fast:

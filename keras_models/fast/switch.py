@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_models.fast.layers import FAST, Execution, Fast
+from keras_models.fast.execution import Execution
+from keras_models.fast.layers import FAST, Fast
 
 STOCK = {fast: stock for stock, fast in FAST.items()}
 
