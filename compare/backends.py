@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,3 +113,13 @@ def worker_environment(runner: str, threads: int, environment: Mapping[str, str]
     """Return the environment of a runner's process: this one's, with what the runner has set."""
     kept = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
     return kept | worker_variables(runner, threads, environment)
+
+
+def keep_tensorflow_out(runner: str) -> None:
+    """Let TensorFlow count as not installed in this process, where the runner is of another framework.
+
+    Keras imports it wherever it is installed, to see whether an object is one of its own: `Bidirectional` and
+    `model.predict` do so on torch, and the two are never to be in one process.
+    """
+    if backend_of(runner) != "tensorflow":
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as the import system has it

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.backends import REFERENCE_RUNNER
+from compare.backends import REFERENCE_RUNNER, keep_tensorflow_out
 from compare.sides import KerasSide, Side, TorchSide
 from compare.start import read_start
 
@@ -83,6 +83,7 @@ def main(runner: str, engine: str, folder: str) -> None:
     """Take a first step, then train as many epochs as each line on standard input asks for, until it ends."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
+    keep_tensorflow_out(runner)
     __import__("torch" if runner == REFERENCE_RUNNER else "keras")
     start = read_start(Path(folder))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from compare.backends import REFERENCE_RUNNER
+from compare.backends import REFERENCE_RUNNER, keep_tensorflow_out
 
 # Frameworks colour their messages; a report has no use for the codes.
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -188,6 +188,7 @@ def main(runner: str) -> None:
     """Serve requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
+    keep_tensorflow_out(runner)
     worker = Worker(runner)
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:

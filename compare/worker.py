@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.backends import REFERENCE_RUNNER, backend_of
+from compare.backends import REFERENCE_RUNNER, backend_of, keep_tensorflow_out
 from compare.kept_side import KeptSide
 from compare.planted import load_fault
 from compare.runners import JUDGE
@@ -159,6 +159,7 @@ def load_runner(runner: str) -> Callable[[dict[str, Any], str, Any], None]:
         from compare.sweep.judging import judge_task
 
         return judge_task
+    keep_tensorflow_out(runner)
     __import__("torch" if runner == REFERENCE_RUNNER else "keras")
     return perform
 

@@ -39,11 +39,12 @@ class Rounding:
         """Round the result of a library's function, such as tanh.
 
         Such functions are accurate to a few units, and their polynomials err alike for like arguments: over a batch of
-        like samples their errors add up instead of averaging out, so one error is shared by the whole array.
+        like samples their errors add up instead of averaging out, so one error is shared by the whole array. It has its
+        full size, up or down: of a few that were drawn at random all might be small.
         """
         if self.generator is None:
             return value
-        shared = FUNCTION_UNITS * self.unit * self.generator.uniform(-1, 1)
+        shared = FUNCTION_UNITS * self.unit * self.generator.choice((-1, 1))
         return self(value, FUNCTION_UNITS) * (1 + shared)
 
     def matmul(self, left: Array, right: Array) -> Array:

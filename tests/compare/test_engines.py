@@ -1,6 +1,5 @@
 """`model.fit` and the compiled loops take the same steps."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -78,16 +77,3 @@ def test_a_fault_under_fit_is_found(run: Run, pool: Pool, tmp_path: Path) -> Non
             read_trace(run.folder / "gru-compiled" / "keras-torch"),
             read_trace(tmp_path / "out" / "gru" / "keras-torch"),
         )
-
-
-def test_fit_on_torch_leaves_tensorflow_out(tmp_path: Path) -> None:
-    """The process in which `model.fit` ran on torch holds no TensorFlow, though it is installed."""
-    case = tiny_case("gru", {"training.engine": "fit", "training.epochs": 1})
-    with Pool(tmp_path / "logs", jobs=1) as own:
-        assert run_cases_in(tmp_path / "fit", own, [case], ["torch"]).verdict.agree
-        faults = {"keras-torch": "broken_runners.py:tells_its_process"}
-        told = run_cases_in(tmp_path / "told", own, [case], ["torch"], faults).verdict.comparisons[0].error
-    assert told is not None
-    frameworks = json.loads(told.removeprefix("keras-torch: RuntimeError: "))["frameworks"]
-    assert "torch" in frameworks
-    assert "tensorflow" not in frameworks
