@@ -80,7 +80,9 @@ def draw_bench(bench: Bench) -> str:
             axes.barh(place, middle, color=COLOURS[row.runner], edgecolor=COLOURS[row.runner], **style)
             axes.plot([least, most], [place, place], color="#333333", linewidth=1)
         axes.set_yticks(range(len(rows)), [f"{row.case}, {row.runner}, {row.engine}" for row in rows])
+        axes.margins(y=0.01)
         axes.invert_yaxis()
+        axes.set_axisbelow(True)
         axes.set_xlabel("milliseconds a step: median, least to most")
 
     return draw_svg(draw, legend=False, size=(8, 1 + 0.2 * len(rows)))
