@@ -1,5 +1,6 @@
 """What the model's own dropout does, seen from outside; `torch_models/dropout_probe.py` is its mirror."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras_models.layers import directions
 from keras_models.one_step import layer_outputs
 from keras_models.training import Arrays
 
-# Rows of ones that each dropout is given: enough to tell a rate of 0.2 from one of 0.21.
+# Rows that each dropout is given: of ones, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
@@ -19,6 +20,7 @@ def dropout_probe(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
     Inputs are a batch. Keys: "random", names of stages; "places", by place {"zeros", "numbers", "scale"}.
     """
     settings = model.settings
+    inputs = _many_rows(inputs, settings.stateful)
     once, again = _stages(model, inputs), _stages(model, inputs)
     places = {}
     for index in range(settings.layers):
@@ -45,6 +47,15 @@ def dropout_probe(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
             for name, values in arrays.items()
         },
     }
+
+
+def _many_rows(inputs: Arrays, stateful: bool) -> Arrays:
+    """Repeat a batch, since two draws for few rows may be alike; a stateful model takes its own number alone."""
+    if stateful:
+        return inputs
+    if isinstance(inputs, Mapping):
+        return {name: _many_rows(array, stateful) for name, array in inputs.items()}
+    return np.repeat(inputs, -(-ROWS // len(inputs)), axis=0)
 
 
 def _stages(model: keras.Model, inputs: Arrays) -> dict[str, np.ndarray]:

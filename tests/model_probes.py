@@ -52,6 +52,12 @@ def inputs_of(example: Example) -> Any:
     return example.inputs if len(example.inputs) > 1 else example.inputs["sequence"]
 
 
+def dropout_probes(side: str, shape: Mapping[str, Any], tensors: Any, inputs: np.ndarray, number: int) -> list[dict]:
+    """Probe a model that draws its own dropout masks several times."""
+    model = new_model(side, shape, tensors)
+    return [package(side).dropout_probe(model, inputs) for _ in range(number)]
+
+
 @contextmanager
 def _compiled(side: str, compiled: bool) -> Iterator[None]:
     if side == "keras-jax" and not compiled:

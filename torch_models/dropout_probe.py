@@ -1,14 +1,16 @@
 """What the model's own dropout does, seen from outside; `keras_models/dropout_probe.py` is its mirror."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from torch_models.recurrent import Recurrent
 from torch_models.training import Arrays, to_tensors
 from torch_models.weights import directions
 
-# Rows of ones that each dropout is given: enough to tell a rate of 0.2 from one of 0.21.
+# Rows that each dropout is given: of ones, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
@@ -20,7 +22,7 @@ def dropout_probe(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
     """
     settings = model.settings
     model.train()
-    tensors = to_tensors(model, inputs)
+    tensors = to_tensors(model, _many_rows(inputs, settings.stateful))
     once, again = dict(model.stages(tensors)), dict(model.stages(tensors))
     places = {}
     for index, layer in enumerate(model.layers):
@@ -39,3 +41,12 @@ def dropout_probe(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
             for name, values in places.items()
         },
     }
+
+
+def _many_rows(inputs: Arrays, stateful: bool) -> Arrays:
+    """Repeat a batch, since two draws for few rows may be alike; a stateful model takes its own number alone."""
+    if stateful:
+        return inputs
+    if isinstance(inputs, Mapping):
+        return {name: _many_rows(array, stateful) for name, array in inputs.items()}
+    return np.repeat(inputs, -(-ROWS // len(inputs)), axis=0)

@@ -1,5 +1,6 @@
 """Sides that draw their own dropout masks are compared as distributions: rate, scale, placement, mean loss."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ from small_runs import BACKENDS, Run, run_cases_in, tiny_case
 
 from compare.case import Case
 from compare.harness import SAMPLES
+from compare.judge.distribution import judge_samples
 from compare.runners import Pool
+from compare.start import read_start
+from compare.trace import Trace, read_trace
 
 DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, "model.dropout_masks": "own"}
 
@@ -63,3 +67,26 @@ def test_another_mean_loss_is_found(pool: Pool, tmp_path: Path) -> None:
     comparison = run_cases_in(tmp_path / "out", pool, [case], ["torch"], faults).comparison("gru", "keras-torch")
     assert comparison.status == "differs"
     assert [difference.kind for difference in comparison.differences] == ["distribution"]
+
+
+def without_random(trace: Trace, part: str) -> Trace:
+    """A trace in which a part was not seen to be random."""
+    dropout = trace.manifest["dropout"]
+    seen = [name for name in dropout["random"] if name != part]
+    return replace(trace, manifest={**trace.manifest, "dropout": {**dropout, "random": seen}})
+
+
+@pytest.mark.parametrize(
+    ("unseen", "kinds"), [(SAMPLES - 1, []), (SAMPLES, ["dropout-placement"])], ids=["one", "none"]
+)
+def test_one_sample_shows_what_is_random(clean: Run, unseen: int, kinds: list[str]) -> None:
+    """A part is random where one sample of a side shows it, as masks that keep everything may hide it in the others."""
+    folder = clean.folder / "gru"
+    left, right = (
+        [read_trace(file.parent) for file in sorted(folder.glob(f"{side}*/manifest.json"))]
+        for side in ("torch", "keras-torch")
+    )
+    assert len(left) == len(right) == SAMPLES
+    right[:unseen] = [without_random(trace, "layer0") for trace in right[:unseen]]
+    comparison = judge_samples(left, right, read_start(folder / "start"))
+    assert [difference.kind for difference in comparison.differences] == kinds
