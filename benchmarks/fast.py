@@ -27,7 +27,7 @@ import torch_models
 from compare.case import load_case, with_fields
 from compare.start import Start, make_start
 from keras_models import fast
-from keras_models.direct import direct_call
+from keras_models.direct import direct_call, direct_loss
 
 CELLS = ("simple_rnn", "lstm", "gru")
 ROUNDS = {10: (25, 12), 200: (9, 3)}  # timesteps: rounds, steps in each
@@ -46,14 +46,16 @@ def keras_model(start: Start, is_fast: bool) -> keras.Model:
     return model
 
 
-def keras_step(model: keras.Model, forward: Callable[[Any], Any]) -> Step:
-    """A training step of Keras's parts, as the runner of this repository does it, with nothing recorded."""
+def keras_step(model: keras.Model, direct: bool) -> Step:
+    """A training step of Keras's parts, with nothing recorded: `direct` as the runner here takes it, else as Keras."""
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
+    forward = direct_call(model) if direct else partial(model, training=True)
+    loss_of = direct_loss(model) if direct else lambda y, outputs: model.compute_loss(y=y, y_pred=outputs)
+    assert forward is not None
 
     def step(x: Any, y: Any) -> None:
-        loss = model.compute_loss(x=x, y=y, y_pred=forward(x), training=True)
-        gradients = torch.autograd.grad(loss, values)
+        gradients = torch.autograd.grad(loss_of(y, forward(x)), values)
         with torch.no_grad():
             model.optimizer.apply(list(gradients), variables)
 
@@ -77,14 +79,11 @@ def torch_step(start: Start) -> Step:
 
 def steps_by_name(start: Start) -> dict[str, Step]:
     """What is timed."""
-    stock, through_model, direct = keras_model(start, False), keras_model(start, True), keras_model(start, True)
-    forward = direct_call(direct)
-    assert forward is not None
     return {
         "PyTorch": torch_step(start),
-        "stock": keras_step(stock, partial(stock, training=True)),
-        "fast": keras_step(direct, forward),
-        "fast, through the model": keras_step(through_model, partial(through_model, training=True)),
+        "stock": keras_step(keras_model(start, False), direct=False),
+        "fast": keras_step(keras_model(start, True), direct=True),
+        "fast, through the model": keras_step(keras_model(start, True), direct=False),
         "stock, train_on_batch": keras_model(start, False).train_on_batch,
         "fast, train_on_batch": keras_model(start, True).train_on_batch,
     }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keras_models.direct import direct_call
+from keras_models.direct import direct_call, direct_loss
 from keras_models.fast import Execution, executions
 from keras_models.weights import Layout, group_norms, load_carried, read_carried
 
@@ -25,15 +25,14 @@ def compile_steps(
     variables = [layout.variable for layout in found]
     values = [variable.value for variable in variables]
     norms_of = group_norms(found)
-    forward = direct_call(model) or partial(model, training=True)
+    forward, loss_of = direct_call(model) or partial(model, training=True), direct_loss(model)
 
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
         rows = []
         tensors = keras.tree.map_structure(torch.from_numpy, inputs)
         for step, y in enumerate(torch.from_numpy(targets)):
             x = keras.tree.map_structure(operator.itemgetter(step), tensors)
-            outputs = forward(x)
-            loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
+            loss = loss_of(y, forward(x))
             gradients = torch.autograd.grad(loss, values)
             with torch.no_grad():
                 before = [value.detach().clone() for value in values if norms]

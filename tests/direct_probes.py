@@ -99,23 +99,74 @@ def other_dtype(side: str) -> str:
     return str(forward(torch.randn(2, 5, 3, dtype=torch.float64)).dtype)
 
 
+LOSSES = {
+    "the-loss": {"loss": "MeanSquaredError"},
+    "not-a-weighted-loss": {"loss": "MeanSquaredError", "loss_weights": 0.5},
+    "not-a-function": {"loss": "mse"},
+    "not-with-a-regularizer": {"loss": "MeanSquaredError"},
+    "not-an-own-compute-loss": {"loss": "MeanSquaredError"},
+    "not-another-precision": {"loss": "MeanSquaredError"},
+}
+
+
+def beside_compute_loss(side: str, name: str) -> tuple[bool, list[np.ndarray], list[np.ndarray]]:
+    """Whether a model's loss is called directly; loss and gradient by the outputs, so and as Keras computes them."""
+    import keras
+    import torch
+
+    from keras_models.direct import direct_loss
+
+    class Halved(keras.Sequential):
+        """A model with a loss of its own."""
+
+        def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
+            return super().compute_loss(*arguments, **keywords) / 2
+
+    regularizer = "l2" if "regularizer" in name else None
+    kind = Halved if "own" in name else keras.Sequential
+    model = kind([keras.Input((5, 3)), keras.layers.GRU(4, kernel_regularizer=regularizer), keras.layers.Dense(2)])
+    loss, options = LOSSES[name]["loss"], {key: value for key, value in LOSSES[name].items() if key != "loss"}
+    dtype = "float64" if "precision" in name else None
+    model.compile(loss=getattr(keras.losses, loss)(dtype=dtype) if hasattr(keras.losses, loss) else loss, **options)
+    generator = torch.Generator().manual_seed(0)
+    targets, outputs = (torch.randn(4, 2, generator=generator) for _ in range(2))
+    found, direct = [], direct_loss(model)
+    for loss_of in (direct, lambda y, y_pred: model.compute_loss(y=y, y_pred=y_pred, training=True)):
+        given = outputs.clone().requires_grad_()
+        value = loss_of(targets, given)
+        (gradient,) = torch.autograd.grad(value, given)
+        found.append([value.detach().numpy(), gradient.numpy()])
+    return direct is model.loss, *found
+
+
 def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What is recorded in a training as Keras calls a model, and with its layers called directly."""
+    """What is recorded in a training as Keras calls model and loss, and with both called directly."""
+    import keras
     import probes
 
     from keras_models import training_torch
-    from keras_models.direct import direct_call
+    from keras_models.direct import direct_call, direct_loss
 
     found = []
 
-    def looked_up(model: Any) -> Any:
-        found.append(direct_call(model))
-        return found[-1]
+    def kept(value: Any) -> Any:
+        found.append(value)
+        return value
+
+    def through_model(model: Any) -> Any:
+        return lambda targets, outputs: model.compute_loss(y=targets, y_pred=outputs, training=True)
 
     rows = []
-    for given in ({"return_value": None}, {"side_effect": looked_up}):
-        with mock.patch.object(training_torch, "direct_call", **given):
+    for forward, loss in (
+        (lambda model: None, through_model),
+        (lambda model: kept(direct_call(model)), lambda model: kept(direct_loss(model))),
+    ):
+        with (
+            mock.patch.object(training_torch, "direct_call", forward),
+            mock.patch.object(training_torch, "direct_loss", loss),
+        ):
             _, yielded, _ = probes.train(side, *arguments)
         rows.append(np.concatenate([row for _, row in yielded]))
-    assert [forward is not None for forward in found] == [True], "the second training calls its layers directly"
+    assert found[0] is not None, "the second training calls its layers directly"
+    assert isinstance(found[1], keras.losses.Loss), "the second training calls its loss directly"
     return rows[0], rows[1]

@@ -1,7 +1,8 @@
-"""A model's layers are called directly only where that is the same computation."""
+"""A model's layers and its loss are called directly only where that is the same computation."""
 
 import numpy as np
 import pytest
+from direct_probes import LOSSES
 from framework_processes import FrameworkProcesses
 from probes import canonical_shapes
 
@@ -32,6 +33,15 @@ def test_outputs_are_the_models(frameworks: FrameworkProcesses, name: str) -> No
         assert not np.array_equal(obtained[0], obtained[1]), "the second call draws another mask"
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_what_the_model_computes(frameworks: FrameworkProcesses, name: str) -> None:
+    """A plain loss is called directly, with the model's value and gradient to the last bit; anything else is not."""
+    is_direct, obtained, expected = frameworks.call(SIDE, "beside_compute_loss", name)
+    assert is_direct == (name == "the-loss")
+    for one, other in zip(obtained, expected, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
 def test_inputs_of_another_precision_go_through_the_model(frameworks: FrameworkProcesses) -> None:
     """Inputs that the model would convert are converted."""
     assert frameworks.call(SIDE, "other_dtype") == "torch.float32"
@@ -39,7 +49,7 @@ def test_inputs_of_another_precision_go_through_the_model(frameworks: FrameworkP
 
 @pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
 def test_trainings_are_the_same_to_the_last_bit(frameworks: FrameworkProcesses, cell: str) -> None:
-    """A training records the same losses and norms whichever way the layers are called."""
+    """A training records the same losses and norms whichever way layers and loss are called."""
     generator = np.random.default_rng(2)
     shape = {"cell": cell, "features": 2, "units": 3, "layers": 2, "outputs": 1}
     tensors = {n: generator.normal(0, 0.6, s).astype(np.float32) for n, s in canonical_shapes(**shape).items()}
