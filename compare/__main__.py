@@ -125,6 +125,7 @@ def _power(options: argparse.Namespace) -> int:
     from compare import power
     from compare.backends import choose_backends
     from compare.runners import Pool
+    from compare.storage import file_to_write
 
     backends = choose_backends(options.backend)
     count = (
@@ -134,6 +135,8 @@ def _power(options: argparse.Namespace) -> int:
         raise InputError(f"--clean {count} must not be negative")
     faults = [fault for fault in power.read_catalogue(power.faults_folder()) if fault.quick or not options.quick]
     trials = power.fault_trials(faults, backends) + power.clean_trials(count, backends)
+    target = options.write or (None if options.quick else power.faults_folder().parents[1] / "benchmarks" / "power.md")
+    written = file_to_write("--write", target) if target else None
     out = Path(options.out)
     done = 0
 
@@ -144,23 +147,22 @@ def _power(options: argparse.Namespace) -> int:
 
     with Pool(out / "logs", os.cpu_count() or 1, options.timeout) as pool:
         table = power.Power(list(power.run_trials(trials, out, pool, say)))
-    _report_power(options, table)
+    _report_power(options, table, written)
     return table.exit_code
 
 
-def _report_power(options: argparse.Namespace, table: Any) -> None:
+def _report_power(options: argparse.Namespace, table: Any, target: Path | None) -> None:
     from rich.console import Console
 
-    from compare.power import faults_folder, read_reasons
+    from compare.power import read_reasons
     from compare.report.power_table import markdown, print_power
 
     if options.json:
         print(json.dumps(table.as_json(), indent=1))
     else:
         print_power(Console(highlight=False), table)
-    target = options.write or (None if options.quick else faults_folder().parents[1] / "benchmarks" / "power.md")
-    if target:
-        Path(target).write_text(markdown(table, machine(), read_reasons()), "utf-8")
+    if target is not None:
+        target.write_text(markdown(table, machine(), read_reasons()), "utf-8")
 
 
 def _list(options: argparse.Namespace) -> int:

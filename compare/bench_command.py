@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from compare.errors import InputError
@@ -33,6 +32,7 @@ def _bench(options: argparse.Namespace) -> int:
     from compare.bench import ROUNDS, BenchError, run_bench
     from compare.case import DEFAULT_SUITE, load_case, parse_setting, with_fields
     from compare.report.bench_table import draw_bench, markdown, print_bench
+    from compare.storage import file_to_write
 
     rounds = ROUNDS if options.rounds is None else options.rounds
     if rounds < 1:
@@ -40,6 +40,8 @@ def _bench(options: argparse.Namespace) -> int:
     fields = dict(parse_setting(text) for text in options.set)
     cases = [with_fields(load_case(name), fields) for name in options.cases or DEFAULT_SUITE]
     backends = choose_backends(options.backend)
+    table = file_to_write("--write", options.write) if options.write else None
+    picture = file_to_write("--write", table.with_suffix(".svg")) if table else None
 
     def say(words: str) -> None:
         if not options.quiet:
@@ -54,9 +56,7 @@ def _bench(options: argparse.Namespace) -> int:
         print(json.dumps(bench.as_json(), indent=1))
     else:
         print_bench(Console(highlight=False), bench)
-    if options.write:
-        target = Path(options.write)
-        picture = target.with_suffix(".svg")
-        target.write_text(markdown(bench, machine(), picture.name), "utf-8")
+    if table and picture:
+        table.write_text(markdown(bench, machine(), picture.name), "utf-8")
         picture.write_text(draw_bench(bench), "utf-8")
     return 0

@@ -50,6 +50,21 @@ def new_folder(out: Path) -> Iterator[None]:
         raise
 
 
+def file_to_write(option: str, path: str | Path) -> Path:
+    """Return the path of a file that a long command writes at its end.
+
+    Raises InputError where that could not be done, before the work.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{option} {path} is a folder: give a file")
+    if not file.parent.is_dir():
+        raise InputError(f"{option} {path} cannot be written: there is no folder {file.parent}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise InputError(f"{option} {path} cannot be written: permission denied")
+    return file
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
     partial = path.with_suffix(".partial")

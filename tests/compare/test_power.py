@@ -1,7 +1,7 @@
 """A selection of the planted faults, as `python -m compare power` runs them, and how it counts and resumes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -88,3 +88,9 @@ def test_finished_trials_are_not_run_again(tmp_path: Path) -> None:
 
 def _agreeing(trial: power.Trial) -> Comparison:
     return Comparison(trial.case.name, "keras-torch", "torch", trial.case.dtype, "agrees", steps=1)
+
+
+def test_a_table_that_cannot_be_written_is_refused(refused: Callable[..., str]) -> None:
+    """Where the table could not be written is told before anything is trained, not after half an hour."""
+    words = refused("power", "--quick", "--write", "nowhere/power.md")
+    assert words == "--write nowhere/power.md cannot be written: there is no folder nowhere"

@@ -1,5 +1,6 @@
 """Hashes see everything, and files are whole or not there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from small_runs import tiny_case
 
 from compare.case import Case
+from compare.errors import InputError
 from compare.start import make_start, read_start, write_start
-from compare.storage import digest, read_tensors, write_json, write_tensors
+from compare.storage import digest, file_to_write, read_tensors, write_json, write_tensors
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(2, dtype=np.float32)}
 
@@ -80,3 +82,10 @@ def test_a_damaged_start_is_refused(tmp_path: Path, damaged: str) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="holds no whole start"):
         read_start(tmp_path / "start")
+
+
+def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that this user may not write is refused before the work, whose table it would have held."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match=r"--write .* cannot be written: permission denied"):
+        file_to_write("--write", tmp_path / "power.md")
