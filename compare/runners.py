@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ TASKS_WORTH_A_WORKER = 3
 
 # How much of a failed runner's log is shown.
 LOG_LINES = 12
+
+# How long a process whose output has ended may take to end itself: Python unloads a whole framework.
+SECONDS_TO_END = 10
 
 # Not a runner but a process like one: it judges what the runners have written.
 JUDGE = "judge"
@@ -90,7 +94,7 @@ class Event:
 class Worker:
     """One child process; it works on one task at a time."""
 
-    def __init__(self, runner: str, threads: int, log: Path, interpreter: str | None = None) -> None:
+    def __init__(self, runner: str, threads: int, log: Path, temporary: str, interpreter: str | None = None) -> None:
         self.runner = runner
         self.log = log
         self.task: Task | None = None
@@ -103,6 +107,8 @@ class Worker:
             # Nothing of the folder that this was started in may be imported there in place of what is installed.
             command = [interpreter, "-P", "-m"]
             environment = interpreter_environment(runner, threads, link_packages(log.parent / "packages"))
+        # TensorFlow leaves a file for every function that it traces where its process is killed.
+        environment["TMPDIR"] = temporary
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
                 [*command, "compare.worker", runner],
@@ -147,11 +153,7 @@ class Worker:
 
     def end(self) -> str:
         """Kill the process if it still runs, and say how it ended."""
-        if self.process.poll() is None:
-            try:
-                self.process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+        self.process.kill()
         code = self.process.wait()
         with contextlib.suppress(BrokenPipeError):  # a task that was written after the process had died
             self.stdin.close()
@@ -185,9 +187,13 @@ class Pool:
         self._started = 0
         self._died_early: set[str] = set()
         self._selector = selectors.DefaultSelector()
+        self._temporary = ""
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix="rnn-parity-", ignore_cleanup_errors=True)
+        self._temporary = self._closing.enter_context(temporary)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -195,6 +201,7 @@ class Pool:
             worker.process.kill()
             self._drop(worker)
         self._selector.close()
+        self._closing.close()
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Run the tasks and yield what happens to each; the last event of each task is "done" or "failed".
@@ -280,9 +287,8 @@ class Pool:
 
     def _start(self, runner: str) -> Worker:
         self._started += 1
-        worker = Worker(
-            runner, self.threads, self.logs / f"{runner}-{self._started}.log", self.interpreters.get(runner)
-        )
+        log = self.logs / f"{runner}-{self._started}.log"
+        worker = Worker(runner, self.threads, log, self._temporary, self.interpreters.get(runner))
         self._workers.append(worker)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         return worker
@@ -290,6 +296,9 @@ class Pool:
     def _hear(self, worker: Worker) -> Iterator[Event]:
         events = worker.read()
         if events is None:
+            # Its output has ended, and it soon will: how it did is its own answer, not that it was killed here.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(timeout=SECONDS_TO_END)
             yield from self._fail(worker, None)
             return
         for event in events:

@@ -46,7 +46,8 @@ class SideProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=worker_environment(runner, THREADS),
+                # What TensorFlow leaves where its process is killed goes with the folder.
+                env=worker_environment(runner, THREADS) | {"TMPDIR": str(folder)},
                 start_new_session=True,
             )
 

@@ -139,3 +139,27 @@ def test_an_idle_worker_that_died_is_replaced(pool: Pool, tmp_path: Path, runner
     os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)  # dead, and not yet noticed
     run = run_cases_in(tmp_path / "second", pool, [tiny_case("lstm")], ["torch"])
     assert run.verdict.exit_code == 0, run.verdict.comparisons[0].error
+
+
+def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path) -> None:
+    """A temporary file that a worker has not removed is there while the pool is, and gone with it."""
+    with Pool(tmp_path / "logs", 1) as pool:
+        fault = {"torch": f"{FAULT}:leaves_a_file"}
+        run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm")], ["torch"], fault)
+        file = Path(error_of(run, "keras-torch").removeprefix("torch: RuntimeError: "))
+        assert file.is_file()
+    assert not file.parent.exists()
+
+
+# A framework that cannot be imported, whose process takes longer to unload than it took to fail.
+BROKEN = "import atexit, time\natexit.register(time.sleep, 1)\nraise ImportError('planted: no such library')\n"
+
+
+def test_a_framework_that_cannot_be_imported_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process ends by itself its exit code is told, however long that takes, and its last words are kept."""
+    (tmp_path / "torch.py").write_text(BROKEN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with Pool(tmp_path / "logs", 1) as pool:
+        run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm")], ["torch"])
+    assert error_of(run, "keras-torch") == "torch: the process exited with code 1"
+    assert "ImportError: planted: no such library" in (run.comparison("lstm", "keras-torch").log or "")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 
 import numpy as np
@@ -48,6 +49,12 @@ def tells_its_process(side):
     # None where a framework was made to count as not installed.
     frameworks = [name for name in ("jax", "keras", "tensorflow", "torch") if sys.modules.get(name) is not None]
     raise RuntimeError(json.dumps({"process": os.getpid(), "frameworks": frameworks}))
+
+
+def leaves_a_file(side):
+    """The runner fails with the path of a temporary file as its message, which it has not removed."""
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        raise RuntimeError(file.name)
 
 
 def weights_not_a_number(side):
