@@ -158,7 +158,7 @@ class GRULoop:
         bias = torch.cat((bias[: 2 * units] + recurrent_bias[: 2 * units], bias[2 * units :]))
         hidden = _starting_with(given.states[0], given)
         gates = _inputs_sums(given, bias)
-        recurrent = torch.empty_like(hidden[1:])
+        recurrent = recurrent_bias[2 * units :].expand_as(hidden[1:]).clone()
         parts = zip(
             pairwise(hidden.unbind()),
             gates[..., : 2 * units].unbind(),
@@ -168,8 +168,7 @@ class GRULoop:
         )
         for step, ((h, new_h), both, update, reset, candidate, to_reset) in enumerate(parts):
             activate_gate(both.addmm_(h, to_both))
-            torch.addmm(recurrent_bias[2 * units :], h, to_candidate, out=to_reset)
-            activate(candidate.addcmul_(reset, to_reset))
+            activate(candidate.addcmul_(reset, to_reset.addmm_(h, to_candidate)))
             if given.keep is not None:
                 update.masked_fill_(~given.keep[step], 1)
             torch.lerp(candidate, h, update, out=new_h)
@@ -243,8 +242,9 @@ class _Backwards:
             return
         base = self.of_outputs[step - 1] if step and self.of_outputs is not None else self.nothing
         if self.direct is not None:
-            base = torch.addcmul(base, self.slope, self.direct[step])
-        self.slope = torch.addmm(base, by_sum, self.back, out=before)
+            self.slope = torch.addcmul(base, self.slope, self.direct[step], out=before).addmm_(by_sum, self.back)
+        else:
+            self.slope = torch.addmm(base, by_sum, self.back, out=before)
 
 
 def _starting_with(state: Tensor, given: Given) -> Tensor:
