@@ -31,7 +31,8 @@ class Candidate:
 class Context:
     """What is known when causes are proposed: both descriptions, the matched layers, and step's records.
 
-    `finding` is the first thing that differs, `stage` all of its phase; `keras_run` and `torch_run` hold the records.
+    `finding` is the first thing that differs, `stage` all of its phase; `keras_run` and `torch_run` hold the records,
+    `inputs` and `targets` the step's batch.
     """
 
     keras: Mapping[str, Any]
@@ -43,7 +44,7 @@ class Context:
     inputs: np.ndarray
     targets: np.ndarray
     batch_size: int
-    taken: frozenset[str] = frozenset()
+    all_inputs: np.ndarray
 
     @property
     def finding(self) -> Any:

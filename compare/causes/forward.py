@@ -270,6 +270,16 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
             figures={"torch": windows},
             words=f"PyTorch's first layer gets the window {windows}.",
         )
+    known = {row.tobytes() for row in context.all_inputs.astype(theirs.dtype)}
+    if len(theirs) and all(row.tobytes() in known for row in theirs):
+        yield Candidate(
+            "batch-order",
+            "module(x) and loss(prediction, y) in torch_step(), with the x and y that it is given",
+            torch=(change, {"change": "own_target"}),
+            priority=1,
+            group="inputs",
+            words="PyTorch's first layer gets other windows of data() than this batch's.",
+        )
     if ours.shape == theirs.shape:
         fitted = recognise(ours, theirs)
         per_feature = _per_feature(ours, theirs)

@@ -84,11 +84,22 @@ def _target(context: Context) -> Iterator[Candidate]:
             figures={"prediction": predicted, "target": wanted},
             words=f"PyTorch's loss gets a prediction of shape {_shape(predicted)} and a target of {_shape(wanted)}.",
         )
+    orders: list[Any] = [context.record(context.torch_run, name) for name in ("order", "target_order")]
+    if not np.array_equal(*orders):
+        yield Candidate(
+            "batch-order",
+            "prediction[order.argsort()]  # where x[order] is computed, or loss(prediction, y[order])",
+            torch=({"change": "restore_order"}, {"change": "own_target"}),
+            priority=1,
+            words="PyTorch's loss gets the batch's "
+            + ("predictions in another order than the targets." if orders[1] is None else "targets in another order."),
+        )
     target = context.record(context.torch_run, "loss_target")
     if target is not None and target.size == context.targets.size:
         given = target.reshape(context.targets.shape)
-        if not np.allclose(given, context.targets, rtol=1e-6, atol=1e-7):
-            fitted = recognise(context.targets.astype(np.float64), given.astype(np.float64))
+        wanted = context.targets if orders[1] is None else context.targets[orders[1]]
+        if not np.allclose(given, wanted, rtol=1e-6, atol=1e-7):
+            fitted = recognise(wanted.astype(np.float64), given.astype(np.float64))
             scaled = fitted is not None and fitted.function == "affine" and given.dtype.kind == "f"
             yield Candidate(
                 "scaling" if scaled else "target-shift",

@@ -73,7 +73,7 @@ def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -
 
 def _differing(investigation: Investigation, stage: Stage) -> dict[str, np.ndarray]:
     finding = stage.differing[0]
-    mode = "shared" if investigation.with_dropout else "off"
+    mode = investigation.dropout
     prefix = "end/evaluation" if stage.phase == "evaluation" else str(stage.step)
     phase = "weights" if stage.phase == "update" else stage.phase
     found = {}

@@ -127,20 +127,31 @@ class Comparator:
                 place = f"{match.name} {'input' if what == 'in' else 'output'}"
                 if left is None and right is None:
                     continue
-                mask = keras.get(f"{prefix}mask/{match.keras['key']}")
-                if mask is not None and left is not None and right is not None and left.shape == right.shape:
-                    # What a layer is given and gives where it is masked means nothing.
-                    kept = mask.astype(bool)
-                    left, right = left[kept], right[kept]
-                    twins_kept = [
-                        twin[theirs][kept] for twin in twins if theirs in twin and twin[theirs].shape[:2] == kept.shape
-                    ]
-                    findings.append(self._values(step, phase, place, left, right, twins_kept, 0.0, match, what))
-                    continue
-                twin_values = [twin.get(theirs) for twin in twins]
-                one = self._values(step, phase, place, left, right, twin_values, 0.0, match, what)
-                findings.append(one)
+                mask, order = keras.get(f"{prefix}mask/{match.keras['key']}"), torch.get(f"{prefix}order")
+                values: list[Any] = [right, *(twin.get(theirs) for twin in twins)]
+                if left is None or right is None or left.shape != right.shape:
+                    mask = order = None
+                else:
+                    values = [value if np.shape(value) == right.shape else None for value in values]
+                # What a layer is given and gives where it is masked means nothing.
+                kept = np.s_[:] if mask is None else mask.astype(bool)
+                compared = self._kept(step, phase, place, left, values, kept, match, what)
+                if order is not None and compared.error > compared.allowed:
+                    # PyTorch computes the batch in another order, up to where that is undone.
+                    restored = [value if value is None else value[np.argsort(order)] for value in values]
+                    compared = min(
+                        compared, self._kept(step, phase, place, left, restored, kept, match, what),
+                        key=lambda one: one.error,
+                    )  # fmt: skip
+                findings.append(compared)
         return Stage(step, phase, tuple(findings))
+
+    def _kept(
+        self, step: int, phase: str, place: str, left: Any, values: Sequence[Any], kept: Any, match: Match, what: str
+    ) -> Finding:
+        """As `_values`, of the elements that are not masked; `values` are PyTorch's and the twins'."""
+        left, right, *twins = (value if value is None else value[kept] for value in (left, *values))
+        return self._values(step, phase, place, left, right, twins, 0.0, match, what)
 
     def _of_tensors(
         self, step: int, phase: str, keras: Run, torch: Run, twins: Sequence[Run], relative: Mapping[str, float]

@@ -36,7 +36,7 @@ class Explanation:
 
 def explain(investigation: Investigation) -> Explanation:
     """Compare both sides of a pair, and where they differ find out why."""
-    mode = "shared" if investigation.with_dropout else "off"
+    mode = investigation.dropout
     stages = investigation.stages([], mode, [])
     first = first_differing(stages)
     proofs: tuple[Proof, ...] = ()

@@ -60,7 +60,8 @@ class Investigation:
         self.matches: list[Match] = match_layers(
             self.keras, self._without_own(self.torch), self._given(), options["parameter_map"]
         )
-        self.with_dropout = bool(self.keras["dropout_calls"] or self.torch["dropout_calls"])
+        with_dropout = self.keras["dropout_calls"] or self.torch["dropout_calls"]
+        self.dropout = "off" if not with_dropout else "rows" if self.torch["reordered"] else "shared"
         self.steps = self._recorded()
 
     # Opening ----------------------------------------------------------------------------------------------------
@@ -188,7 +189,8 @@ class Investigation:
     def stages(self, candidates: Sequence[Candidate], dropout: str, twins_of: Sequence[Candidate]) -> list[Stage]:
         """Compare both sides with causes taken away, with what rounding does measured with those of `twins_of`."""
         keras, torch = self.keras_run(candidates, dropout), self.torch_run(candidates, dropout)
-        twins = [self.torch_run(twins_of, dropout, seed) for seed in TWINS]
+        untwinned = self.torch_run(twins_of, dropout)
+        twins = [_moved_alike(torch, untwinned, self.torch_run(twins_of, dropout, seed)) for seed in TWINS]
         excluded = {name for candidate in candidates for name in candidate.excluded}
         rule = self.keras["rule"] or {}
         comparator = Comparator(self.matches, excluded, rule.get("beta_2"))
@@ -200,5 +202,18 @@ class Investigation:
         return Context(
             self.keras, self.torch, self.matches, stage,
             self.keras_run(candidates, dropout), self.torch_run(candidates, dropout),
-            self.inputs[batch], self.targets[batch], self.batch_size,
+            self.inputs[batch], self.targets[batch], self.batch_size, self.inputs,
         )  # fmt: skip
+
+
+def _moved_alike(
+    run: Mapping[str, np.ndarray], untwinned: Mapping[str, np.ndarray], twin: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """The twin that a run would have, if rounding did to it what it does to another run."""
+    if run is untwinned:
+        return twin
+    return {
+        name: run[name] + (value.astype(np.float64) - untwinned[name])
+        for name, value in twin.items()
+        if name in run and name in untwinned and run[name].shape == untwinned[name].shape == value.shape
+    }

@@ -41,9 +41,9 @@ def search(investigation: Investigation) -> Search:
     """Find the causes: those that show without dropout, then those that need it."""
     accepted, rest = _explain(investigation, [], "off")
     mode = "off"
-    if rest is None and investigation.with_dropout:
-        accepted, rest = _explain(investigation, accepted, "shared")
-        mode = "shared"
+    if rest is None and investigation.dropout != "off":
+        mode = investigation.dropout
+        accepted, rest = _explain(investigation, accepted, mode)
     needed = _needed(investigation, accepted, mode)
     stages = investigation.stages(needed, mode, needed)
     proofs = [_prove(investigation, candidate, needed, stages, mode) for candidate in needed]
@@ -62,7 +62,7 @@ def _explain(
         if first is None or len(accepted) >= MOST_CAUSES:
             return accepted, first
         context = investigation.context(first, accepted, dropout)
-        candidates = [one for one in propose(context, dropout == "shared") if not _taken(one, accepted)]
+        candidates = [one for one in propose(context, dropout != "off") if not _taken(one, accepted)]
         chosen = _solve(investigation, first, candidates, accepted, dropout)
         if not chosen:
             return accepted, first

@@ -19,7 +19,8 @@ _original: dict[str, Any] = {}
 class Session:
     """One training from the start, with its own model; `torch_models/pair/session.py` is its mirror.
 
-    `make` returns a compiled keras.Model; `dropout` is "shared" for masks that both sides draw alike, or "off".
+    `make` returns a compiled keras.Model; `dropout` is "shared" for masks that both sides draw alike, "rows" for those
+    of one row in all of them, or "off".
     """
 
     def __init__(self, make: Callable[[], Any], seed: int, inputs: np.ndarray, dropout: str = "shared") -> None:
@@ -138,6 +139,7 @@ class Session:
         self.dropout_calls.append({"after": after, "rate": float(rate), "shape": list(shape), "active": True})
         if self.dropout == "off":
             return x
+        shape = (1, *shape[1:]) if self.dropout == "rows" else shape
         mask = keras.ops.convert_to_tensor(kept(shape, rate).astype("float32"))
         return x * keras.ops.cast(mask, x.dtype) / (1 - rate)
 

@@ -186,6 +186,7 @@ CHANGES: dict[str, Any] = {
     "always_training": _flag("always_training"),
     "reset_state": _flag("reset_state"),
     "own_target": _flag("own_target"),
+    "restore_order": _flag("restore_order"),
     "no_autocast": _flag("no_autocast"),
     "no_dropout_in_evaluation": _flag("no_dropout_in_evaluation"),
     "target_like_prediction": _flag("target_like_prediction"),

@@ -1,6 +1,5 @@
 """A user's module, loss and optimizer, trained step by step while everything on the way is recorded or changed."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any
@@ -13,7 +12,7 @@ from torch_models.pair import interception
 from torch_models.pair.functions import FUNCTIONS, SELECTIONS
 from torch_models.pair.masks import kept
 from torch_models.pair.parts import CELLS, SEQUENCES, Part, kind_of, parts_of
-from torch_models.pair.recording import LossWrapper, copied, copied_or_none
+from torch_models.pair.recording import LossWrapper, copied, copied_or_none, loose_state, restore_loose_state, row_order
 from torch_models.pair.recurrent_run import LayerOptions, run
 from torch_models.pair.update_rule import UpdateRule
 
@@ -22,7 +21,7 @@ class Session:
     """One training from the start, with its own module; changes are made before the first step.
 
     `make` returns (module, loss, optimizer); `options` may hold torch_step, scheduler, clip_norm, seed.
-    `dropout` is "shared" for masks that both sides draw alike, or "off".
+    `dropout` is "shared" for masks that both sides draw alike, "rows" for those of one row in all of them, or "off".
     """
 
     def __init__(self, make: Callable[[], Any], options: Mapping[str, Any], dropout: str = "shared") -> None:
@@ -47,7 +46,8 @@ class Session:
         self.before_backward = False
         self.keep_gradient = self.plain_step = self.always_training = self.reset_state = self.own_target = False
         self.no_autocast = self.autocast_seen = self.no_dropout_in_evaluation = False
-        self.target_like_prediction = False
+        self.target_like_prediction = self.restore_order = False
+        self.order: np.ndarray | None = None
         self.new_loss: Callable[[Any, Any], Any] | None = None
         self.loss_divisor: str | None = None
         self.penalty: Callable[[], Any] | None = None
@@ -62,7 +62,7 @@ class Session:
         for path, module in self.module.named_modules():
             self._watch(path, module)
         self._watch_steps()
-        self._first_state = self._loose_state()
+        self._first_state = loose_state(self.module)
         self.loss = LossWrapper(self)
 
     def _watch(self, path: str, module: nn.Module) -> None:
@@ -113,17 +113,23 @@ class Session:
 
     def _forward_begins(self, module: nn.Module, arguments: Any) -> None:
         self.inputs, self.outputs, self.dropout_calls = {}, {}, []
-        self.called = []
+        self.called, self.order = [], None
 
     def _forward_ended(self, module: nn.Module, arguments: Any, result: Any) -> Any:
         self.prediction = result[0] if isinstance(result, tuple | list) else result
-        if "prediction" in self.rewire and isinstance(result, torch.Tensor):
-            self.prediction = self.rewired("prediction", result)
-            return self.prediction
-        return None
+        if not isinstance(result, torch.Tensor):
+            return None
+        if "prediction" in self.rewire:
+            result = self.rewired("prediction", result)
+        if self.restore_order and self.order is not None and len(result) == len(self.order):
+            result = result[torch.from_numpy(np.argsort(self.order))]
+        self.prediction = result
+        return result
 
     def entered(self, key: str, x: Any) -> None:
         """Note what a part is given."""
+        if not self.called and isinstance(x, torch.Tensor):
+            self.order = row_order(copied(self.batch[0]), copied(x))
         if key not in self.called:
             self.called.append(key)
         self.inputs.setdefault(key, []).append(x)
@@ -167,8 +173,8 @@ class Session:
                 value = nn.functional.dropout(value, call["rate"], call["active"])
             x = value.to(x.dtype) if value.numel() != x.numel() else value.reshape(x.shape).to(x.dtype)
         rate = self.inserted_dropout.get(key)
-        if rate and self.module.training and self.dropout == "shared":
-            shape = (x.shape[0], 1, *x.shape[2:]) if x.dim() == 3 else tuple(x.shape)
+        if rate and self.module.training and self.dropout != "off":
+            shape = (self._rows(len(x)), 1, *x.shape[2:]) if x.dim() == 3 else (self._rows(len(x)), *x.shape[1:])
             x = x * torch.from_numpy(kept(shape, rate)).to(x.dtype) / (1 - rate)
         return x
 
@@ -192,10 +198,14 @@ class Session:
         shape = tuple(x.shape)
         batch = self.batch[0].shape
         if len(shape) == 3 and len(batch) > 1 and shape[:2] == (batch[1], batch[0]) != (batch[0], batch[1]):
-            mask = kept((shape[1], shape[0], shape[2]), rate).swapaxes(0, 1)
+            mask = kept((self._rows(shape[1]), shape[0], shape[2]), rate).swapaxes(0, 1)
         else:
-            mask = kept(shape, rate)
+            mask = kept((self._rows(shape[0]), *shape[1:]), rate)
         return x * torch.from_numpy(np.ascontiguousarray(mask)).to(x.dtype) / (1 - rate)
+
+    def _rows(self, count: int) -> int:
+        """How many rows a dropout mask needs."""
+        return 1 if self.dropout == "rows" else count
 
     def _watch_steps(self) -> None:
         original = self.optimizer.step
@@ -203,16 +213,16 @@ class Session:
 
         def step(optimizer: Any, closure: Any = None) -> Any:
             session._before_update()
-            rates = [group["lr"] for group in optimizer.param_groups]
-            for group in optimizer.param_groups:
-                group["lr"] = group["lr"] * (1 + session._rate_noise())
+            noise, result = 1 + session._rate_noise(), None
             if session.rule is not None:
-                session.rule.step()
-                result = None
+                session.rule.step(noise)
             else:
+                rates = [group["lr"] for group in optimizer.param_groups]
+                for group in optimizer.param_groups:
+                    group["lr"] = group["lr"] * noise
                 result = original() if closure is None else original(closure)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate
             optimizer._opt_called = True
             return result
 
@@ -220,8 +230,10 @@ class Session:
 
     def _rate_noise(self) -> float:
         # What float32 makes of 1 - beta^t, which multiplies an adaptive rule's learning rate.
-        betas = self.optimizer.param_groups[0].get("betas")
-        return self.rate_noise / (1 - betas[1] ** (self.step_number + 1)) if betas else 0.0
+        _, beta = self.optimizer.param_groups[0].get("betas", (None, None))
+        if self.rule is not None:
+            beta = self.rule.choices.get("beta_2", None if "rule" in self.rule.choices else beta)
+        return 0.0 if beta is None else self.rate_noise / (1 - beta ** (self.step_number + 1))
 
     def _before_update(self) -> None:
         raw = self.raw or {p: p.grad.clone() for p in self.module.parameters() if p.grad is not None}
@@ -295,7 +307,11 @@ class Session:
             if prediction.requires_grad:
                 prediction.retain_grad()
         if isinstance(target, torch.Tensor):
-            self.record["loss_target"] = copied(target)
+            self.record["loss_target"] = given = copied(target)
+            rows = copied(self.batch[1])
+            order = row_order(rows.reshape(given.shape), given) if rows.size == given.size else None
+            if order is not None:
+                self.record["target_order"] = order
         if self.own_target:
             target = self.batch[1].reshape(target.shape) if self.batch[1].numel() == target.numel() else self.batch[1]
         if self.target_like_prediction and target.numel() == prediction.numel():
@@ -309,7 +325,7 @@ class Session:
         self.called, self.inputs, self.outputs, self.dropout_calls = [], {}, {}, []
         self.batch = inputs, targets = self._tensor(x), self._tensor(y)
         if self.reset_state:
-            self._restore_loose_state()
+            restore_loose_state(self._first_state)
         if self.always_training:
             self.module.train()
         self.prediction = None
@@ -338,7 +354,7 @@ class Session:
         self.record = {}
         self.batch = (self._tensor(x), None)
         if self.reset_state:
-            self._restore_loose_state()
+            restore_loose_state(self._first_state)
         self.module.eval()
         self.called, self.inputs, self.outputs, self.dropout_calls = [], {}, {}, []
         dropout = self.dropout
@@ -363,6 +379,8 @@ class Session:
                 self.record[f"{prefix}{name}/{key}"] = copied(value)
         if isinstance(self.prediction, torch.Tensor):
             self.record[f"{prefix}prediction"] = copied(self.prediction)
+        if self.order is not None:
+            self.record[f"{prefix}order"] = self.order
 
     def _record_weights(self) -> None:
         for part in self.parts.values():
@@ -377,21 +395,3 @@ class Session:
             parameter = next(self.module.parameters(), None)
             return tensor.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
         return tensor.long() if tensor.dtype != torch.bool else tensor
-
-    def _loose_state(self) -> dict[nn.Module, dict[str, Any]]:
-        """Attributes that could carry a state from one batch to the next: tensors, tuples of them, None."""
-        found: dict[nn.Module, dict[str, Any]] = {}
-        for module in self.module.modules():
-            kept = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-            found[module] = {
-                name: value
-                for name, value in kept.items()
-                if value is None or isinstance(value, torch.Tensor | tuple | list)
-            }
-        return found
-
-    def _restore_loose_state(self) -> None:
-        for module, attributes in self._first_state.items():
-            for name, value in attributes.items():
-                with contextlib.suppress(AttributeError, TypeError):
-                    setattr(module, name, value)

@@ -81,6 +81,7 @@ class Side:
             "nonzero_states": sorted(session.nonzero_states),
             "training": training,
             "autocast": session.autocast_seen,
+            "reordered": "order" in record,
             "own_parameters": [k for k, v in (self.options.get("parameter_map") or {}).items() if callable(v)],
             "warnings": [str(warning.message) for warning in warned],
             "prediction_shape": list(record["prediction"].shape) if "prediction" in record else None,
