@@ -76,3 +76,45 @@ def kept_elements(side: str, shape: list[int], rate: float) -> list[bool]:
 
     package = "torch_models" if side == "torch" else "keras_models"
     return importlib.import_module(f"{package}.pair.masks").kept(tuple(shape), rate).ravel().tolist()
+
+
+def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
+    """By how much of its rounding noise a session moves the learning rate of an Adam with PyTorch's betas."""
+    import torch
+
+    from torch_models.pair.changes import apply
+    from torch_models.pair.session import Session
+
+    def make() -> Any:
+        module = torch.nn.Linear(2, 1)
+        return module, torch.nn.MSELoss(), torch.optim.Adam(module.parameters(), betas=(0.9, 0.5))
+
+    session = Session(make, {})
+    session.rate_noise = 1.0
+    apply(session, [{"change": "update_rule", **choices}] if choices else [])
+    return session._rate_noise()
+
+
+def factor_of_rule(side: str, rates: list[float]) -> float:
+    """How many times as far `UpdateRule` moves a weight where its learning rate is doubled."""
+    import torch
+
+    from torch_models.pair.update_rule import UpdateRule
+
+    moved = []
+    for factor in (1.0, 2.0):
+        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        weight.grad = torch.ones_like(weight)
+        UpdateRule(torch.optim.SGD([weight], lr=0.1), {"learning_rates": rates} if rates else {}).step(factor)
+        moved.append(float(weight.detach()))
+    return moved[1] / moved[0]
+
+
+def row_order(side: str, batch: list[Any], seen: list[Any]) -> list[int] | None:
+    """The order in which a session finds the rows of a batch."""
+    import numpy as np
+
+    from torch_models.pair.recording import row_order as order_of
+
+    found = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
+    return None if found is None else found.tolist()

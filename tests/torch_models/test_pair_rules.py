@@ -65,3 +65,38 @@ def test_both_sides_drop_the_same(frameworks: FrameworkProcesses, rate: float) -
     assert sum(ours) / len(ours) == pytest.approx(1 - rate, abs=0.02)
     pairs = sum(not a and not b for a, b in zip(ours[::2], ours[1::2], strict=True)) / (len(ours) / 2)
     assert pairs == pytest.approx(rate**2, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("choices", "beta"),
+    [({}, 0.5), ({"beta_2": 0.999}, 0.999), ({"rule": "sgd", "momentum": 0.0}, None)],
+    ids=["pytorchs", "kerass", "rule-without"],
+)
+def test_noise_follows_the_rule(frameworks: FrameworkProcesses, choices: dict[str, Any], beta: float | None) -> None:
+    """A twin's learning rate is off by what the rule that is really stepped makes of one last bit."""
+    wanted = 0.0 if beta is None else 1 / (1 - beta)
+    assert frameworks.call("torch", "noise_of_rates", choices) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("rates", [[], [0.3]], ids=["groups", "given"])
+def test_a_factor_reaches_the_rule(frameworks: FrameworkProcesses, rates: list[float]) -> None:
+    """The learning rate is multiplied wherever it comes from."""
+    assert frameworks.call("torch", "factor_of_rule", rates) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "order"),
+    [
+        ([[1, 2], [3, 4], [3, 4], [5, 6]], None),
+        ([[5, 6], [3, 4], [1, 2], [3, 4]], [3, 1, 0, 2]),
+        ([[5, 6], [3, 4], [1, 2], [1, 2]], None),
+        ([[2, 1], [4, 3], [4, 3], [6, 5]], None),
+        ([[3, 4], [1, 2]], None),
+    ],
+    ids=["as-it-was", "reordered", "not-each-once", "other-rows", "fewer"],
+)
+def test_the_order_of_rows_is_found(
+    frameworks: FrameworkProcesses, seen: list[list[int]], order: list[int] | None
+) -> None:
+    """An order is found where each row of the batch is there once, in another place."""
+    assert frameworks.call("torch", "row_order", [[1, 2], [3, 4], [3, 4], [5, 6]], seen) == order

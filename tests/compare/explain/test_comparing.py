@@ -82,3 +82,15 @@ def test_the_factor_is_told() -> None:
     torch["0/weights/t/kernel"] = KERNEL - np.float32(0.02)
     (finding,) = [one for stage in stages(run("keras"), torch, []) for one in stage.differing]
     assert finding.ratio == pytest.approx(2, rel=1e-4)
+
+
+@pytest.mark.parametrize("off", [False, True], ids=["reordered", "reordered-and-off"])
+def test_the_order_of_a_batch_is_no_difference(off: bool) -> None:
+    """Where PyTorch computes the rows in another order they are compared in Keras's, and an error in them is found."""
+    torch, order = run("torch"), np.array([2, 0, 3, 1])
+    torch["0/in/t"] = torch["0/in/t"][order]
+    assert differing(stages(run("keras"), torch, [torch])) == [("forward", "head input")]
+    torch["0/order"] = order
+    if off:
+        torch["0/in/t"] = torch["0/in/t"] * np.float32(1.001)
+    assert differing(stages(run("keras"), torch, [torch])) == ([("forward", "head input")] if off else [])
