@@ -169,7 +169,7 @@ def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         facts, arrays = getattr(worker, request["do"])(tensors=tensors, **options)
     except PairError as error:
         return {"error": str(error), "kind": "pair"}
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         traceback.print_exc()
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == worker.file]
         words = f"{type(error).__name__}: {' '.join(ANSI_COLOUR.sub('', str(error)).split())[:600]}"

@@ -75,6 +75,8 @@ class Investigation:
         except SideError as error:
             if error.died:
                 raise
+            # What a side says of one of the file's options begins with its name.
+            function = next((name for name in ("torch_step", "scheduler") if f" {name}()" in str(error)), function)
             place = f"{self._given()}:{error.line or self._line(function)}"
             raise InputError(f"{place}: {function}(): {error}{self._shapes(function)}") from None
 

@@ -59,6 +59,8 @@ class Session:
             torch.manual_seed(int(options.get("seed") or 0))
             self.module, self.user_loss, self.optimizer = make()
             self.scheduler = options["scheduler"](self.optimizer) if options.get("scheduler") else None
+        if not hasattr(self.scheduler, "step") and options.get("scheduler"):
+            raise TypeError(f"scheduler() returned {type(self.scheduler).__name__}; return a torch scheduler")
         for path, module in self.module.named_modules():
             self._watch(path, module)
         self._watch_steps()

@@ -52,6 +52,8 @@ class Side:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             record = session.step(inputs, targets)
+        if session.parts and not session.called:
+            raise TypeError("torch_step() does not call the module; compute the loss of module(x)")
         held = {id(p) for group in session.optimizer.param_groups for p in group["params"]}
         names = {id(p): name for name, p in session.module.named_parameters()}
         known = {

@@ -127,6 +127,19 @@ RUN = {
         "where a ",
     ),
     "torch-raises": ("self.gru(x)[0][:, -1]", "self.gru(x)[0][:, 99]", "99", "out of bounds"),
+    "torch-exits": ("    net = Net()", "    raise SystemExit(3)\n    net = Net()", "raise SystemExit", "SystemExit: 3"),
+    "step-without-module": (
+        "batch_size = 4",
+        "batch_size = 4\n\n\ndef torch_step(*_):\n    pass",
+        "def torch_step",
+        "torch_step() does not call the module",
+    ),
+    "scheduler-of-nothing": (
+        "batch_size = 4",
+        "batch_size = 4\n\n\ndef scheduler(optimizer):\n    pass",
+        "def scheduler",
+        "scheduler() returned NoneType; return a torch scheduler",
+    ),
     "torch-features": ("nn.GRU(2, 3", "nn.GRU(4, 3", "self.gru(x)", "data() gives inputs (8, 5, 2)"),
     "keras-features": ("keras.Input((5, 2))", "keras.Input((5, 4))", None, "data() gives inputs (8, 5, 2)"),
     "leftover": (
