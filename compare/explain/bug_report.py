@@ -9,7 +9,7 @@ from compare.explain.comparing import Stage
 from compare.explain.investigation import Investigation
 from compare.storage import write_tensors
 
-SCRIPT = '''"""One training step whose {phase} differs between Keras and PyTorch, at {place}.
+SCRIPT = '''"""Step {step}, whose {phase} differs between Keras and PyTorch, at {place}; optimizers start anew.
 
 python reproduce.py torch; KERAS_BACKEND={backend} python reproduce.py keras. step.safetensors holds the batch, the
 weights before the step, and as differing/keras and differing/torch what was computed at {place}.
@@ -24,23 +24,26 @@ pair, held = runpy.run_path("pair.py"), load_file("step.safetensors")
 x, y = held["inputs"], held["targets"]
 if sys.argv[1] == "torch":
     import torch
-
     module, loss, optimizer = pair["torch_side"]()
     module.load_state_dict({{n[6:]: torch.from_numpy(v) for n, v in held.items() if n.startswith("torch/")}})
     before = {{name: value.detach().numpy().copy() for name, value in module.named_parameters()}}
-    optimizer.zero_grad()
-    value = loss(module(torch.from_numpy(x)), torch.from_numpy(y))
-    value.backward()
-    optimizer.step()
-    after = {{name: value.detach().numpy() for name, value in module.named_parameters()}}
+    def step(module, loss, optimizer, x, y):
+        optimizer.zero_grad()
+        loss(module(x), y).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), pair.get("clip_norm") or float("inf"))
+        optimizer.step()
+    losses, backward = [], torch.Tensor.backward
+    torch.Tensor.backward = lambda loss: (losses.append(loss.detach()), backward(loss))[1]
+    (pair.get("torch_step") or step)(module, loss, optimizer, torch.from_numpy(x), torch.from_numpy(y))
+    value, after = losses[-1], {{name: value.detach().numpy() for name, value in module.named_parameters()}}
 else:
     model = pair["keras_side"]()
     model(x)
     for number, variable in enumerate(model.weights):
         variable.assign(held[f"keras/{{number}}"])
-    before = {{v.path: np.array(v) for v in model.trainable_variables}}
+    before = {{v.path: v.numpy().copy() for v in model.trainable_variables}}
     value = model.train_on_batch(x, y)
-    after = {{v.path: np.array(v) for v in model.trainable_variables}}
+    after = {{v.path: v.numpy() for v in model.trainable_variables}}
 print("loss", float(value))
 for name in after:
     print(name, "moved by", np.abs(after[name] - before[name]).max())
@@ -67,7 +70,9 @@ def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -
     tensors |= _differing(investigation, stage)
     write_tensors(folder / "step.safetensors", tensors)
     shutil.copyfile(investigation.pair.file, folder / "pair.py")
-    script = SCRIPT.format(phase=stage.phase, place=finding.place, backend=investigation.sides.backend)
+    script = SCRIPT.format(
+        phase=stage.phase, place=finding.place, backend=investigation.sides.backend, step=stage.step
+    )  # fmt: skip
     (folder / "reproduce.py").write_text(script, "utf-8")
 
 

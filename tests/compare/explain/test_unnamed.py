@@ -16,13 +16,23 @@ from compare.pair import read_pair
 PAIR = (Path(__file__).parents[2] / "pairs" / "correct_lstm.py").read_text("utf-8")
 
 
+HEAD = "self.fc(self.lstm(x)[0][:, -1])"
+assert HEAD in PAIR
+
+OWN_STEP = """
+
+def torch_step(module, loss, optimizer, x, y):
+    optimizer.zero_grad()
+    (loss(module(x), y) + 0.1 * module.fc.weight.exp().sum()).backward()
+    optimizer.step()
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(sides: Sides, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bug report of a module whose head is bent by a function that is in no list."""
+    """A bug report of a head that is bent by a function, and of a step with a penalty, that are in no list."""
     out = tmp_path_factory.mktemp("unnamed")
-    old = "self.fc(self.lstm(x)[0][:, -1])"
-    assert old in PAIR
-    (out / "bent.py").write_text(PAIR.replace(old, "torch.sin(2 * self.fc(self.lstm(x)[0][:, -1]))"), "utf-8")
+    (out / "bent.py").write_text(PAIR.replace(HEAD, f"torch.sin(2 * {HEAD})") + OWN_STEP, "utf-8")
     comparison = explain_with(sides, read_pair(str(out / "bent.py")), out)
     assert comparison.status == "differs"
     assert list(comparison.causes) == []
