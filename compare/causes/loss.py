@@ -88,12 +88,13 @@ def _target(context: Context) -> Iterator[Candidate]:
     if not np.array_equal(*orders):
         yield Candidate(
             "batch-order",
+            "loss(prediction, y)  # y in the order of x" if orders[0] is None else
             "prediction[order.argsort()]  # where x[order] is computed, or loss(prediction, y[order])",
             torch=({"change": "restore_order"}, {"change": "own_target"}),
             priority=1,
             words="PyTorch's loss gets the batch's "
             + ("predictions in another order than the targets." if orders[1] is None else "targets in another order."),
-        )
+        )  # fmt: skip
     target = context.record(context.torch_run, "loss_target")
     if target is not None and target.size == context.targets.size:
         given = target.reshape(context.targets.shape)
