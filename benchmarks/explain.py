@@ -1,12 +1,16 @@
 """Explain every pair of tests/pairs on a backend, warm, and write the table of benchmarks/explain.md.
 
 python benchmarks/explain.py torch jax tensorflow
+python benchmarks/explain.py torch --seeds 1 2        # every pair with data, weights and an order of windows of its own
 """
 
+import argparse
 import importlib.metadata
+import itertools
 import json
 import math
-import sys
+import re
+import tempfile
 import time
 import tomllib
 from pathlib import Path
@@ -20,14 +24,25 @@ ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "tests" / "pairs"
 
 
-def explain_all(backend: str, expected: dict[str, list[str]]) -> dict[str, dict]:
+def reseeded(name: str, seed: int | None, folder: Path) -> Path:
+    """A pair file, with a seed its copy whose data are drawn with another one, as are the weights and the order."""
+    file = PAIRS / f"{name}.py"
+    if seed is None:
+        return file
+    text = re.sub(r"default_rng\(\d+\)", f"default_rng({1000 + seed})", file.read_text("utf-8"))
+    copy = folder / file.name
+    copy.write_text(f"{text}\n\nseed = {seed}\n", "utf-8")
+    return copy
+
+
+def explain_all(backend: str, expected: dict[str, list[str]], seed: int | None) -> dict[str, dict]:
     """Explain every pair with the same two processes."""
     found = {}
-    with Sides(backend) as sides:
+    with Sides(backend) as sides, tempfile.TemporaryDirectory() as folder:
         explain_with(sides, read_pair(str(PAIRS / "correct_lstm.py")))  # imports, and each framework's first step
         for number, name in enumerate(expected, 1):
             began = time.perf_counter()
-            comparison = explain_with(sides, read_pair(str(PAIRS / f"{name}.py")))
+            comparison = explain_with(sides, read_pair(str(reseeded(name, seed, Path(folder)))))
             row = comparison.as_json() | {"seconds": time.perf_counter() - began}
             found[name] = row
             names = [cause["name"] for cause in row["causes"]]
@@ -48,7 +63,8 @@ def right(row: dict, wanted: list[str]) -> bool:
 
 def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]) -> str:
     """The page: counts by backend, then a row for each pair."""
-    lines = ["# What `explain` finds in `tests/pairs`", "", "    python benchmarks/explain.py " + " ".join(results), ""]
+    whole = {backend: rows for backend, rows in results.items() if backend in BACKENDS}
+    lines = ["# What `explain` finds in `tests/pairs`", "", "    python benchmarks/explain.py " + " ".join(whole), ""]
     versions = ", ".join(f"{name} {version(name)}" for name in BACKENDS)
     lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
     wrong = [name for name, wanted in expected.items() if wanted]
@@ -75,6 +91,9 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
         )
     lines += [
         "",
+        "With a seed every pair has other data and weights, and its windows are shuffled. The machine did other work",
+        "too, so the seconds are upper bounds.",
+        "",
         "`before → after` is the largest relative difference at the place where the cause shows, with all else mended,",
         "before and after the cause is taken away; – where the two sides cannot be compared there.",
         "",
@@ -82,7 +101,7 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
         "|---|---|---|---|",
     ]
     for pair, wanted in expected.items():
-        for backend, rows in results.items():
+        for backend, rows in whole.items():
             row = rows[pair]
             place = row["first_difference"]
             where = "–" if place is None else f"step {place['step']}, {place['phase']}, {place['tensor']}"
@@ -104,16 +123,21 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
-def main(backends: list[str]) -> None:
+def main() -> None:
     """Explain all pairs on each backend and write the table; what was found before on other backends is kept.
 
     Without a backend only the table is written again.
     """
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("backends", nargs="*")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[None])
+    given = parser.parse_args()
     expected = tomllib.loads((PAIRS / "expected.toml").read_text("utf-8"))
     kept = ROOT / "runs" / "explain.json"
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    for backend in backends:
-        results[backend] = explain_all(backend, expected)
+    for backend, seed in itertools.product(given.backends, given.seeds):
+        name = backend if seed is None else f"{backend}, seed {seed}"
+        results[name] = explain_all(backend, expected, seed)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(results), "utf-8")
     results = {backend: rows for backend, rows in results.items() if rows.keys() == expected.keys()}
@@ -121,4 +145,4 @@ def main(backends: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -18,6 +18,7 @@ QUICK = (
     "gru_weights_copied",
     "bidirectional_last_output",
     "softmax_then_cross_entropy",
+    "sorted_by_length",
     "clipping_in_torch_alone",
     "several_naive_lstm",
     "dropout_always_active",
