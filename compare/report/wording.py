@@ -11,6 +11,9 @@ ERROR_LINES = 4
 # How many comparisons a conclusion names.
 NAMED = 3
 
+# From here on the difference of two losses, relative to them, is more than a reader takes for rounding.
+FAR_APART = 0.01
+
 
 METRICS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "perplexity": "perplexity"}
 
@@ -129,6 +132,9 @@ def conclusion(verdict: Verdict) -> str:
         subject = "The comparison agrees" if total == 1 else f"All {len(unexpected)} comparisons agree"
         found = [c.max_relative_loss_difference for c in unexpected if c.max_relative_loss_difference is not None]
         within = f": losses within {figure(max(found))} relative at every step" if found else ""
+        if found and max(found) > FAR_APART:
+            # Of a long training, or one whose loss is nearly 0; the figure alone would read like a difference.
+            within = f": twins that start a last bit apart drift as far, {figure(max(found))} relative at some step"
         return f"{subject}{within}{defects}."
     parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
     named = [f"{c.case} on {c.runner}" for found in counts.values() for c in found]

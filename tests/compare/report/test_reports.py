@@ -51,6 +51,10 @@ def console_of(verdict: Verdict) -> str:
     [
         ([AGREES], "The comparison agrees: losses within 1.2e-07 relative at every step."),
         ([AGREES, AGREES], "All 2 comparisons agree: losses within 1.2e-07 relative at every step."),
+        (
+            [AGREES, replace(AGREES, max_relative_loss_difference=3.0)],
+            "All 2 comparisons agree: twins that start a last bit apart drift as far, 3.0e+00 relative at some step.",
+        ),
         ([AGREES, DIFFERS], "1 of 2 differs: lstm on keras-torch."),
         ([DIFFERS, DIFFERS], "2 of 2 differ: lstm on keras-torch, lstm on keras-torch."),
         ([FAILED], "1 of 1 could not be run: lstm on keras-tensorflow."),
@@ -59,7 +63,7 @@ def console_of(verdict: Verdict) -> str:
             "1 of 3 differs; 1 of 3 could not be run: lstm on keras-torch, lstm on keras-tensorflow.",
         ),
     ],
-    ids=["one-agrees", "two-agree", "one-differs", "two-differ", "one-failed", "one-of-each"],
+    ids=["one-agrees", "two-agree", "far-apart", "one-differs", "two-differ", "one-failed", "one-of-each"],
 )
 def test_conclusions(comparisons: list[Comparison], words: str) -> None:
     """The conclusion counts what differs and what could not be run, and names it."""
