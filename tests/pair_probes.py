@@ -110,7 +110,7 @@ def factor_of_rule(side: str, rates: list[float]) -> float:
     return moved[1] / moved[0]
 
 
-def row_order(side: str, batch: list[Any], seen: list[Any]) -> list[int] | None:
+def row_order(side: str, batch: list[Any], seen: Any) -> list[int] | None:
     """The order in which a session finds the rows of a batch."""
     import numpy as np
 

@@ -91,12 +91,12 @@ def test_a_factor_reaches_the_rule(frameworks: FrameworkProcesses, rates: list[f
         ([[5, 6], [3, 4], [1, 2], [3, 4]], [3, 1, 0, 2]),
         ([[5, 6], [3, 4], [1, 2], [1, 2]], None),
         ([[2, 1], [4, 3], [4, 3], [6, 5]], None),
+        ([[[5], [6]], [[3], [4]], [[1], [2]], [[3], [4]]], [3, 1, 0, 2]),
         ([[3, 4], [1, 2]], None),
+        (7, None),
     ],
-    ids=["as-it-was", "reordered", "not-each-once", "other-rows", "fewer"],
+    ids=["as-it-was", "reordered", "not-each-once", "other-rows", "other-axes", "fewer", "one-number"],
 )
-def test_the_order_of_rows_is_found(
-    frameworks: FrameworkProcesses, seen: list[list[int]], order: list[int] | None
-) -> None:
+def test_the_order_of_rows_is_found(frameworks: FrameworkProcesses, seen: Any, order: list[int] | None) -> None:
     """An order is found where each row of the batch is there once, in another place."""
     assert frameworks.call("torch", "row_order", [[1, 2], [3, 4], [3, 4], [5, 6]], seen) == order

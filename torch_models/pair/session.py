@@ -131,7 +131,8 @@ class Session:
     def entered(self, key: str, x: Any) -> None:
         """Note what a part is given."""
         if not self.called and isinstance(x, torch.Tensor):
-            self.order = row_order(copied(self.batch[0]), copied(x))
+            whole = not isinstance(self.parts[key].module, CELLS)
+            self.order = row_order(copied(self.batch[0] if whole else self.batch[0][:, 0]), copied(x))
         if key not in self.called:
             self.called.append(key)
         self.inputs.setdefault(key, []).append(x)
@@ -309,9 +310,8 @@ class Session:
             if prediction.requires_grad:
                 prediction.retain_grad()
         if isinstance(target, torch.Tensor):
-            self.record["loss_target"] = given = copied(target)
-            rows = copied(self.batch[1])
-            order = row_order(rows.reshape(given.shape), given) if rows.size == given.size else None
+            self.record["loss_target"] = copied(target)
+            order = row_order(copied(self.batch[1]), copied(target))
             if order is not None:
                 self.record["target_order"] = order
         if self.own_target:
