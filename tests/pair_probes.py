@@ -1,6 +1,10 @@
 """What the tests of a user's own models run in a side's process."""
 
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 
 def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: dict[str, Any]) -> float:
@@ -118,3 +122,41 @@ def row_order(side: str, batch: list[Any], seen: Any) -> list[int] | None:
 
     found = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
     return None if found is None else found.tolist()
+
+
+def told_tf32(side: str) -> tuple[bool, bool, bool]:
+    """Whether a framework that may take TF32 takes it: before, within and after `without`; as if there were a GPU."""
+    if side == "torch":
+        import torch
+
+        from torch_models.pair import tf32
+
+        found = lambda: tf32.in_use(torch.nn.Linear(1, 1))  # noqa: E731 - the mirror takes nothing
+    else:
+        from keras_models.pair import tf32
+
+        found = tf32.in_use
+    with _a_gpu(side):
+        before = found()
+        with tf32.without():
+            within = found()
+        return before, within, found()
+
+
+@contextlib.contextmanager
+def _a_gpu(side: str) -> Iterator[None]:
+    """A framework that finds a GPU, or has been told that TF32 may be taken."""
+    if side == "keras-tensorflow":
+        with mock.patch("tensorflow.config.list_physical_devices", return_value=["a GPU"]):
+            yield
+    elif side == "keras-jax":
+        with mock.patch("jax.devices", return_value=[SimpleNamespace(platform="gpu")]):
+            yield
+    else:
+        import torch
+
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision("highest")

@@ -11,6 +11,13 @@ from compare.causes.candidates import Candidate, Context
 
 BATCH_AND_TIME = 2
 
+# How each framework is told to compute products of float32 in float32.
+TF32_FIXES = {
+    "torch": 'torch.set_float32_matmul_precision("highest"); torch.backends.cudnn.allow_tf32 = False',
+    "tensorflow": "tf.config.experimental.enable_tensor_float_32_execution(False)",
+    "jax": 'jax.config.update("jax_default_matmul_precision", "highest")',
+}
+
 
 def propose(context: Context) -> Iterator[Candidate]:
     """Propose what may make a layer's inputs or outputs differ."""
@@ -355,6 +362,15 @@ def _numerics(context: Context, match: Any) -> Iterator[Candidate]:
             "reduced-precision",
             "no torch.autocast, or keras.mixed_precision.set_global_policy('mixed_bfloat16') in Keras too",
             torch=({"change": "no_autocast"},),
+            priority=2,
+        )
+    if context.torch["tf32"] or context.keras["tf32"]:
+        # On whichever side the flags are: exact products are the same on both.
+        yield Candidate(
+            "tf32",
+            TF32_FIXES["torch" if context.torch["tf32"] else context.keras["backend"]],
+            torch=({"change": "no_tf32"},) if context.torch["tf32"] else (),
+            keras=({"change": "no_tf32"},) if context.keras["tf32"] else (),
             priority=2,
         )
     if match.recurrent and not match.torch["cell"]:

@@ -24,6 +24,10 @@ def _drop_mask(session: Session) -> None:
     session.drop_mask = True
 
 
+def _no_tf32(session: Session) -> None:
+    session.no_tf32 = True
+
+
 def _reset_state(session: Session) -> None:
     session.reset_state = True
 
@@ -51,6 +55,7 @@ def _from_logits(session: Session, value: bool) -> None:
 CHANGES: dict[str, Any] = {
     "activation": _activation,
     "drop_mask": _drop_mask,
+    "no_tf32": _no_tf32,
     "reset_state": _reset_state,
     "zero": _zero,
     "dropout_off": _dropout_off,

@@ -1,5 +1,6 @@
 """A user's compiled model, trained step by step while everything on the way is recorded or changed."""
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 from keras.src import backend as keras_backend
 
+from keras_models.pair import tf32
 from keras_models.pair.backward import loss_and_gradients
 from keras_models.pair.masks import kept
 from keras_models.pair.parts import CELLS, Part, parts_of
@@ -29,7 +31,7 @@ class Session:
         self.seen: dict[str, Any] = {}
         self.called: list[str] = []
         self.dropout_calls: list[dict[str, Any]] = []
-        self.drop_mask = self.reset_state = False
+        self.drop_mask = self.reset_state = self.no_tf32 = False
         self.zeroed: set[tuple[str, str]] = set()
         # Keras draws the seeds of what was given none from here.
         random.seed(seed)
@@ -149,7 +151,8 @@ class Session:
             for layer in self.model._flatten_layers():
                 if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
                     layer.reset_state()
-        loss, gradients, seen = loss_and_gradients(self, x, y)
+        with self._products():
+            loss, gradients, seen = loss_and_gradients(self, x, y)
         variables = self.model.trainable_variables
         places = {id(variable): place for place, variable in self._variables().items()}
         zeroed = {f"{key}/{name}" for key, name in self.zeroed}
@@ -169,9 +172,13 @@ class Session:
 
     def evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the layers' outputs as for a prediction."""
-        prediction = self.forward(keras.ops.convert_to_tensor(x), training=False)
+        with self._products():
+            prediction = self.forward(keras.ops.convert_to_tensor(x), training=False)
         self.seen["prediction"] = prediction
         return {f"evaluation/{name}": _numpy(value) for name, value in self.seen.items()}
+
+    def _products(self) -> contextlib.AbstractContextManager[None]:
+        return tf32.without() if self.no_tf32 else contextlib.nullcontext()
 
     def _variables(self) -> dict[str, Any]:
         return {f"{key}/{name}": v for key, part in self.parts.items() for name, v in part.tensors.items()}

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_models.pair import changes as counterfactuals
+from keras_models.pair import tf32
 from keras_models.pair.parts import clipping_of, loss_of, rule_of, settings
 from keras_models.pair.session import Session
 
@@ -70,6 +71,7 @@ class Side:
             "prediction_shape": list(record["prediction"].shape),
             "versions": {"keras": keras.__version__},
             "backend": keras.backend.backend(),
+            "tf32": tf32.in_use(),
         }
         return described, weights | {f"probe/{name}": value for name, value in record.items()}
 

@@ -188,6 +188,7 @@ CHANGES: dict[str, Any] = {
     "own_target": _flag("own_target"),
     "restore_order": _flag("restore_order"),
     "no_autocast": _flag("no_autocast"),
+    "no_tf32": _flag("no_tf32"),
     "no_dropout_in_evaluation": _flag("no_dropout_in_evaluation"),
     "target_like_prediction": _flag("target_like_prediction"),
     "loss_divisor": _loss_divisor,

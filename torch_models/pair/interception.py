@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from torch_models.pair import tf32
+
 _current: list[Any] = []
 _original: dict[str, Any] = {}
 
@@ -16,7 +18,10 @@ def of(session: Any) -> Iterator[None]:
     """Let a session see what is called within."""
     _current.append(session)
     try:
-        with _KeepGradient() if session.keep_gradient else contextlib.nullcontext():
+        with (
+            _KeepGradient() if session.keep_gradient else contextlib.nullcontext(),
+            tf32.without() if session.no_tf32 else contextlib.nullcontext(),
+        ):
             yield
     finally:
         _current.pop()

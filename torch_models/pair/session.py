@@ -45,7 +45,7 @@ class Session:
         self.batch: tuple[Any, Any] = (None, None)
         self.before_backward = False
         self.keep_gradient = self.plain_step = self.always_training = self.reset_state = self.own_target = False
-        self.no_autocast = self.autocast_seen = self.no_dropout_in_evaluation = False
+        self.no_autocast = self.autocast_seen = self.no_tf32 = self.no_dropout_in_evaluation = False
         self.target_like_prediction = self.restore_order = False
         self.order: np.ndarray | None = None
         self.new_loss: Callable[[Any, Any], Any] | None = None

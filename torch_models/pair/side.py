@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from torch_models.pair import changes as counterfactuals
+from torch_models.pair import tf32
 from torch_models.pair.parts import settings
 from torch_models.pair.session import Session
 from torch_models.pair.update_rule import rule_of
@@ -83,6 +84,7 @@ class Side:
             "nonzero_states": sorted(session.nonzero_states),
             "training": training,
             "autocast": session.autocast_seen,
+            "tf32": tf32.in_use(session.module),
             "reordered": "order" in record,
             "own_parameters": [k for k, v in (self.options.get("parameter_map") or {}).items() if callable(v)],
             "warnings": [str(warning.message) for warning in warned],

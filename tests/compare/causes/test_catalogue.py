@@ -19,8 +19,8 @@ batch-order window-offset scaling target-shift last-partial-batch reduced-precis
 framework-defect
 """.split()  # noqa: SIM905 - read as a text
 
-# What is not tried: there is no GPU to tell, and a defect is what is left over.
-NOT_TRIED = {"tf32", "framework-defect"}
+# What is not tried: a defect is what is left over.
+NOT_TRIED = {"framework-defect"}
 
 
 def proposed() -> set[str]:
