@@ -27,6 +27,9 @@ TASKS_WORTH_A_WORKER = 3
 # How much of a failed runner's log is shown.
 LOG_LINES = 12
 
+# Whose processes are started first: what compiles the longest, since a run ends with its last training.
+SLOWEST_FIRST = ("keras-jax", "keras-tensorflow")
+
 # How long a process whose output has ended may take to end itself: Python unloads a whole framework.
 SECONDS_TO_END = 10
 
@@ -274,10 +277,10 @@ class Pool:
                 if worker.task is None and worker.runner == task.runner and worker.alive:
                     return task, worker
         started = {worker.runner for worker in self._workers}
-        for task in able:
+        for task in sorted(able, key=_rank):
             if task.runner not in started:
                 return task, self._start(task.runner)
-        for task in waiting:
+        for task in sorted(waiting, key=_rank):
             # A task that must still wait finds its framework imported by then.
             if task.runner not in started | self._died_early:
                 return None, self._start(task.runner)
@@ -329,6 +332,10 @@ class Pool:
         self._workers.remove(worker)
         self._selector.unregister(worker.stdout)
         return worker.end()
+
+
+def _rank(task: Task) -> int:
+    return SLOWEST_FIRST.index(task.runner) if task.runner in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
 def _missing(runner: str) -> str:

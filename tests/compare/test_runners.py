@@ -11,7 +11,7 @@ import pytest
 from small_runs import BACKENDS, STEPS, TINY, Run, run_cases_in, tiny_case
 
 from compare.case import load_case, with_fields
-from compare.runners import Event, Pool
+from compare.runners import Event, Pool, Task
 from compare.trace import read_trace
 
 FAULT = "broken_runners.py"
@@ -149,6 +149,15 @@ def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path) -> None:
         file = Path(error_of(run, "keras-torch").removeprefix("torch: RuntimeError: "))
         assert file.is_file()
     assert not file.parent.exists()
+
+
+def test_what_compiles_longest_is_started_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the PyTorch side trains, the process is warmed up whose trainings will take the longest."""
+    monkeypatch.setattr(Pool, "_start", lambda self, runner: runner)
+    pool = Pool(Path(), 2)
+    tasks = [Task(runner, "lstm", Path(), Path(runner)) for runner in ("keras-tensorflow", "keras-torch", "keras-jax")]
+    assert pool._choose([], tasks) == (None, "keras-jax")
+    assert pool._choose(tasks[:2], tasks) == (tasks[0], "keras-tensorflow")
 
 
 # A framework that cannot be imported, whose process takes longer to unload than it took to fail.
