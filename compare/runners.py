@@ -21,7 +21,8 @@ from typing import Any, Literal, Self
 from compare.backends import REFERENCE_RUNNER, backend_of, version, worker_environment
 from compare.interpreters import interpreter_environment, link_packages
 
-# A second worker of the same runner must import the framework again, which takes as long as a few short trainings.
+# A second worker of the same runner must import the framework again: as long as nothing is known of either, that is
+# taken to be as long as a few short trainings.
 TASKS_WORTH_A_WORKER = 3
 
 # How much of a failed runner's log is shown.
@@ -102,7 +103,7 @@ class Worker:
         self.log = log
         self.task: Task | None = None
         self.ready = False
-        self.heard = time.monotonic()
+        self.heard = self.began = time.monotonic()
         self._rest = b""
         command = [sys.executable, "-m"]
         environment = worker_environment(runner, threads)
@@ -129,7 +130,7 @@ class Worker:
     def give(self, task: Task) -> None:
         """Send a task; a worker that has died is noticed when its output ends."""
         self.task = task
-        self.heard = time.monotonic()
+        self.heard = self.began = time.monotonic()
         try:
             self.stdin.write(json.dumps(task.message()).encode() + b"\n")
             self.stdin.flush()
@@ -189,6 +190,9 @@ class Pool:
         self._workers: list[Worker] = []
         self._started = 0
         self._died_early: set[str] = set()
+        # What the last import and the last task of each runner took, seconds.
+        self._import_seconds: dict[str, float] = {}
+        self._task_seconds: dict[str, float] = {}
         self._selector = selectors.DefaultSelector()
         self._temporary = ""
         self._closing = contextlib.ExitStack()
@@ -285,7 +289,10 @@ class Pool:
             if task.runner not in started | self._died_early:
                 return None, self._start(task.runner)
         if len(able) >= TASKS_WORTH_A_WORKER:
-            return able[0], self._start(able[0].runner)
+            runner = able[0].runner
+            seconds = self._task_seconds.get(runner, float("inf")) * sum(task.runner == runner for task in able)
+            if seconds > self._import_seconds.get(runner, 0):
+                return able[0], self._start(runner)
         return None, None
 
     def _start(self, runner: str) -> Worker:
@@ -308,6 +315,7 @@ class Pool:
             task = worker.task
             if event["event"] == "ready":
                 worker.ready = True
+                self._import_seconds[worker.runner] = time.monotonic() - worker.began
             if task is None or event["event"] == "ready":
                 continue
             if event["event"] == "progress":
@@ -315,6 +323,7 @@ class Pool:
                 continue
             worker.task = None
             if event["event"] == "done":
+                self._task_seconds[worker.runner] = time.monotonic() - worker.began
                 yield Event("done", task)
             else:
                 yield Event("failed", task, error=event["error"])

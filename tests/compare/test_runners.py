@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +159,19 @@ def test_what_compiles_longest_is_started_first(monkeypatch: pytest.MonkeyPatch)
     tasks = [Task(runner, "lstm", Path(), Path(runner)) for runner in ("keras-tensorflow", "keras-torch", "keras-jax")]
     assert pool._choose([], tasks) == (None, "keras-jax")
     assert pool._choose(tasks[:2], tasks) == (tasks[0], "keras-tensorflow")
+
+
+@pytest.mark.parametrize(("seconds", "started"), [(0.5, None), (2.0, "torch")], ids=["short", "long"])
+def test_a_second_worker_must_be_worth_its_import(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, started: str | None
+) -> None:
+    """Four tasks that wait for a busy worker get another one where they take longer than its import."""
+    monkeypatch.setattr(Pool, "_start", lambda self, runner: runner)
+    pool = Pool(Path(), 2)
+    pool._workers = [SimpleNamespace(runner="torch", task="one", alive=True)]  # type: ignore[list-item]
+    pool._import_seconds, pool._task_seconds = {"torch": 3.0}, {"torch": seconds}
+    able = [Task("torch", "lstm", Path(), Path(str(number))) for number in range(4)]
+    assert pool._choose(able, able)[1] == started
 
 
 # A framework that cannot be imported, whose process takes longer to unload than it took to fail.
