@@ -205,7 +205,6 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         for worker in list(self._workers):
-            worker.process.kill()
             self._drop(worker)
         self._selector.close()
         self._closing.close()

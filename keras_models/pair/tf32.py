@@ -24,11 +24,9 @@ def in_use() -> bool:
     return torch.get_float32_matmul_precision() != "highest" or (on_gpu and torch.backends.cudnn.allow_tf32)
 
 
-@contextlib.contextmanager
-def without() -> Iterator[None]:
-    """Compute float32 products in float32."""
-    with BACKENDS[keras.backend.backend()]():
-        yield
+def without() -> contextlib.AbstractContextManager[None]:
+    """Compute float32 products in float32 within."""
+    return BACKENDS[keras.backend.backend()]()
 
 
 @contextlib.contextmanager
@@ -57,12 +55,10 @@ def _without_on_torch() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-@contextlib.contextmanager
-def _without_on_jax() -> Iterator[None]:
+def _without_on_jax() -> contextlib.AbstractContextManager[None]:
     import jax
 
-    with jax.default_matmul_precision("highest"):
-        yield
+    return jax.default_matmul_precision("highest")
 
 
 BACKENDS = {"tensorflow": _without_on_tensorflow, "torch": _without_on_torch, "jax": _without_on_jax}
