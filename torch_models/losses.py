@@ -35,7 +35,8 @@ class Loss(nn.Module):
             return self.function(outputs, targets)
         else:
             values = self.function(outputs, targets, reduction="none").mean(dim=-1)
-        return torch.where(mask, values, 0).sum() / mask.sum()
+        # Of a batch of which nothing counts Keras makes a loss of zero.
+        return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
 
 def build_loss(name: str) -> Loss:

@@ -61,7 +61,8 @@ def judge(
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
-    comparison = _judge_journey(comparison, expected, obtained, (twinned or expected, twins), step_of, start)
+    norms = {reference.step: reference.rounded_norms() for reference in references or ()}
+    comparison = _judge_journey(comparison, expected, obtained, (twinned or expected, twins, norms), step_of, start)
     comparison = _with_predictions(comparison, expected, obtained, start)
     samples = {
         trace.manifest["runner"]: "".join(start.examples.symbols[number] for number in trace.sample.ids)
@@ -104,7 +105,7 @@ def _judge_journey(
     comparison: Comparison,
     expected: Trace,
     obtained: Trace,
-    twinned: tuple[Trace, Sequence[Trace]],
+    twinned: tuple[Trace, Sequence[Trace], Mapping[int, Mapping[str, float]]],
     step_of: dict[int, int],
     start: Start,
 ) -> Comparison:

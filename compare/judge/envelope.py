@@ -2,7 +2,9 @@
 
 Twins are trainings of the PyTorch side whose initial weights, and the powers of Adam's betas, differ in the last bit of
 the working precision. What separates twins is rounding, carried on and magnified by the training itself; the envelope
-is the largest such separation seen up to each step, among all twins and all tensors of a phase.
+is the largest such separation seen up to each step, among all twins and all tensors of a phase. Where numbers cancel in
+a step (as in a normalisation's gradient) its own rounding can outweigh a last bit of the weights: the envelope is no
+narrower than what the reference, rounded at random, strays in the steps that are taken apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,8 +103,12 @@ class Envelope:
         return MARGIN * self.by_phase[phase]
 
 
-def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -> Envelope:
+def measure_envelope(
+    reference: Trace, twins: Sequence[Trace], rounded_norms: Mapping[int, Mapping[str, float]], precision: str
+) -> Envelope:
     """Measure the envelope of a reference training from its twins, in the given working precision.
+
+    `rounded_norms` are, by step and phase, how far rounding moves the root of the loss or the norm of a tensor.
 
     Raises ValueError where there are no twins, or one is not finite or not of the same length.
     """
@@ -115,6 +121,13 @@ def measure_envelope(reference: Trace, twins: Sequence[Trace], precision: str) -
     # An update is recorded as new minus old weights, each rounded: where a small step is taken by large weights that is
     # all there is to see, and twins that start a last bit apart do not show it. Both sides together are within one unit
     # of the norm of the weights.
+    for phase in ("loss", "gradient"):
+        rounded = np.zeros(steps)
+        for step, norms in rounded_norms.items():
+            rounded[step : step + 1] = norms[phase]
+        # With only the loss recorded a gradient has no scale, and is not asked for.
+        if any(column.partition("/")[0] == phase for column in reference.columns):
+            by_phase[phase] = np.maximum(floor, np.maximum.accumulate(rounded) / _scale(reference, phase, steps))
     size = max((_norm(tensors) for tensors in reference.checkpoints.values()), default=0.0)
     by_phase["update"] = np.maximum(floor, unit * size / (MARGIN * _scale(reference, "update", steps)))
     weights: dict[int, float] = dict.fromkeys(reference.checkpoints, floor)

@@ -31,10 +31,10 @@ ROUNDED_REFERENCES = 4
 # A side may be this many times as far from the reference as the rounded references are: the largest of four samples
 # falls short of the largest possible, and in float64 the reference rounds too. `benchmarks/power.md` has the
 # distribution of (error / rounded references' error) over clean runs.
-MARGIN = 8.0
+MARGIN = 6.5
 
 # Rounded references that happen to be exact (a sum of one term, a tensor of zeros) would allow nothing.
-FLOOR_UNITS = 1.0
+FLOOR_UNITS = 1.25
 
 # Names all tensors of a model joined into one.
 ALL = "all"
@@ -83,6 +83,16 @@ class StepReference:
         self.floor = FLOOR_UNITS * self.unit
         self.exact = self._forward_and_gradients(EXACT)
         self.rounded = [self._forward_and_gradients(rounding) for rounding in self._roundings()]
+
+    def rounded_norms(self) -> dict[str, float]:
+        """How far rounding alone moves a step: the root of its loss, and the norm of any tensor of its gradient."""
+        gradients = [name for name in self.exact if name.startswith("gradient/")]
+        loss = np.sqrt(self.exact["loss"])
+        moved = [np.linalg.norm(rounded[name] - self.exact[name]) for rounded in self.rounded for name in gradients]
+        return {
+            "loss": max(float(abs(np.sqrt(rounded["loss"]) - loss)) for rounded in self.rounded),
+            "gradient": float(max(moved)),
+        }
 
     def measure(self, record: Tensors) -> Iterator[Measured]:
         """Measure a side's record of the step, in the order of computation.
@@ -154,8 +164,8 @@ class StepReference:
     def _forward_and_gradients(self, rounding: Rounding) -> dict[str, np.ndarray]:
         model = self.start.case.model
         passed = network.forward(model, self.weights, self.inputs, self.carried, rounding)
-        _, d_outputs = self._loss(passed.outputs, rounding)
-        found = {f"forward/{name}": outputs for name, outputs in passed.stages.items()}
+        loss, d_outputs = self._loss(passed.outputs, rounding)
+        found = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in passed.stages.items()}
         found |= {f"gradient/{name}": tensor for name, tensor in passed.backward(d_outputs).items()}
         return found | {f"carried/{name}": tensor for name, tensor in passed.carried.items()}
 

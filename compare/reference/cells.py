@@ -2,9 +2,10 @@
 
 Inputs (batch, time, features), states and outputs (batch, units), weights in the canonical form. The backward passes
 apply the chain rule to each equation in reverse order; `d_name` is the gradient of the loss with respect to `name`.
+The gradient of a weight is one sum over all examples and timesteps, its terms being collected on the way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from compare.reference.rounding import EXACT, Rounding
 
 Array = np.ndarray
 Weights = Mapping[str, Array]
+
+# Of a weight at one timestep, for every example: its gradient's rows, and what they are to be multiplied by (`None` of
+# a bias).
+Terms = dict[str, tuple[Array, Array | None]]
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def backward(
     """Return the gradients of the inputs and of the layer's weights, given those of the outputs at every timestep."""
     step = {"simple_rnn": _d_simple_rnn, "lstm": _d_lstm, "gru": _d_gru}[cell.kind]
     named = _named(weights, prefix)
-    d_weights = {name: np.zeros_like(value) for name, value in named.items()}
+    terms: dict[str, list[tuple[Array, Array | None]]] = {name: [] for name in named}
     d_inputs: list[Array] = []
     d_h = d_c = d_repeated = np.zeros_like(passed.outputs[:, 0])
     for time in reversed(range(len(passed.steps))):
@@ -131,9 +136,16 @@ def backward(
         )
         d_h, d_c = np.where(counts, d_h_before, d_h), np.where(counts, d_c_before, d_c)
         d_inputs.insert(0, d_x)
-        for name, gradient in d_step.items():
-            d_weights[name] = rounding(d_weights[name] + gradient)
-    return np.stack(d_inputs, axis=1), {f"{prefix}/{name}": gradient for name, gradient in d_weights.items()}
+        for name, term in d_step.items():
+            terms[name].append(term)
+    return np.stack(d_inputs, axis=1), {f"{prefix}/{name}": _summed(found, rounding) for name, found in terms.items()}
+
+
+def _summed(terms: Sequence[tuple[Array, Array | None]], rounding: Rounding) -> Array:
+    rows, factors = zip(*terms, strict=True)
+    if factors[0] is None:
+        return rounding.sum_over_examples(np.concatenate(rows))
+    return rounding.sum_over_examples(np.concatenate(rows), np.concatenate(factors))
 
 
 def _named(weights: Weights, prefix: str) -> dict[str, Array]:
@@ -151,19 +163,13 @@ def _biased(w: Weights, bias: str, product: Array, rounding: Rounding) -> Array:
     return rounding(product + w[bias]) if bias in w else product
 
 
-def _d_bias(w: Weights, bias: str, d_z: Array, rounding: Rounding) -> dict[str, Array]:
-    return {bias: rounding.sum(d_z, axis=0)} if bias in w else {}
+def _d_bias(w: Weights, bias: str, d_z: Array) -> Terms:
+    return {bias: (d_z, None)} if bias in w else {}
 
 
-def _d_affine(
-    w: Weights, gate: str, x: Array, h: Array, d_z: Array, rounding: Rounding
-) -> tuple[Array, Array, dict[str, Array]]:
+def _d_affine(w: Weights, gate: str, x: Array, h: Array, d_z: Array, rounding: Rounding) -> tuple[Array, Array, Terms]:
     """Return the gradients of x, of h and of the weights of `_affine`, given that of its result."""
-    d_weights = {
-        f"kernel{gate}": rounding.matmul(x.T, d_z),
-        f"recurrent_kernel{gate}": rounding.matmul(h.T, d_z),
-        **_d_bias(w, f"bias{gate}", d_z, rounding),
-    }
+    d_weights = {f"kernel{gate}": (d_z, x), f"recurrent_kernel{gate}": (d_z, h), **_d_bias(w, f"bias{gate}", d_z)}
     d_x = rounding.matmul(d_z, w[f"kernel{gate}"].T)
     return d_x, rounding.matmul(d_z, w[f"recurrent_kernel{gate}"].T), d_weights
 
@@ -222,7 +228,7 @@ def _d_lstm(
         "output": d_h * s["squashed"],
     }
     d_x, d_h_before = np.zeros_like(s["x"]), np.zeros_like(d_h)
-    d_weights: dict[str, Array] = {}
+    d_weights: Terms = {}
     for gate, d_gate in d_gates.items():
         activation = cell.activation if gate == "candidate" else cell.recurrent_activation
         d_z = _d_activate(activation, s[f"z_{gate}"], s[gate], rounding(d_gate), rounding)
@@ -276,14 +282,12 @@ def _d_gru(
     d_candidate = rounding(d_h * rounding(1 - s["update"]))
     d_z = _d_activate(cell.activation, s["z_candidate"], s["candidate"], d_candidate, rounding)
     x_gate, h_gate = drops.of_input(x, "candidate", rounding), drops.of_state(h, "candidate", rounding)
-    d_weights: dict[str, Array] = {}
+    d_weights: Terms = {}
     if cell.reset_after:
         d_from_h = rounding(d_z * s["reset"])
         d_reset = rounding(d_z * s["from_h"])
-        d_weights["kernel/candidate"] = rounding.matmul(x_gate.T, d_z)
-        d_weights["recurrent_kernel/candidate"] = rounding.matmul(h_gate.T, d_from_h)
-        d_weights |= _d_bias(w, "input_bias/candidate", d_z, rounding)
-        d_weights |= _d_bias(w, "recurrent_bias/candidate", d_from_h, rounding)
+        d_weights |= {"kernel/candidate": (d_z, x_gate), "recurrent_kernel/candidate": (d_from_h, h_gate)}
+        d_weights |= _d_bias(w, "input_bias/candidate", d_z) | _d_bias(w, "recurrent_bias/candidate", d_from_h)
         d_x_gate = rounding.matmul(d_z, w["kernel/candidate"].T)
         d_h_gate = rounding.matmul(d_from_h, w["recurrent_kernel/candidate"].T)
     else:
@@ -296,10 +300,9 @@ def _d_gru(
     for gate, d_gate in {"update": d_update, "reset": d_reset}.items():
         d_z = _d_activate(cell.recurrent_activation, s[f"z_{gate}"], s[gate], d_gate, rounding)
         x_gate, h_gate = drops.of_input(x, gate, rounding), drops.of_state(h, gate, rounding)
-        d_weights[f"kernel/{gate}"] = rounding.matmul(x_gate.T, d_z)
-        d_weights[f"recurrent_kernel/{gate}"] = rounding.matmul(h_gate.T, d_z)
+        d_weights |= {f"kernel/{gate}": (d_z, x_gate), f"recurrent_kernel/{gate}": (d_z, h_gate)}
         for bias in ("input_bias", "recurrent_bias") if cell.reset_after else ("bias",):
-            d_weights |= _d_bias(w, f"{bias}/{gate}", d_z, rounding)
+            d_weights |= _d_bias(w, f"{bias}/{gate}", d_z)
         d_x_gate = rounding.matmul(d_z, w[f"kernel/{gate}"].T)
         d_h_gate = rounding.matmul(d_z, w[f"recurrent_kernel/{gate}"].T)
         d_x = rounding(d_x + drops.of_input(d_x_gate, gate, rounding))

@@ -37,8 +37,8 @@ def dense(weights: Weights, values: Array, rounding: Rounding) -> tuple[Array, B
 
     def backward(d_output: Array, gradients: dict[str, Array]) -> Array:
         d_rows = d_output.reshape(-1, d_output.shape[-1])
-        gradients["head/kernel"] = rounding.matmul(rows.T, d_rows)
-        gradients["head/bias"] = rounding.sum(d_rows, axis=0)
+        gradients["head/kernel"] = rounding.sum_over_examples(d_rows, rows)
+        gradients["head/bias"] = rounding.sum_over_examples(d_rows)
         return rounding.matmul(d_rows, weights["head/kernel"].T).reshape(values.shape)
 
     return output.reshape(*values.shape[:-1], -1), backward
@@ -69,11 +69,10 @@ def normalization(
     deviation = rounding.function(np.sqrt(rounding(variance + NORMALIZATION_EPSILON)))
     normalized = rounding(rounding(values - mean) / deviation)
     gamma, beta = weights[f"{name}/gamma"], weights[f"{name}/beta"]
-    others = tuple(range(values.ndim - 1))
 
     def backward(d_output: Array, gradients: dict[str, Array]) -> Array:
-        gradients[f"{name}/gamma"] = rounding.sum(rounding(d_output * normalized), axis=others)
-        gradients[f"{name}/beta"] = rounding.sum(d_output, axis=others)
+        for weight, terms in {"gamma": rounding(d_output * normalized), "beta": d_output}.items():
+            gradients[f"{name}/{weight}"] = rounding.sum_over_examples(terms.reshape(-1, terms.shape[-1]))
         d_normalized = rounding(d_output * gamma)
         shared = rounding(mean_of(d_normalized) + rounding(normalized * mean_of(rounding(d_normalized * normalized))))
         return rounding(rounding(d_normalized - shared) / deviation)

@@ -87,11 +87,13 @@ def total(
 ) -> tuple[Array, Array]:
     """Return a loss by its name in a case, over what the mask (batch, time) counts, and its gradient by the outputs.
 
-    Outputs (batch, …, width); targets alike, or class labels without the last axis for logits.
-    Source: `keras.losses.loss.apply_mask`.
+    Outputs (batch, …, width); targets alike, or class labels without the last axis for logits. A batch of which nothing
+    counts has no loss. Source: `keras.losses.loss.apply_mask`.
     """
     rows = outputs.reshape(-1, outputs.shape[-1])
     counted = np.ones(len(rows), bool) if mask is None else mask.ravel()
+    if not counted.any():
+        return np.zeros(()), np.zeros_like(outputs)
     loss: Loss
     if name == "sparse_categorical_crossentropy":
         wanted = np.eye(outputs.shape[-1])[targets.ravel().astype(int)]
@@ -105,7 +107,7 @@ def total(
 
 
 def _mean(values: Array, rounding: Rounding) -> Array:
-    return rounding(rounding.sum(values) / values.size)
+    return rounding(rounding.sum_over_examples(values.reshape(-1, 1))[0] / values.size)
 
 
 LOSSES: dict[str, Loss] = {

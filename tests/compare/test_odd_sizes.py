@@ -17,6 +17,40 @@ CASES = {
     "deep": ("gru", {"model.layers": 3, "data.horizon": 3, "data.window": 1, "training.initial_weights": "torch"}, 18),
     "one-batch": ("lstm", {"model.units": 1, "training.batch_size": 500}, 3),
     "many-steps": ("simple_rnn", {"data.points": 180, "training.batch_size": 1, "training.epochs": 1}, 134),
+    # Of 86 windows the last one is left alone, and has no spread.
+    "normalized-alone": (
+        "gru",
+        {"model.normalization": "batch", "training.batch_size": 17, "training.optimizer": "sgd"},
+        18,
+    ),
+    "nothing-counts": (
+        "lstm",
+        {
+            "task": "tagging",
+            "model.head": "every_output",
+            "data.dataset": "signals",
+            "data.window": 3,
+            "data.padding": "scattered",
+            "data.examples": 50,
+            "data.points": 1000,
+            "training.batch_size": 1,
+            "training.epochs": 1,
+            "training.loss": "sparse_categorical_crossentropy",
+        },
+        40,
+    ),
+    # Sums of 15,000 terms, and of terms that all have one sign.
+    "long-sums": (
+        "lstm",
+        {
+            "data.points": 350,
+            "data.window": 100,
+            "training.batch_size": 150,
+            "training.epochs": 2,
+            "training.loss": "mae",
+        },
+        4,
+    ),
     "own-series": (
         "lstm",
         {

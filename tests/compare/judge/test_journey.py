@@ -9,6 +9,7 @@ from damaged_traces import DamagedTraces
 from small_runs import CELLS, STEPS, STEPS_PER_EPOCH, Run
 
 from compare.judge import Comparison
+from compare.judge.envelope import measure_envelope
 
 # README, "How it judges": the two frameworks may stray eight times as far as the twins did.
 MARGIN = 8
@@ -173,6 +174,18 @@ def test_without_twins_nothing_agrees(traces: DamagedTraces) -> None:
     assert comparison.status == "differs"
     assert comparison.first_difference is not None
     assert comparison.first_difference.kind == "no-envelope"
+
+
+def test_a_step_may_stray_as_far_as_its_own_rounding(traces: DamagedTraces) -> None:
+    """From a step on that rounds by more than the twins differ, as much is allowed of its phase, and of no other."""
+    expected, norms = traces.read("expected"), {0: {"loss": 0.0, "gradient": 0.0}, 4: {"loss": 0.0, "gradient": 0.1}}
+    narrow, wide = (measure_envelope(expected, traces.twins, given, "float32") for given in ({}, norms))
+    gradients = expected.rows[:, [column.startswith("gradient/") for column in expected.columns]]
+
+    np.testing.assert_array_equal(wide.allowed("gradient")[:4], narrow.allowed("gradient")[:4])
+    np.testing.assert_allclose(wide.allowed("gradient")[4:], (MARGIN * 0.1 / epoch_scale(gradients))[4:])
+    assert (wide.allowed("gradient")[4:] > narrow.allowed("gradient")[4:]).all()
+    np.testing.assert_array_equal(wide.allowed("loss"), narrow.allowed("loss"))
 
 
 TWIN = "twin-float32-2"
