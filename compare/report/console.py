@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
@@ -16,6 +17,9 @@ from compare.report.wording import METRICS, cause, conclusion, explain, figure, 
 from compare.runners import Event, Task
 
 LINE_SECONDS = 5.0
+
+# Wider than any table: what it would take if it had the room.
+WIDEST = 1000
 
 # What is shown of each fold's metrics on a console's width; the HTML report has all of them.
 METRICS_OF_FOLDS = ("mse", "r2", "accuracy", "perplexity")
@@ -39,25 +43,9 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
 
 def print_comparisons(console: Console, verdict: Verdict) -> None:
     """Print the table of comparisons and what is to be said of each."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    # Where it gets narrow a case's name goes on in the next line; a figure that is cut says nothing.
-    table.add_column("case", overflow="fold")
-    for name in ("runner", "verdict"):
-        table.add_column(name, no_wrap=True)
-    # Which metric stands for a comparison, where some have one and some the other.
-    shown = [name for name in ("mse", "accuracy") if any(name in _metrics(c) for c in verdict.comparisons)] or ["mse"]
-    for name in ("steps", "loss", "allowed", *shown):
-        table.add_column(name, justify="right", no_wrap=True)
-    for comparison in verdict.comparisons:
-        table.add_row(
-            comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}",
-            comparison.runner,
-            f"[{COLOURS[status(comparison)]}]{status(comparison)}[/]",
-            str(comparison.steps),
-            figure(comparison.max_relative_loss_difference),
-            share(comparison),
-            *(_metric(comparison, name) for name in shown),
-        )
+    table = _table(verdict, grouped=False)
+    if Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum > console.width:
+        table = _table(verdict, grouped=True)
     console.print(table)
     for comparison in verdict.comparisons:
         lines = list(comparison.notes)
@@ -74,6 +62,32 @@ def print_comparisons(console: Console, verdict: Verdict) -> None:
     if verdict.folds:
         console.print()
         _print_folds(console, verdict.folds)
+
+
+def _table(verdict: Verdict, grouped: bool) -> Table:
+    """Make the table of comparisons; grouped, each case has a line of its own and its runners stand below it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("case", "verdict") if grouped else ("case", "runner", "verdict"):
+        table.add_column(name, no_wrap=True)
+    # Which metric stands for a comparison, where some have one and some the other.
+    shown = [name for name in ("mse", "accuracy") if any(name in _metrics(c) for c in verdict.comparisons)] or ["mse"]
+    for name in ("steps", "loss", "allowed", *shown):
+        table.add_column(name, justify="right", no_wrap=True)
+    named = None
+    for comparison in verdict.comparisons:
+        name = comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}"
+        if grouped and name != named:
+            table.add_row(name)
+            named = name
+        table.add_row(
+            *([f"  {comparison.runner}"] if grouped else [name, comparison.runner]),
+            f"[{COLOURS[status(comparison)]}]{status(comparison)}[/]",
+            str(comparison.steps),
+            figure(comparison.max_relative_loss_difference),
+            share(comparison),
+            *(_metric(comparison, name) for name in shown),
+        )
+    return table
 
 
 def _metrics(comparison: Comparison) -> Mapping[str, float | None]:

@@ -39,10 +39,10 @@ def read_junit(folder: Path) -> ElementTree.Element:
     return ElementTree.parse(folder / "junit.xml").getroot()  # noqa: S314 - written by this test
 
 
-def console_of(verdict: Verdict) -> str:
+def console_of(verdict: Verdict, width: int = 200) -> str:
     """Print a verdict and read it."""
     text = io.StringIO()
-    print_verdict(Console(file=text, width=200), verdict)
+    print_verdict(Console(file=text, width=width), verdict)
     return text.getvalue()
 
 
@@ -159,3 +159,15 @@ def test_steps_and_figures_are_in_the_table() -> None:
     assert text.splitlines()[1].split()[:5] == ["lstm", "keras-jax", "agrees", "18", "1.2e-07"]
     assert "lstm on keras-torch: first at step 7, gradient, head/kernel" in text
     assert "lstm on keras-tensorflow: keras-tensorflow: it broke" in text
+
+
+def test_long_names_are_not_cut_where_it_is_narrow() -> None:
+    """Where it is narrow a long name has a line of its own, above its runners; elsewhere it has none."""
+    long = [replace(one, case="bidirectional_last_output") for one in (AGREES, DIFFERS)]
+    verdict = Verdict([replace(AGREES, case="gru"), *long])
+
+    rows = [line.split() for line in console_of(verdict, width=70).split("\n\n")[0].splitlines()[1:8]]
+    assert [row[0] for row in rows[:5]] == ["gru", "keras-jax", "bidirectional_last_output", "keras-jax", "keras-torch"]
+    assert rows[1][1:4] == ["agrees", "18", "1.2e-07"]
+    wide = [line.split()[:2] for line in console_of(verdict).splitlines()[1:4]]
+    assert wide == [[one.case, one.runner] for one in verdict.comparisons]
