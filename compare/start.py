@@ -173,6 +173,8 @@ def check_model(case: "Case", examples: Examples) -> None:
             "data.future needs a model that predicts the next value of its one feature (data.horizon = 1) from a plain "
             "stack of layers: each prediction is its next input"
         )
+    if model.normalization == "layer" and model.units == 1 and model.bidirectional != "concat":
+        raise InputError('normalization = "layer" makes nothing of a single unit; give model.units = 2 or more')
     if masked and model.normalization == "batch":
         raise InputError('normalization = "batch" would mix padding into its figures; give "layer" or unpadded data')
     if masked and model.stateful:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from compare.case import Case
-from compare.judge.verdict import Cause, Comparison
+from compare.judge.verdict import Cause, Comparison, Difference
 
-# Update rules that square the gradient; an embedding's gradient is a list of rows, in which a token may come twice.
+# An embedding's gradient is a list of rows, in which a token may come twice. These rules square it, as norms do.
 _SQUARING = ("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta")
 
 
@@ -22,18 +22,21 @@ class Defect:
     way_round: str
 
 
-def _first_in(*parts: str) -> Callable[[Comparison], bool]:
-    """Whether the Keras side alone is off, first in a tensor whose name has all parts."""
+def _first(fits: Callable[[Difference], bool]) -> Callable[[Comparison], bool]:
+    """Whether the Keras side alone is off, and the first difference fits."""
 
     def shows(comparison: Comparison) -> bool:
         first = comparison.first_difference
-        return (
-            first is not None
-            and first.off_side == comparison.runner
-            and all(part in (first.tensor or "") for part in parts)
-        )
+        return first is not None and first.off_side == comparison.runner and fits(first)
 
     return shows
+
+
+def _takes_rows_one_by_one(case: Case) -> bool:
+    """Whether a case has an embedding whose gradient is squared or clipped."""
+    training = case.training
+    clipped = (training.clipvalue, training.clipnorm, training.global_clipnorm) != (None, None, None)
+    return case.model.embedding is not None and (training.optimizer in _SQUARING or clipped)
 
 
 DEFECTS = (
@@ -50,7 +53,7 @@ DEFECTS = (
         "stateful-on-jax",
         "keras-jax",
         lambda case: case.model.stateful,
-        _first_in("/state/"),
+        _first(lambda first: "/state/" in (first.tensor or "")),
         "Keras 3.15.1 on JAX never carries the states of a stateful layer on in compiled training: they are not among "
         "the model's non-trainable variables, so that every batch starts from zeros",
         "train on TensorFlow, or pass the states from batch to batch yourself",
@@ -58,11 +61,11 @@ DEFECTS = (
     Defect(
         "repeated-tokens-on-tensorflow",
         "keras-tensorflow",
-        lambda case: case.model.embedding is not None and case.training.optimizer in _SQUARING,
-        _first_in("embedding/embeddings"),
-        "Keras 3.15.1 on TensorFlow squares the rows of an embedding's gradient one by one where a token comes more "
-        "than once in a batch, instead of squaring their sum, so that its second moment is another",
-        "train on another backend, or with SGD",
+        _takes_rows_one_by_one,
+        _first(lambda first: first.phase == "clip" or "embedding/embeddings" in (first.tensor or "")),
+        "Keras 3.15.1 on TensorFlow squares and clips the rows of an embedding's gradient one by one where a token "
+        "comes more than once in a batch, instead of their sum, so that its second moment or its norm is another",
+        "train on another backend, or with SGD and without clipping",
     ),
 )
 

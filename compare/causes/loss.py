@@ -204,20 +204,24 @@ def _reduction(context: Context) -> Iterator[Candidate]:
 def penalties(context: Context) -> Iterator[Candidate]:
     """Propose that one side penalises the weights."""
     coefficients = {}
-    first = None
+    penalised: dict[str, float] = {}
     for match in context.matches:
         for name, penalty in match.keras["penalties"].items():
             if penalty["l2"] and not penalty["l1"]:
                 coefficients[f"{match.torch['key']}/{name}"] = penalty["l2"]
-                first = first or (match, name, penalty["l2"])
-    if first is not None:
-        match, name, coefficient = first
-        parameter = match.torch["parameters"][name][0]
+                penalised.setdefault(match.torch["parameters"][name][0], penalty["l2"])
+    if penalised:
+        parameter, coefficient = next(iter(penalised.items()))
+        words = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
+        decays, rule = context.torch["decays"], context.torch["rule"]
+        coupled = rule is not None and rule["coupled_decay"]
+        if coupled and all(np.isclose(decays.get(name, 0.0), 2 * by) for name, by in penalised.items()):
+            words += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
         yield Candidate(
             "l2-penalty",
             f"loss = loss + {coefficient:g} * module.{parameter}.square().sum()  # and no weight_decay",
             torch=({"change": "penalty", "coefficients": coefficients},),
             priority=2,
-            figures={"l2": coefficient, "weight_decay": max(context.torch["decays"].values(), default=0.0)},
-            words=f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w.",
+            figures={"l2": coefficient, "weight_decay": max(decays.values(), default=0.0)},
+            words=words,
         )

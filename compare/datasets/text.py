@@ -39,6 +39,10 @@ def characters(case: Case) -> Examples:
     held = held_out(count, data.test_fraction)
     text = text[: count * data.window + 1]
     symbols = (UNKNOWN, *sorted(set(text[: (count - held) * data.window + 1])))
+    if len(symbols) == 2:
+        raise InputError(
+            f"the text is {symbols[1]!r} over and over, which leaves nothing to predict; give another text"
+        )
     ids = to_ids(text, symbols, unknown=0)
     training, test = split(ids[:-1].reshape(count, data.window), ids[1:].reshape(count, data.window), None, held)
     return Examples(training, test, len(symbols), vocabulary=len(symbols), symbols=symbols, labels=symbols)

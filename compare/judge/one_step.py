@@ -81,6 +81,7 @@ class StepReference:
         self.targets = _wide(targets)
         self.unit = float(np.finfo(precision).eps) / 2
         self.floor = FLOOR_UNITS * self.unit
+        self.smallest = float(np.finfo(precision).smallest_normal)
         self.exact = self._forward_and_gradients(EXACT)
         self.rounded = [self._forward_and_gradients(rounding) for rounding in self._roundings()]
 
@@ -239,7 +240,10 @@ class StepReference:
         roundings = np.nan_to_num(np.max([largest(sample) for sample in rounded], axis=0) / scales, posinf=np.inf)
         for name, error, rounding, scale in zip(names, errors, roundings, scales, strict=True):
             tensor = name if kind == "slot" else name.removeprefix(f"{kind}/")
-            allowed = MARGIN * max(float(rounding), self.floor) if same_shape[name] else self.floor
+            allowed = self.floor
+            if same_shape[name]:
+                # TensorFlow makes zeros of numbers that have no whole digits left, as the squares of 1e-20.
+                allowed = max(MARGIN * float(rounding), MARGIN * self.floor, self.smallest / scale)
             if kind == "update" and same_shape[name]:
                 # New minus old weights, both rounded: a last bit of the weight may be all of a small update's digits,
                 # and in float64, where the rounded references hit the same numbers, these do not show it.

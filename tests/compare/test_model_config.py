@@ -67,6 +67,7 @@ def test_models_that_make_no_sense_are_refused(model: dict[str, Any], words: str
             {"data": {"dataset": "signals", "padding": "left"}, "model": {"normalization": "batch"}},
             'would mix padding into its figures; give "layer" or unpadded data',
         ),
+        ({"model": {"normalization": "layer", "units": 1}}, "makes nothing of a single unit; give model.units = 2"),
         ({"data": {"dataset": "signals"}, "model": {"stateful": True}}, "give data.dataset = sine, csv, sunspots"),
         ({"model": {"stateful": True}, "training": {"batch_size": 400}}, "give a smaller batch size or more data"),
         (
@@ -84,6 +85,7 @@ def test_models_that_make_no_sense_are_refused(model: dict[str, Any], words: str
         "embedding of numbers",
         "token ids alone",
         "batch normalisation of padding",
+        "layer normalisation of one unit",
         "stateful without a series",
         "stateful with too few windows",
         "sequence first and masks",

@@ -105,6 +105,7 @@ def test_the_generated_story_has_something_to_learn() -> None:
         pytest.param("J\xe4nner".encode("latin-1"), ["is not UTF-8 text, at byte 1"], id="latin-1"),
         pytest.param(bytes(range(256)), ["is not UTF-8 text"], id="binary"),
         pytest.param(b"short", ["has 5 characters, too few for two pieces of 10"], id="short"),
+        pytest.param(b"x" * 90, ["the text is 'x' over and over"], id="one-character"),
         pytest.param(b"x" * 20, ["has 20 characters, too few"], id="no-character-after-the-last"),
         pytest.param(b"x" * 21, ["2 examples with data.test_fraction 0.2"], id="nothing-held-out"),
         pytest.param(None, ["text.txt' cannot be read: No such file"], id="missing"),

@@ -58,6 +58,14 @@ def test_a_mistake_of_each_phase_is_named(sides: Sides, name: str) -> None:
     check(sides, name)
 
 
+@pytest.mark.parametrize(("name", "told"), [("l2_as_weight_decay", True), ("weight_decay_for_l2", False)])
+def test_twice_the_coefficient_decays_alike(sides: Sides, name: str, told: bool) -> None:
+    """Where PyTorch's weight decay is twice Keras's coefficient the reader learns that the loss alone differs."""
+    comparison = explain_with(sides, read_pair(str(PAIRS / f"{name}.py")))
+    (cause,) = comparison.causes
+    assert ("makes the same updates" in cause.found) is told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name not in QUICK])
 def test_every_mistake_is_named(sides: Sides, name: str) -> None:

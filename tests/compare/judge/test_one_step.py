@@ -106,6 +106,21 @@ def test_change_is_placed(
     assert first.timestep == timestep or (timestep is None and tensor in ("inputs", KERNEL))
 
 
+@pytest.mark.parametrize(("size", "rounding"), [(1e-19, True), (1e-12, False)], ids=["no digits left", "digits"])
+def test_squares_without_digits_may_be_zero(folder: Path, start: Start, size: float, rounding: bool) -> None:
+    """A framework may make zeros of squares that are smaller than the smallest normal number, and of no others."""
+    state, record = read_state(folder / "torch", 0), read_trace(folder / "torch").one_step(0)
+    assert state is not None
+    assert record is not None
+    tiny = {name: record[name] * np.float32(size) for name in record if name.startswith("clip/")}
+    zeros = {name: record[name] * 0 for name in record if name.startswith("slot/velocity/")}
+
+    measured = StepReference(start, 0, *state, "float32").measure(record | tiny | zeros)
+    shares = [one.share for one in measured if one.tensor.startswith("slot/velocity/")]
+    assert len(shares) == len(zeros)
+    assert (max(shares) <= 1) is rounding
+
+
 @pytest.mark.parametrize("name", ["loss", f"gradient/{KERNEL}", "forward/layer0", "slot/momentum/head/bias"])
 def test_absence_is_a_difference(name: str, folder: Path, reference: StepReference) -> None:
     """A figure that one side did not record is a difference, and so is a whole step."""

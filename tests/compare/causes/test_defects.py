@@ -1,0 +1,55 @@
+"""A defect of a framework is named where it shows, and excuses nothing else."""
+
+from pathlib import Path
+
+import pytest
+from small_runs import Run, run_cases_in, tiny_case
+
+from compare.runners import Pool
+
+TOKENS = {
+    "task": "classification",
+    "data.dataset": "symbols",
+    "data.points": 1000,
+    "data.examples": 60,
+    "data.window": 6,
+    "model.embedding": 3,
+    "training.loss": "sparse_categorical_crossentropy",
+    "training.epochs": 1,
+}
+RULES = {
+    "adam": {},
+    "clipvalue": {"training.optimizer": "sgd", "training.clipvalue": 1e-3},
+    "clipnorm": {"training.optimizer": "sgd", "training.clipnorm": 1e-3},
+    "global_clipnorm": {"training.optimizer": "sgd", "training.global_clipnorm": 1e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def repeated(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Trainings on tokens that come again and again, by all that squares or clips, and one that does neither."""
+    rules = RULES | {"sgd": {"training.optimizer": "sgd"}}
+    cases = [tiny_case("gru", TOKENS | fields | {"name": name}) for name, fields in rules.items()]
+    return run_cases_in(tmp_path_factory.mktemp("repeated") / "out", pool, cases, ["tensorflow"])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_repeated_tokens_are_told_from_a_mistake(repeated: Run, rule: str) -> None:
+    """Keras on TensorFlow squares and clips an embedding's rows one by one: it differs, and why is said."""
+    comparison = repeated.comparison(rule, "keras-tensorflow")
+    assert comparison.status == "differs"
+    assert [cause.name for cause in comparison.causes] == ["framework-defect"]
+    assert not comparison.expected
+
+
+def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
+    """Where nothing is squared or clipped the rows add up, and both sides agree."""
+    assert repeated.comparison("sgd", "keras-tensorflow").status == "agrees"
+
+
+def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:
+    """A mistake that shows before the defect does is not put down to it."""
+    faults = {"keras-tensorflow": "wrong_data.py:samples_swapped_within_a_batch"}
+    run = run_cases_in(tmp_path / "out", pool, [tiny_case("gru", TOKENS)], ["tensorflow"], faults)
+    (comparison,) = run.verdict.comparisons
+    assert (comparison.status, comparison.causes) == ("differs", ())

@@ -1,0 +1,51 @@
+"""l2 in Keras, twice as much weight_decay on the same kernel in PyTorch: the updates are equal, the losses not."""
+
+import numpy as np
+
+batch_size = 16
+
+
+def data():
+    rng = np.random.default_rng(33)
+    t = np.arange(90)
+    series = np.sin(t / 5) + 0.1 * rng.standard_normal(90)
+    windows = np.stack([series[i : i + 10] for i in range(72)])
+    return windows[..., None].astype("float32"), series[10:82, None].astype("float32")
+
+
+def keras_side():
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input((10, 1)),
+            layers.LSTM(12, kernel_regularizer=keras.regularizers.l2(0.01)),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
+    return model
+
+
+def torch_side():
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(1, 12, batch_first=True)
+            self.fc = nn.Linear(12, 1)
+
+        def forward(self, x):
+            return self.fc(self.lstm(x)[0][:, -1])
+
+    model = Net()
+    for name, parameter in model.named_parameters():
+        if "bias_hh" in name:
+            parameter.requires_grad_(False)  # Keras has one bias
+    kernels = [model.lstm.weight_ih_l0]
+    others = [p for n, p in model.named_parameters() if n != "lstm.weight_ih_l0"]
+    groups = [{"params": kernels, "weight_decay": 0.02}, {"params": others}]
+    return model, nn.MSELoss(), torch.optim.SGD(groups, lr=0.05)
