@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from compare.backends import REFERENCE_RUNNER, keras_runner
 from compare.case import Case, load_case, with_fields
+from compare.clean_cases import clean_case
 from compare.errors import InputError
 from compare.harness import Job, run_jobs
 from compare.judge import Comparison
@@ -117,36 +117,9 @@ def fault_trials(faults: Sequence[PlantedFault], backends: Sequence[str]) -> lis
 
 
 def clean_trials(count: int, backends: Sequence[str]) -> list[Trial]:
-    """Draw clean cases over cells, seeds, widths, depths, lengths, batch sizes, optimizers and dtypes."""
-    found = []
-    for index in range(count):
-        generator = np.random.default_rng([index, 6])
-        cell = ("simple_rnn", "lstm", "gru")[index % 3]
-        backend = backends[index // 3 % len(backends)]
-
-        def pick(*options: Any, generator: np.random.Generator = generator) -> Any:
-            return options[int(generator.integers(len(options)))]
-
-        fields = {
-            "name": f"clean-{index:03d}",
-            "seed": index,
-            "model.units": pick(1, 3, 8, 16, 50, 100),
-            "model.layers": pick(1, 1, 1, 2, 3),
-            "data.window": pick(2, 5, 10, 20),
-            "data.horizon": pick(1, 1, 3),
-            "data.points": pick(120, 200, 300),
-            "training.batch_size": pick(1, 8, 32, 64),
-            "training.epochs": pick(2, 4, 8),
-            "training.learning_rate": pick(1e-4, 1e-3, 1e-3, 1e-2),
-            "training.initial_weights": pick("keras", "torch"),
-            "training.optimizer": pick("adam", "adam", "adam", "sgd", "rmsprop", "adamw", "nadam", "adamax", "adagrad"),
-            # On the other backends Keras 3.15.1 computes in float32 whatever is asked for.
-            "dtype": pick("float32", "float32", "float64") if backend == "tensorflow" else "float32",
-        }
-        if fields["training.batch_size"] == 1:
-            fields |= {"data.points": 120, "training.epochs": 2}
-        found.append(Trial(fields["name"], with_fields(load_case(cell), fields), backend))
-    return found
+    """Draw clean cases, the cells and the backends in turn."""
+    in_turn = [(index, backends[index // 3 % len(backends)]) for index in range(count)]
+    return [Trial(case.name, case, backend) for case, backend in ((clean_case(*one), one[1]) for one in in_turn)]
 
 
 def run_trials(

@@ -41,6 +41,7 @@ ORDER = (
     "golden",
     "pair",
     "explain",
+    "clean_cases",
     "power",
     "bench",
     "sweep",
