@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -123,6 +124,11 @@ class Job:
     faults: Mapping[str, str] = field(default_factory=dict)
     kernels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The name of the case, by which a run knows it."""
+        return self.start.case.name
+
 
 def run_cases(
     starts: Sequence[Start],
@@ -148,17 +154,38 @@ def run_cases(
 def run_jobs(
     jobs: Sequence[Job], out: Path, pool: Pool, on_event: Callable[[Event], None] = lambda event: None
 ) -> list[Comparison]:
-    """Train the cases of all jobs, side by side, and judge each on each of its backends."""
+    """Train the cases of all jobs, side by side, and judge each on each of its backends.
+
+    A case is judged as soon as its traces are whole, in a thread, so that little is left when the last training ends.
+    """
+    waiting: dict[str, set[Path]] = {}
     tasks = []
     for job in jobs:
-        write_start(job.start, out / job.start.case.name / "start")
-        tasks += [task for task in plan(job.start, job.backends, out, job.faults) if not is_done(task)]
+        write_start(job.start, out / job.name / "start")
+        of_job = [task for task in plan(job.start, job.backends, out, job.faults) if not is_done(task)]
+        waiting[job.name] = {task.out for task in of_job}
+        tasks += of_job
     failures: dict[Path, Failure] = {}
-    for event in pool.run(tasks):
-        if event.kind == "failed":
-            failures[event.task.out] = Failure(event.error or "unknown", event.log)
-        on_event(event)
-    return [comparison for job in jobs for comparison in judge_job(job, out, failures)]
+    by_name = {job.name: job for job in jobs}
+    judge = ThreadPoolExecutor(1)
+
+    def judged(name: str) -> Future[list[Comparison]]:
+        return judge.submit(judge_job, by_name[name], out, failures)
+
+    try:
+        comparisons = {name: judged(name) for name in by_name if not waiting[name]}
+        for event in pool.run(tasks):
+            if event.kind == "failed":
+                failures[event.task.out] = Failure(event.error or "unknown", event.log)
+            if event.kind in ("done", "failed"):
+                name = event.task.case
+                waiting[name].remove(event.task.out)
+                if not waiting[name]:
+                    comparisons[name] = judged(name)
+            on_event(event)
+        return [comparison for name in by_name for comparison in comparisons[name].result()]
+    finally:
+        judge.shutdown(wait=False, cancel_futures=True)
 
 
 def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Comparison]:
