@@ -18,6 +18,13 @@ FAR_APART = 0.01
 METRICS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "perplexity": "perplexity"}
 
 
+def model(case: Case) -> str:
+    """Say what a case trains: the cell, its size, and every option that is not the default's."""
+    layers = f"{case.model.layers} layer{'s' if case.model.layers > 1 else ''} of {case.model.units} units"
+    options = case.model.model_dump(exclude_defaults=True, exclude={"cell", "layers", "units"}).items()
+    return ", ".join([case.model.cell, layers, *(f"{name} = {str(value).lower()}" for name, value in options)])
+
+
 def data(case: Case) -> str:
     """Say what a case is trained on."""
     given = case.data

@@ -17,7 +17,7 @@ from compare.judge.verdict import ClassResults
 from compare.report import plots
 from compare.report.console import print_verdict
 from compare.report.html import write_html
-from compare.report.wording import data, exactly
+from compare.report.wording import data, exactly, model
 
 COUNTS = np.array([[5, 1], [0, 4]])
 LABELS = ("bad $x$", "<b>good</b>")
@@ -163,6 +163,30 @@ def test_folds_are_reported_with_mean_and_spread(tmp_path: Path) -> None:
 def test_data_are_described_by_their_kind(fields: dict[str, Any], words: str) -> None:
     """A series has windows, images rows, a text pieces, sequences a longest one."""
     assert data(with_fields(make_case({"name": "a", "model": {"cell": "gru"}}, "a"), fields)) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lstm", "lstm, 1 layer of 50 units"),
+        ("no_bias", "lstm, 1 layer of 16 units, use_bias = false"),
+        ("native_dropout", "lstm, 2 layers of 16 units, dropout = 0.2, input_dropout = 0.1, dropout_masks = own"),
+    ],
+)
+def test_models_are_described_by_what_is_special(name: str, words: str) -> None:
+    """The reader sees what a model has that others have not."""
+    assert model(load_case(name)) == words
+
+
+def test_many_cases_have_an_overview(tmp_path: Path) -> None:
+    """The verdict of each case on each runner stands at the top of a long report, and leads to the case."""
+    cases = [with_fields(load_case("digits"), {"name": f"digits{index}"}) for index in range(5)]
+    verdict = Verdict([replace(classified(), case=case.name) for case in cases])
+    html = html_of(verdict, cases, tmp_path)
+    for case in cases:
+        assert f'<a href="#{case.name}">' in html
+        assert f'<section id="{case.name}">' in html
+    assert "Overview" not in html_of(Verdict(verdict.comparisons[:4]), cases[:4], tmp_path)
 
 
 def test_figures_that_are_missing_are_dashes() -> None:
