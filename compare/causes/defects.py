@@ -59,6 +59,15 @@ DEFECTS = (
         "train on TensorFlow, or pass the states from batch to batch yourself",
     ),
     Defect(
+        "padded-start-on-jax",
+        "keras-jax",
+        lambda case: case.data.padding != "none" and case.model.initial_state == "given",
+        _first(lambda first: first.phase == "forward" and (first.tensor or "").startswith("layer")),
+        "Keras 3.15.1 on JAX puts out the initial state at padding that comes first, where its other backends put out "
+        "zeros",
+        "start from zeros, or pad on the right",
+    ),
+    Defect(
         "repeated-tokens-on-tensorflow",
         "keras-tensorflow",
         _takes_rows_one_by_one,

@@ -50,6 +50,21 @@ def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
     assert comparison.largest_step_share < 0.5
 
 
+def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_path: Path) -> None:
+    """At padding that comes first Keras puts out zeros, but the given state on JAX; without a given state all agree."""
+    padded = {"data.dataset": "signals", "data.points": 1000, "data.examples": 60, "data.padding": "left"}
+    states = {"given": "given", "without": "zeros"}
+    cases = [
+        tiny_case("gru", padded | {"name": name, "model.initial_state": state, "training.epochs": 1})
+        for name, state in states.items()
+    ]
+    run = run_cases_in(tmp_path / "out", pool, cases, ["torch", "jax"])
+    found = {(one.case, one.runner): one for one in run.verdict.comparisons}
+    assert [key for key, one in found.items() if one.status != "agrees"] == [("given", "keras-jax")]
+    assert [cause.name for cause in found["given", "keras-jax"].causes] == ["framework-defect"]
+    assert "initial state" in found["given", "keras-jax"].causes[0].words
+
+
 def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:
     """A mistake that shows before the defect does is not put down to it."""
     faults = {"keras-tensorflow": "wrong_data.py:samples_swapped_within_a_batch"}
