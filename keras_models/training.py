@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_models.layers import inner
 from keras_models.weights import layouts
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
@@ -100,7 +101,7 @@ def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
 
 def reset_states(model: keras.Model) -> None:
     """Set the carried states to zero, as between epochs."""
-    for layer in model.layers:
+    for layer in map(inner, model.layers):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             layer.reset_state()
 

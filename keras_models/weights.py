@@ -133,7 +133,7 @@ def load_carried(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
 
 def _carried(model: keras.Model) -> dict[str, keras.Variable]:
     found = {}
-    for layer in model.layers:
+    for layer in map(inner, model.layers):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             parts = ("h", "c") if len(layer.states) == 2 else ("h",)
             for part, state in zip(parts, layer.states, strict=True):

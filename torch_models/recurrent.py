@@ -146,7 +146,10 @@ class Recurrent(nn.Module):
         return outputs
 
     def stages(self, inputs: Inputs) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield what every part computes, by name, in order; of recurrent layers the outputs at all timesteps."""
+        """Yield what parts compute, by name, in order, up to the last recurrent layer, and what the head does.
+
+        Of recurrent layers it is the outputs at all timesteps, whatever is asked of them.
+        """
         parts = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
         sequence, mask = parts["sequence"], parts["mask"] if self.settings.masked else None
         if self.settings.sequence_first:
@@ -161,7 +164,8 @@ class Recurrent(nn.Module):
                 sequence = last if self.settings.head == "last_state" else sequence[:, -1]
             if self.normalizations:
                 sequence = self.normalizations[index](sequence)
-                yield f"normalization{index}", sequence
+                if index < len(self.layers) - 1:
+                    yield f"normalization{index}", sequence
             if self.settings.dropout and self.training:
                 sequence = self._drop(sequence, parts, index)
         yield "head", self.head(sequence)

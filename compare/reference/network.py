@@ -90,8 +90,11 @@ def forward(
         for undo in reversed(pending):
             d_outputs = undo(d_outputs, gradients)
         if model.l2:
+            # Where each timestep's gradient is added to a penalty's that outweighs it, each is rounded to that.
+            added = 1 + inputs["sequence"].shape[1] / 2
             for name in filter(is_penalised, gradients):
-                gradients[name] = rounding(gradients[name] + rounding(2 * _coefficient(model) * weights[name]))
+                of_penalty = rounding(2 * _coefficient(model) * weights[name], added)
+                gradients[name] = rounding(gradients[name] + of_penalty)
         return gradients
 
     return Forward(stages, now, backward)

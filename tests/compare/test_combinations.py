@@ -1,0 +1,31 @@
+"""Options that agree one by one agree together."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import run_cases_in, tiny_case
+
+from compare.runners import Pool
+
+COMBINED = {
+    "states carried through masks for dropout": (
+        "tensorflow",
+        {"model.stateful": True, "model.input_dropout": 0.2, "model.recurrent_dropout": 0.2, "model.layers": 2},
+    ),
+    "own dropout before the last normalisation": (
+        "torch",
+        {"model.recurrent_dropout": 0.2, "model.dropout_masks": "own", "model.normalization": "layer"},
+    ),
+    "a penalty that outweighs the loss": (
+        "torch",
+        {"model.l2": 10.0, "model.recurrent_activation": "tanh", "data.window": 60, "training.optimizer": "sgd"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("backend", "fields"), COMBINED.values(), ids=COMBINED)
+def test_combined_options_agree(pool: Pool, tmp_path: Path, backend: str, fields: dict[str, Any]) -> None:
+    """A case with all these options agrees, every step of it."""
+    (comparison,) = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", fields)], [backend]).verdict.comparisons
+    assert (comparison.status, comparison.first_difference, comparison.error) == ("agrees", None, None)
