@@ -19,7 +19,22 @@ COMBINED = {
     ),
     "a penalty that outweighs the loss": (
         "torch",
-        {"model.l2": 10.0, "model.recurrent_activation": "tanh", "data.window": 60, "training.optimizer": "sgd"},
+        {
+            "task": "tagging",
+            "data.dataset": "text",
+            "data.points": 1000,
+            "data.window": 60,
+            "data.examples": 40,
+            "model.embedding": 2,
+            "model.units": 32,
+            "model.layers": 3,
+            "model.recurrent_activation": "tanh",
+            "model.l2": 0.1,
+            "model.head": "every_output",
+            "training.epochs": 1,
+            "training.initial_weights": "torch",
+            "training.loss": "sparse_categorical_crossentropy",
+        },
     ),
 }
 
