@@ -106,14 +106,8 @@ def _drawn(index: int, backend: str) -> Iterator[dict[str, Any]]:
         if backend == "jax" and fields.get("data.padding", "none") != "none":
             fields["model.initial_state"] = "zeros"  # what comes out at padding is a defect (compare.causes.defects)
         if fields["training.batch_size"] == 1:
-            fields |= {"training.epochs": 1, "data.window": min(fields.get("data.window", 8), 8)}
-            fields |= {
-                name: 40 if name == "data.examples" else 120
-                for name in ("data.examples", "data.points")
-                if name in fields
-            }
+            few = {"training.epochs": 1, "data.window": 8, "data.examples": 40, "data.points": 120}
+            fields |= {name: value for name, value in few.items() if name in fields}
         if dataset in ("sunspots", "elnino"):
             fields["training.batch_size"] = max(fields["training.batch_size"], 32)
-        if dataset == "digits":
-            fields.pop("data.window", None)
         yield fields
