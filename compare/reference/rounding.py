@@ -9,7 +9,8 @@ computation strays from the exact one is what rounding does to exactly this stat
 width, and the conditioning of 1 - beta^t all act on it as they act on the implementation.
 
 Over examples that are alike errors add up instead of averaging out. One operation rounds equal numbers equally, and so
-do the perturbations; a sum in which terms come m times each has an error sqrt(m) times as large.
+do the perturbations; a sum in which terms come m times each, but for their last bits, errs by
+sqrt(m) times as much.
 
 Sources: Parker 1997, "Monte Carlo arithmetic" (the method); Higham and Mary 2019, "A new approach to probabilistic
 rounding error analysis" (sqrt(n) * u, rather than n * u, for sums of n terms). The mixing of bits is that of
@@ -25,6 +26,9 @@ Array = np.ndarray
 
 # Error of the frameworks' vectorised functions: Eigen's and XLA's tanh and logistic are within 2 to 4 units.
 FUNCTION_UNITS = 4.0
+
+# Terms that differ by less, in units of the largest, leave the same remainder where they are added to a longer sum.
+ALIKE_UNITS = 8.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Rounding:
         if self.generator is None:
             return total
         squares = np.square(right).sum(axis=0) if left is None else np.square(left).T @ np.square(right)
-        return total + self._of_sum(total, squares, len(right) * _times_each_comes(right))
+        return total + self._of_sum(total, squares, len(right) * _times_each_comes(right, self.unit))
 
     def sum_rows(self, values: Array, rows: Array, count: int) -> Array:
         """Add values (…, width) to the rows (…) of a table (count, width) of zeros, rounded in an unknown order."""
@@ -83,7 +87,8 @@ class Rounding:
             return total
         np.add.at(squares, rows, np.square(values))
         times = np.bincount(rows.ravel(), minlength=count)[:, None]
-        return total + self._of_sum(total, squares, times * _times_each_comes(values.reshape(-1, values.shape[-1])))
+        alike = _times_each_comes(values.reshape(-1, values.shape[-1]), self.unit)
+        return total + self._of_sum(total, squares, times * alike)
 
     def _of_sum(self, total: Array, squares: Array, length: float | Array) -> Array:
         return np.sqrt(length * (squares + np.square(total) / 3)) * self.unit * self._errors(total)
@@ -110,11 +115,13 @@ def _narrow(value: Any) -> Array:
         return np.array(value, np.float32)
 
 
-def _times_each_comes(rows: Array) -> float:
-    """How many of the rows (rows, width) that are not all zeros are alike, in the mean; equal sums tell it."""
-    sums = _narrow(rows.sum(axis=-1))
-    sums = sums[sums != 0]
-    return len(sums) / len(np.unique(sums)) if len(sums) else 1.0
+def _times_each_comes(rows: Array, unit: float) -> float:
+    """How many of the rows (rows, width) that are not all zeros are alike, in the mean; one projection tells it."""
+    with np.errstate(invalid="ignore", over="ignore"):  # of a training that diverges
+        seen = rows @ np.cos(np.arange(rows.shape[-1]))
+        seen = seen[seen != 0]
+        grains = np.round(seen / (ALIKE_UNITS * unit * np.abs(seen).max(initial=0.0)))
+    return len(seen) / len(np.unique(grains)) if len(seen) else 1.0
 
 
 EXACT = Rounding()
