@@ -36,6 +36,11 @@ def _traced_once(free: int) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return decorate
 
 
+def _free_batches(model: keras.Model) -> int:
+    """How many axes batches may differ in: 1, or none with states, of which TensorFlow would broadcast a single one."""
+    return 0 if model.settings.stateful else 1
+
+
 def dense(gradients: list[Any]) -> list[tf.Tensor]:
     """Return gradients whole: that of an embedding comes as the rows that were looked up."""
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -51,7 +56,7 @@ def compile_steps(
     norms_of = group_norms(found)
     width = 1 + 2 * sum(len(layout.names) for layout in found) if norms else 1
 
-    @_traced_once(2)
+    @_traced_once(1 + _free_batches(model))
     def run(inputs: Any, targets: tf.Tensor) -> tf.Tensor:
         steps = tf.shape(targets)[0]
         rows = tf.TensorArray(values[0].dtype, size=steps, element_shape=(width,))
@@ -80,7 +85,7 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
 
-    @_traced_once(1)
+    @_traced_once(_free_batches(model))
     def loss_and_gradients(inputs: Any, targets: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
@@ -91,7 +96,7 @@ def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str
     def apply_gradients(gradients: list[Any]) -> None:
         model.optimizer.apply(gradients, variables)
 
-    return _traced_once(1)(layer_outputs), loss_and_gradients, apply_gradients
+    return _traced_once(_free_batches(model))(layer_outputs), loss_and_gradients, apply_gradients
 
 
 def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:

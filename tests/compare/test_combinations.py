@@ -13,6 +13,10 @@ COMBINED = {
         "tensorflow",
         {"model.stateful": True, "model.input_dropout": 0.2, "model.recurrent_dropout": 0.2, "model.layers": 2},
     ),
+    "states of a single sequence": (
+        "tensorflow",
+        {"model.stateful": True, "training.batch_size": 1, "training.epochs": 1},
+    ),
     "own dropout before the last normalisation": (
         "torch",
         {"model.recurrent_dropout": 0.2, "model.dropout_masks": "own", "model.normalization": "layer"},
