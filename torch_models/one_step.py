@@ -49,6 +49,9 @@ class OneStep:
         record["learning_rate"] = np.float64(learning_rate(optimizer))
         optimizer.zero_grad()
         error.backward()
+        # The optimizer has the parameters in the order of the modules, normalisations after all layers.
+        positions = {parameter: position for position, parameter in enumerate(model.parameters())}
+        found = sorted(found, key=lambda layout: positions[layout.parameter])
         gradients = [layout.gradient() for layout in found]
         for phase, values in {"gradient": gradients, "clip": clip_gradients(optimizer, gradients)}.items():
             for layout, value in zip(found, values, strict=True):

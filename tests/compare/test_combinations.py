@@ -10,18 +10,27 @@ from compare.runners import Pool
 
 COMBINED = {
     "states carried through masks for dropout": (
+        "lstm",
         "tensorflow",
         {"model.stateful": True, "model.input_dropout": 0.2, "model.recurrent_dropout": 0.2, "model.layers": 2},
     ),
     "states of a single sequence": (
+        "lstm",
         "tensorflow",
         {"model.stateful": True, "training.batch_size": 1, "training.epochs": 1},
     ),
+    "clipped by variables between normalisations": (
+        "gru",
+        "torch",
+        {"model.layers": 2, "model.normalization": "layer", "training.clipnorm": 0.05},
+    ),
     "own dropout before the last normalisation": (
+        "lstm",
         "torch",
         {"model.recurrent_dropout": 0.2, "model.dropout_masks": "own", "model.normalization": "layer"},
     ),
     "a penalty that outweighs the loss": (
+        "lstm",
         "torch",
         {
             "task": "tagging",
@@ -43,8 +52,8 @@ COMBINED = {
 }
 
 
-@pytest.mark.parametrize(("backend", "fields"), COMBINED.values(), ids=COMBINED)
-def test_combined_options_agree(pool: Pool, tmp_path: Path, backend: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("cell", "backend", "fields"), COMBINED.values(), ids=COMBINED)
+def test_combined_options_agree(pool: Pool, tmp_path: Path, cell: str, backend: str, fields: dict[str, Any]) -> None:
     """A case with all these options agrees, every step of it."""
-    (comparison,) = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", fields)], [backend]).verdict.comparisons
+    (comparison,) = run_cases_in(tmp_path / "out", pool, [tiny_case(cell, fields)], [backend]).verdict.comparisons
     assert (comparison.status, comparison.first_difference, comparison.error) == ("agrees", None, None)
