@@ -177,6 +177,13 @@ def check_model(case: "Case", examples: Examples) -> None:
         raise InputError('normalization = "layer" makes nothing of a single unit; give model.units = 2 or more')
     if masked and model.normalization == "batch":
         raise InputError('normalization = "batch" would mix padding into its figures; give "layer" or unpadded data')
+    size, count = case.training.batch_size, len(examples.training.inputs)
+    alone = size == 1 or (count % size == 1 and not model.stateful)
+    if model.normalization == "batch" and model.head != "every_output" and alone:
+        raise InputError(
+            f'normalization = "batch" makes nothing of a single example, and {count} in batches of {size} leave one '
+            "alone; give another training.batch_size"
+        )
     if masked and model.stateful:
         raise InputError('a stateful model carries states over padding; give data.padding = "none"')
     if model.sequence_first and (masked or model.given_masks or model.initial_state == "given"):

@@ -27,8 +27,6 @@ class KerasBatchNorm(nn.BatchNorm1d):
                 variance, mean = torch.var_mean(rows, dim=0, correction=0)
                 self.running_mean.mul_(BATCH_MOMENTUM).add_(mean * (1 - BATCH_MOMENTUM))
                 self.running_var.mul_(BATCH_MOMENTUM).add_(variance * (1 - BATCH_MOMENTUM))
-            if len(rows) == 1:  # torch refuses what has no spread; with Keras nothing but the bias is left of it
-                return ((rows - rows) * self.weight + self.bias).view_as(inputs)
             normalized = nn.functional.batch_norm(rows, None, None, self.weight, self.bias, True, 0.0, self.eps)
         else:
             normalized = nn.functional.batch_norm(

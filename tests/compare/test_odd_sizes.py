@@ -17,12 +17,6 @@ CASES = {
     "deep": ("gru", {"model.layers": 3, "data.horizon": 3, "data.window": 1, "training.initial_weights": "torch"}, 18),
     "one-batch": ("lstm", {"model.units": 1, "training.batch_size": 500}, 3),
     "many-steps": ("simple_rnn", {"data.points": 180, "training.batch_size": 1, "training.epochs": 1}, 134),
-    # Of 86 windows the last one is left alone, and has no spread.
-    "normalized-alone": (
-        "gru",
-        {"model.normalization": "batch", "training.batch_size": 17, "training.optimizer": "sgd"},
-        18,
-    ),
     "nothing-counts": (
         "lstm",
         {
