@@ -69,7 +69,9 @@ def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str,
         tensor = f"{marks[1]} `{outcome.tensor}`" if outcome.tensor else marks[1]
         why = f" **{reasons[outcome.name]}**" if outcome.name in reasons else ""
         lines.append(f"| {outcome.name} | {outcome.runner} | {outcome.status} | {marks[0]} | {tensor} | {said}{why} |")
-    lines += ["", "## Clean runs", "", "Share of what is allowed that was used, over all clean runs:", ""]
+    drawn = "Drawn from every option of models, data and trainings (`compare/clean_cases.py`)."
+    lines += ["", "## Clean runs", "", drawn]
+    lines += ["Share of what is allowed that was used, over all clean runs:", ""]
     lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]
     lines.append(_distribution("one step, against the reference", [outcome.step_share for outcome in power.clean]))
     lines.append(
