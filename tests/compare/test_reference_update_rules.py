@@ -232,4 +232,4 @@ def test_the_bias_correction_magnifies_rounding() -> None:
         ]
         spread[iterations] = max(abs(float(np.mean(s["w"] / exact["w"])) - 1) for s in samples)
     assert spread[0] > 3e-6
-    assert spread[5000] < 5e-7
+    assert spread[5000] < 1e-6  # equal numbers are rounded equally: nothing averages out
