@@ -61,7 +61,7 @@ def judge(
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
-    norms = {reference.step: reference.rounded_norms() for reference in references or ()}
+    norms = {reference.step: reference.rounded_norms for reference in references or ()}
     comparison = _judge_journey(comparison, expected, obtained, (twinned or expected, twins, norms), step_of, start)
     comparison = _with_predictions(comparison, expected, obtained, start)
     samples = {

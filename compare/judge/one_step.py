@@ -11,6 +11,7 @@ the reference is computed again with every operation rounded at random as the wo
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ class StepReference:
         self.exact = self._forward_and_gradients(EXACT)
         self.rounded = [self._forward_and_gradients(rounding) for rounding in self._roundings()]
 
+    @cached_property  # the references of a step serve all backends
     def rounded_norms(self) -> dict[str, float]:
         """How far rounding alone moves a step: the root of its loss, and the norm of any tensor of its gradient."""
         gradients = [name for name in self.exact if name.startswith("gradient/")]
