@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from compare.backends import REFERENCE_RUNNER, choose_backends, keras_runner
-from compare.case import load_case, with_fields
-from compare.harness import prepare, run_cases
+from compare.config.case import load_case, with_fields
+from compare.experiment.experiment import Start
 from compare.judge import Comparison
 from compare.judge.metrics import forecast_metrics, judged
-from compare.runners import Pool
-from compare.start import Start
+from compare.run.harness import prepare, run_cases
+from compare.workers.backends import REFERENCE_RUNNER, choose_backends, keras_runner
+from compare.workers.pool import Pool
 
 # What each case is measured by, and how many seeds of weights and batches it is trained with.
 CASES = {

@@ -15,10 +15,10 @@ import time
 import tomllib
 from pathlib import Path
 
-from compare.backends import BACKENDS, version
-from compare.explain import explain_with
+from compare.explain.entry import explain_with
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
-from compare.pair import read_pair
+from compare.workers.backends import BACKENDS, version
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "tests" / "pairs"

@@ -24,8 +24,8 @@ import torch
 
 import keras_models
 import torch_models
-from compare.case import load_case, with_fields
-from compare.start import Start, make_start
+from compare.config.case import load_case, with_fields
+from compare.experiment.experiment import Start, make_start
 from keras_models import fast
 from keras_models.direct import direct_call, direct_loss
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from compare.case import load_case, with_fields
+from compare.config.case import load_case, with_fields
+from compare.data.windows import batch_schedule
+from compare.experiment.experiment import Start, make_start
 from compare.judge import judge
-from compare.start import Start, make_start
-from compare.trace import TraceWriter, read_trace
-from compare.windows import batch_schedule
+from compare.trace.trace import TraceWriter, read_trace
 
 STEPS_PER_EPOCH = 10
 ROWS_A_RECORD = 128

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare.case import DEFAULT_SUITE, load_case
-from compare.start import make_start, write_start
+from compare.config.case import DEFAULT_SUITE, load_case
+from compare.experiment.experiment import make_start, write_start
 
 ROUNDS = 3
 RUNNERS = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
@@ -24,7 +24,7 @@ STOCK = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from compare.start import read_start
+from compare.experiment.experiment import read_start
 start = read_start(Path(sys.argv[1]))
 case, examples = start.case, start.examples.training
 if sys.argv[2] == "torch":

@@ -8,14 +8,14 @@ from typing import Any
 __all__ = ["Case", "InputError", "Pool", "Verdict", "load_case", "prepare", "read_trace", "run_cases"]
 
 _HOMES = {
-    "Case": "compare.case",
+    "Case": "compare.config.case",
     "InputError": "compare.errors",
-    "Pool": "compare.runners",
+    "Pool": "compare.workers.pool",
     "Verdict": "compare.judge",
-    "load_case": "compare.case",
-    "prepare": "compare.harness",
-    "read_trace": "compare.trace",
-    "run_cases": "compare.harness",
+    "load_case": "compare.config.case",
+    "prepare": "compare.run.harness",
+    "read_trace": "compare.trace.trace",
+    "run_cases": "compare.run.harness",
 }
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from framework_processes import FrameworkProcesses
+from helpers.framework_processes import FrameworkProcesses
+from helpers.small_runs import BACKENDS, CELLS, Run, run_cases_in, tiny_case
 from hypothesis import settings
-from small_runs import BACKENDS, CELLS, Run, run_cases_in, tiny_case
 
-from compare.__main__ import main
-from compare.runners import Pool
+from compare.cli.main import main
+from compare.workers.pool import Pool
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"tensorflow", "torch", "keras", "jax"}

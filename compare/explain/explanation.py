@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from compare.backends import REFERENCE_RUNNER
-from compare.causes.catalogue import catalogue
 from compare.explain.comparing import UNIT, Finding, Stage
 from compare.explain.investigation import Investigation
 from compare.explain.search import Proof, first_differing, search
 from compare.judge.verdict import Cause, Comparison, Difference
+from compare.known.catalogue import catalogue
+from compare.workers.backends import REFERENCE_RUNNER
 
 # What must agree for a phase's difference to begin in it.
 BEFORE = {"loss": "forward", "gradient": "loss", "clip": "gradient", "update": "clip"}

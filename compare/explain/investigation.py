@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from compare.causes.candidates import Candidate, Context
 from compare.errors import InputError
+from compare.explain.causes.candidates import Candidate, Context
 from compare.explain.comparing import Comparator, Stage
 from compare.explain.matching import Match, match_layers
+from compare.explain.pair_file import Pair
 from compare.explain.processes import SideError, SideProcess, Sides
-from compare.pair import Pair
 
 # Without `epochs` two are trained, so that the first step of a second epoch is seen; never more than MAX_STEPS.
 EPOCHS, MAX_STEPS = 2, 40

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from compare.backends import REFERENCE_RUNNER, keras_runner, worker_environment
 from compare.errors import InputError
 from compare.storage import read_tensors, write_tensors
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
 
 THREADS = 1
 
@@ -42,7 +42,7 @@ class SideProcess:
         self._owed = 1
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "compare.pair_worker", runner],
+                [sys.executable, "-m", "compare.explain.child", runner],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

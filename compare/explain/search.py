@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compare.causes.candidates import Candidate
-from compare.causes.proposals import propose
+from compare.explain.causes.candidates import Candidate
+from compare.explain.causes.proposals import propose
 from compare.explain.comparing import Finding, Stage
 from compare.explain.investigation import Investigation
 from compare.explain.processes import SideError

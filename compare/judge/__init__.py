@@ -5,13 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from compare.judge import metrics, presence
-from compare.judge.envelope import MARGIN, Envelope, errors_by_phase, measure_envelope, prediction_error
-from compare.judge.journey import loss_errors, other_batch, other_sample, strayed, strayed_predictions, strayed_weights
-from compare.judge.one_step import StepReference, initial_state_differences, step_differences
+from compare.experiment.experiment import Start
+from compare.judge import completeness, metrics
+from compare.judge.single_step import StepReference, initial_state_differences, step_differences
+from compare.judge.tolerance import MARGIN, Envelope, errors_by_phase, measure_envelope, prediction_error
+from compare.judge.trajectory import (
+    loss_errors,
+    other_batch,
+    other_sample,
+    strayed,
+    strayed_predictions,
+    strayed_weights,
+)
 from compare.judge.verdict import ClassResults, Comparison, Curves, Difference, TensorUnits, Verdict
-from compare.start import Start
-from compare.trace import Trace
+from compare.trace.trace import Trace
 
 __all__ = ["Comparison", "Curves", "Difference", "StepReference", "Verdict", "judge"]
 
@@ -33,12 +40,12 @@ def judge(
     this start; the references are of the steps that were taken apart, None where none was.
     """
     step_of = _last_steps(expected, obtained)
-    presence_checks = (
-        presence.start_differences(expected, obtained),
-        presence.absent_columns(expected, obtained, presence.required_columns(start)),
-        presence.absent_steps(expected, obtained),
-        presence.absent_weights(expected, obtained, step_of),
-        presence.absent_predictions(
+    completeness_checks = (
+        completeness.start_differences(expected, obtained),
+        completeness.absent_columns(expected, obtained, completeness.required_columns(start)),
+        completeness.absent_steps(expected, obtained),
+        completeness.absent_weights(expected, obtained, step_of),
+        completeness.absent_predictions(
             expected,
             obtained,
             metrics.predictions_shape(start.examples),
@@ -52,9 +59,9 @@ def judge(
         reference=expected.manifest["runner"],
         dtype=expected.manifest["dtype"],
         status="agrees",
-        checks=len(presence_checks),
+        checks=len(completeness_checks),
         steps=min(len(expected.rows), len(obtained.rows)),
-        differences=[difference for check in presence_checks for difference in check],
+        differences=[difference for check in completeness_checks for difference in check],
         notes=_notes(obtained),
         versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
         epoch_losses={trace.manifest["runner"]: metrics.epoch_losses(trace, start) for trace in (expected, obtained)},
@@ -110,7 +117,7 @@ def _judge_journey(
     start: Start,
 ) -> Comparison:
     differences = list(comparison.differences)
-    present = set(presence.required_columns(start)) <= set(expected.columns) == set(obtained.columns)
+    present = set(completeness.required_columns(start)) <= set(expected.columns) == set(obtained.columns)
     if comparison.steps == 0 or not present:
         return replace(comparison, differences=differences)  # the absence is a difference already
     comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))

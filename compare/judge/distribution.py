@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from compare.case import Case
-from compare.judge import presence
+from compare.config.case import Case
+from compare.experiment.experiment import Start
+from compare.judge import completeness
 from compare.judge.metrics import epoch_losses, metrics_of, predictions_shape
 from compare.judge.verdict import Comparison, Difference
-from compare.start import Start
-from compare.trace import Trace
+from compare.trace.trace import Trace
 
 # One false alarm in a thousand comparisons of the means, and one in a thousand of all the rates of a comparison.
 SIGNIFICANCE = 1e-3
@@ -28,10 +28,10 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: S
         difference
         for left, right in zip(expected, obtained, strict=True)
         for difference in (
-            *presence.start_differences(left, right),
-            *presence.absent_columns(left, right, presence.required_columns(start)),
-            *presence.absent_steps(left, right),
-            *presence.absent_predictions(left, right, predictions_shape(start.examples)),
+            *completeness.start_differences(left, right),
+            *completeness.absent_columns(left, right, completeness.required_columns(start)),
+            *completeness.absent_steps(left, right),
+            *completeness.absent_predictions(left, right, predictions_shape(start.examples)),
         )
     ]
     comparison = Comparison(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from compare.case import Case, fold_group
+from compare.config.case import Case, fold_group
 from compare.judge.verdict import Comparison, FoldFigures, FoldSummary
 
 

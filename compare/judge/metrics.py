@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compare.examples import Examples
-from compare.start import Start
-from compare.trace import Trace
+from compare.data.examples import Examples
+from compare.experiment.experiment import Start
+from compare.trace.trace import Trace
 
 Metrics = Mapping[str, float | None]
 

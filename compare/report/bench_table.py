@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-from compare.bench import Bench, Row
+from compare.bench.bench import Bench, Row
 from compare.report.plots import COLOURS, draw_svg
 
 HEADINGS = ("cell", "runner", "engine", "ms a step", "÷ stock", "first step", "memory", "arithmetic", "kernel")

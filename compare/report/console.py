@@ -10,11 +10,11 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from compare.case import Case
-from compare.causes import known_differences
+from compare.config.case import Case
 from compare.judge.verdict import Comparison, FoldSummary, Verdict
+from compare.known.differences import known_differences
 from compare.report.wording import METRICS, cause, conclusion, explain, figure, mean_and_spread, share, status
-from compare.runners import Event, Task
+from compare.workers.pool import Event, Task
 
 LINE_SECONDS = 5.0
 

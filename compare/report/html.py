@@ -8,9 +8,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
-from compare.case import Case
-from compare.causes import known_differences
+from compare.config.case import Case
 from compare.judge.verdict import Comparison, Verdict
+from compare.known.differences import known_differences
 from compare.report import wording
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from compare.power import Outcome, Power, confidence_interval
+from compare.calibration.power import Outcome, Power, confidence_interval
 
 
 def rows(power: Power) -> list[tuple[str, str, str]]:
@@ -69,7 +69,7 @@ def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str,
         tensor = f"{marks[1]} `{outcome.tensor}`" if outcome.tensor else marks[1]
         why = f" **{reasons[outcome.name]}**" if outcome.name in reasons else ""
         lines.append(f"| {outcome.name} | {outcome.runner} | {outcome.status} | {marks[0]} | {tensor} | {said}{why} |")
-    drawn = "Drawn from every option of models, data and trainings (`compare/clean_cases.py`)."
+    drawn = "Drawn from every option of models, data and trainings (`compare/calibration/null_cases.py`)."
     lines += ["", "## Clean runs", "", drawn]
     lines += ["Share of what is allowed that was used, over all clean runs:", ""]
     lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from compare.case import Case
+from compare.config.case import Case
 from compare.judge.verdict import Cause, Comparison, Difference, FoldFigures, TensorUnits, Verdict
 
 # How much of a framework's own message is shown; `verdict.json` has all of it.

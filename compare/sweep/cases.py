@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compare.harness import is_done, plan
-from compare.runners import JUDGE, Pool, Task
-from compare.start import write_start
+from compare.experiment.experiment import write_start
+from compare.run.harness import is_done, plan
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.judging import FAILURES, VERDICT, failed_case, training_seconds
 from compare.sweep.results import Record
+from compare.workers.pool import JUDGE, Pool, Task
 
 # The folder of the traces of cases that are under way, and of those that do not agree.
 TRACES = "traces"

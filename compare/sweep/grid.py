@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from compare.backends import BACKENDS, choose_backends
-from compare.case import Case, load_case, with_fields
-from compare.data_config import PATHS
+from compare.config.case import Case, load_case, with_fields
+from compare.config.data import PATHS
 from compare.errors import InputError, nearest
-from compare.start import Start, make_start
+from compare.experiment.experiment import Start, make_start
 from compare.storage import digest
+from compare.workers.backends import BACKENDS, choose_backends
 
 # How much of a hash tells the cases of a sweep apart: 48 bits, so that a million are very likely all different.
 NAME_DIGITS = 12

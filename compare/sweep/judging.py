@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compare.backends import REFERENCE_RUNNER, keras_runner
-from compare.case import case_from_json
-from compare.harness import Failure, Job, judge_job
+from compare.config.case import case_from_json
+from compare.experiment.experiment import read_start
 from compare.judge import Comparison
-from compare.start import read_start
+from compare.run.harness import Failure, Job, judge_job
 from compare.storage import read_json, write_json
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 
 # What became of trainings that failed, by the name of the trace's folder, beside the traces of a case.
 FAILURES = "failures.json"
@@ -20,7 +20,7 @@ VERDICT = "verdict.json"
 
 
 def judge_task(task: Mapping[str, Any], runner: str, send: Any) -> None:
-    """Judge a case and write its record; a task as `compare.runners.Task` writes it."""
+    """Judge a case and write its record; a task as `compare.workers.pool.Task` writes it."""
     del runner, send  # a judge is of no framework and has no progress to tell
     folder = Path(task["start"]).parent
     Path(task["out"]).mkdir(exist_ok=True)

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from compare.backends import backend_of, version, worker_variables
 from compare.errors import InputError
-from compare.runners import JUDGE, Event, Pool, Task
+from compare.workers.backends import backend_of, version, worker_variables
+from compare.workers.pool import JUDGE, Event, Pool, Task
 
 # Marks of a trace and of a verdict that are whole: written after everything else.
 LAST = ("end.json", "verdict.json")
@@ -28,7 +28,7 @@ class Actor:
     """What runs in an actor's process: the same as in a worker's, with files that come and go as bytes."""
 
     def __init__(self, runner: str) -> None:
-        from compare.worker import load_runner
+        from compare.workers.training import load_runner
 
         self.runner = runner
         self.serve = load_runner(runner)

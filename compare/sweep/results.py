@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from compare.backends import versions_of
 from compare.errors import InputError
-from compare.harness import create_folder
+from compare.run.harness import create_folder
 from compare.storage import read_json, write_json
+from compare.workers.backends import versions_of
 
 SWEEP_FILE = "sweep.json"
 LINES_FILE = "verdicts.jsonl"

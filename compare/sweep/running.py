@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from compare.runners import Pool
 from compare.sweep.cases import TRACES, PooledSweep
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.on_ray import RayPool, check_ray
 from compare.sweep.results import Record, Results
 from compare.sweep.table import Row, rows_of
+from compare.workers.pool import Pool
 
 # How often a training is tried again whose process died, before its case has failed.
 RETRIES = 2

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_processes import SIDES, FrameworkProcesses
-from model_options import OPTIONS, example
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.model_options import OPTIONS, example
 
 CARRIED = ["simple_rnn stateful", "lstm stateful", "gru stateful", "lstm batch normalization every_output"]
 

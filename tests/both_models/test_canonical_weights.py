@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from framework_processes import SIDES, FrameworkProcesses
-from probes import canonical_shapes
-from small_runs import CELLS
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.probes import canonical_shapes
+from helpers.small_runs import CELLS
 
 SHAPE = {"cell": "lstm", "features": 2, "units": 3, "layers": 1, "outputs": 1}
 

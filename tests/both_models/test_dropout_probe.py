@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from framework_processes import SIDES, FrameworkProcesses
-from probes import canonical_shapes
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.probes import canonical_shapes
 
 SHAPE = {"cell": "gru", "features": 1, "units": 4, "layers": 2, "outputs": 1}
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from equations import forward
-from framework_processes import KERAS_SIDES, SIDES, FrameworkProcesses
-from probes import canonical_shapes
-from small_runs import CELLS
-from spoiled_weights import SPOILED
+from helpers.equations import forward
+from helpers.framework_processes import KERAS_SIDES, SIDES, FrameworkProcesses
+from helpers.probes import canonical_shapes
+from helpers.small_runs import CELLS
+from helpers.spoiled_weights import SPOILED
 
 # Largest difference of an output of the size of 1, in units of the working precision. Seven steps of two layers add up
 # some tens of roundings; the largest seen is 3.5. The smallest planted fault below is off by 1e6.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
-from model_options import OPTIONS, Example, check_same, example
-from reference_steps import reference_step
+from helpers.framework_processes import FrameworkProcesses
+from helpers.model_options import OPTIONS, Example, check_same, example
+from helpers.reference_steps import reference_step
 
 # Relative to the largest value of a tensor. In float64, which Keras keeps on TensorFlow alone, the largest is 3e-14.
 ALLOWED = 1e-12

@@ -4,10 +4,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from equations import KerasAdam, gradient, mean_squared_error, train
-from framework_processes import SIDES, FrameworkProcesses
-from probes import canonical_shapes
-from small_runs import CELLS
+from helpers.equations import KerasAdam, gradient, mean_squared_error, train
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.probes import canonical_shapes
+from helpers.small_runs import CELLS
 
 # Of a float32 loss, or of a tensor's norm in units of the whole gradient's: the largest error seen is 6e-8.
 ALLOWED = 1e-6

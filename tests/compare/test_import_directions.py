@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from helpers.paths import ROOT
 
 # Modules in the order in which they may import one another; a package counts as one. The workers are not in it:
 # nothing else imports them, and they alone import the sides.
@@ -97,7 +96,7 @@ def wrong_imports(root: Path) -> list[str]:
         for file in files:
             for name in imported(file):
                 top, _, rest = name.partition(".")
-                if (str(file.relative_to(root)), name) == (ACTORS, "compare.worker.load_runner"):
+                if (str(file.relative_to(root)), name) == (ACTORS, "compare.workers.training.load_runner"):
                     allowed = True
                 elif package == "compare":
                     allowed = _allowed_in_compare(unit(file, root / "compare"), top, rest.partition(".")[0])
@@ -131,25 +130,25 @@ def test_imports_go_one_way() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("compare/case.py", "from compare.judge import judge"),
-        ("compare/windows.py", "import compare.harness"),
-        ("compare/judge/presence.py", "from compare.report.wording import place"),
+        ("compare/config/case.py", "from compare.judge import judge"),
+        ("compare/data/windows.py", "import compare.run.harness"),
+        ("compare/judge/completeness.py", "from compare.report.wording import place"),
         ("compare/judge/metrics.py", "def f():\n    from compare import runners"),
-        ("compare/trace.py", "import torch"),
-        ("compare/harness.py", "from keras_models import build"),
+        ("compare/trace/trace.py", "import torch"),
+        ("compare/run/harness.py", "from keras_models import build"),
         ("compare/report/plots.py", "__import__('tensorflow')"),
-        ("compare/runners.py", "from compare.worker import Side"),
-        ("compare/sweep/cases.py", "from compare.worker import load_runner"),
-        ("compare/sweep/on_ray.py", "from compare.worker import Side"),
-        ("compare/explain/search.py", "from compare.pair_worker import Worker"),
-        ("compare/explain/processes.py", "import torch_models.pair.side"),
-        ("compare/causes/loss.py", "from compare.explain.matching import Match"),
-        ("compare/backends.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),
+        ("compare/workers/pool.py", "from compare.workers.training import Side"),
+        ("compare/sweep/cases.py", "from compare.workers.training import load_runner"),
+        ("compare/sweep/on_ray.py", "from compare.workers.training import Side"),
+        ("compare/explain/search.py", "from compare.explain.child import Worker"),
+        ("compare/explain/processes.py", "import compare.explain.torch_observer.side"),
+        ("compare/explain/causes/loss.py", "from compare.explain.matching import Match"),
+        ("compare/workers/backends.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),
         ("compare/__init__.py", "from compare.judge import judge"),
         ("keras_models/weights.py", "from torch_models import build"),
-        ("keras_models/training.py", "import compare.case"),
+        ("keras_models/training.py", "import compare.config.case"),
         ("torch_models/training.py", "import keras"),
-        ("torch_models/weights.py", "from compare.initial_weights import GATES"),
+        ("torch_models/weights.py", "from compare.experiment.initial_weights import GATES"),
     ],
 )
 def test_wrong_imports_are_found(tmp_path: Path, file: str, line: str) -> None:
@@ -174,7 +173,7 @@ def test_importing_compare_is_quick() -> None:
     """`import compare` imports no framework, and none of what takes a second: pydantic, pandas, sklearn, matplotlib."""
     slow = {*FRAMEWORKS, "numpy", "pydantic", "pandas", "sklearn", "matplotlib", "scipy", "rich"}
     assert not modules_after("import compare") & slow
-    assert "pydantic" in modules_after("import compare.case"), "the check sees what is imported"
+    assert "pydantic" in modules_after("import compare.config.case"), "the check sees what is imported"
 
 
 def test_the_harness_and_the_judge_import_no_framework() -> None:
@@ -184,7 +183,7 @@ def test_the_harness_and_the_judge_import_no_framework() -> None:
         for file in sorted((ROOT / "compare").rglob("*.py"))
         if file.stem not in WORKERS
     ]
-    assert "compare.judge.envelope" in modules
+    assert "compare.judge.tolerance" in modules
     assert not modules_after(f"import {', '.join(modules)}") & set(FRAMEWORKS)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import tiny_case
+from helpers.small_runs import tiny_case
 
-from compare.case import Case
+from compare.config.case import Case
 from compare.errors import InputError
-from compare.start import make_start, read_start, write_start
+from compare.experiment.experiment import make_start, read_start, write_start
 from compare.storage import digest, file_to_write, read_tensors, write_json, write_tensors
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(2, dtype=np.float32)}

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from direct_probes import LOSSES
-from framework_processes import FrameworkProcesses
-from probes import canonical_shapes
+from helpers.direct_probes import LOSSES
+from helpers.framework_processes import FrameworkProcesses
+from helpers.probes import canonical_shapes
 
 SIDE = "keras-torch"
 DIRECT = ("one-layer", "stack", "dropout", "functional", "regularized")

@@ -1,7 +1,7 @@
 """What ran is told layer by layer, from the operations that were dispatched."""
 
 import pytest
-from framework_processes import FrameworkProcesses
+from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
 KERNELS = {"model/fast": "bptt", "model/fallen": "python-loop", "model/lstm": "onednn", "model/stock": "python-loop"}

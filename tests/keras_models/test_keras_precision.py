@@ -1,7 +1,7 @@
 """What is known of the precision in which Keras computes."""
 
 import pytest
-from framework_processes import KERAS_SIDES, FrameworkProcesses
+from helpers.framework_processes import KERAS_SIDES, FrameworkProcesses
 
 
 @pytest.mark.parametrize("side", KERAS_SIDES)

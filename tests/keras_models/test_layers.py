@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from framework_processes import KERAS_SIDES, FrameworkProcesses
-from model_options import CELLS, PATTERNS
+from helpers.framework_processes import KERAS_SIDES, FrameworkProcesses
+from helpers.model_options import CELLS, PATTERNS
 
 # Each is the same float32 arithmetic in another place.
 ALLOWED = 1e-6

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_processes import SIDES, FrameworkProcesses
+from helpers.framework_processes import SIDES, FrameworkProcesses
 
-from compare.case import TrainingConfig, make_case
-from compare.initial_weights import draw_initial_weights
+from compare.config.case import TrainingConfig, make_case
+from compare.experiment.initial_weights import draw_initial_weights
 from compare.reference.clipping import clip
 from compare.reference.update_rules import initial_slots
 

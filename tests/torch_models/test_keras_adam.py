@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from equations import KerasAdam
-from framework_processes import FrameworkProcesses
+from helpers.equations import KerasAdam
+from helpers.framework_processes import FrameworkProcesses
 
 LEARNING_RATE = 0.01
 

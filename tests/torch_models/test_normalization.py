@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
-from model_options import example
+from helpers.framework_processes import FrameworkProcesses
+from helpers.model_options import example
 
 RUNNING = {"running_mean": np.array([0.3, -0.2]), "running_var": np.array([0.5, 2.0])}
 SHAPES = {"last": (5, 2), "every": (5, 3, 2)}

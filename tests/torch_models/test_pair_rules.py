@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from framework_processes import FrameworkProcesses
+from helpers.framework_processes import FrameworkProcesses
 
 RULES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),

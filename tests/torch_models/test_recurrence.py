@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
-from model_options import CELLS, PATTERNS, check_same, example
+from helpers.framework_processes import FrameworkProcesses
+from helpers.model_options import CELLS, PATTERNS, check_same, example
 
 # Both are float64 sums in another order; the largest error seen is 4e-16, the smallest fault 1e-2.
 ALLOWED = 1e-13

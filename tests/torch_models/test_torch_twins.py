@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
+from helpers.framework_processes import FrameworkProcesses
 
 WEIGHTS = {"a": np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32), "b": np.ones(5, np.float32)}
 

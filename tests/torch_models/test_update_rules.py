@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
-from optimizer_probes import Trajectory
+from helpers.framework_processes import FrameworkProcesses
+from helpers.optimizer_probes import Trajectory
 
-from compare.case import make_case
-from compare.initial_weights import draw_initial_weights
+from compare.config.case import make_case
+from compare.experiment.initial_weights import draw_initial_weights
 
 UNITS = 6
 BATCH_SIZE = 8

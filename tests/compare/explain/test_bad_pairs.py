@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from compare.errors import InputError
-from compare.explain import explain_with
+from compare.explain.entry import explain_with
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
-from compare.pair import read_pair
 
 GOOD = """
 import numpy as np

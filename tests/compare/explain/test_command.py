@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-PAIRS = Path(__file__).parents[2] / "pairs"
+from helpers.paths import PAIRS, ROOT
 
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """The command run as a user runs it, on a pair with one mistake."""
     folder = tmp_path_factory.mktemp("explained")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "KERAS_BACKEND": "torch"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
     done = subprocess.run(
         [sys.executable, "-m", "compare", "explain", str(PAIRS / "two_biases.py"), "--json", "--out", "out"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,

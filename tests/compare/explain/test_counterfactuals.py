@@ -1,16 +1,15 @@
 """What a tried change does is judged by the rounding of the run without it."""
 
-from pathlib import Path
-
 import pytest
+from helpers.paths import PAIRS
 
-from compare.causes.candidates import Candidate
+from compare.explain.causes.candidates import Candidate
 from compare.explain.investigation import Investigation
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
 from compare.explain.search import first_differing
-from compare.pair import read_pair
 
-PAIR = Path(__file__).parents[2] / "pairs" / "learning_rate.py"
+PAIR = PAIRS / "learning_rate.py"
 KERAS_RATE = 0.05
 
 

@@ -1,16 +1,15 @@
 """The catalogue of pairs: each mistake is named, first and with proof, and nothing is named that is not there."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
+from helpers.paths import PAIRS
 
-from compare.causes.catalogue import catalogue
-from compare.explain import explain_with
+from compare.explain.entry import explain_with
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
-from compare.pair import read_pair
+from compare.known.catalogue import catalogue
 
-PAIRS = Path(__file__).parents[2] / "pairs"
 EXPECTED: dict[str, list[str]] = tomllib.loads((PAIRS / "expected.toml").read_text("utf-8"))
 
 # One of every phase in which a mistake may show, and the correct pair that is easiest to explain away.

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from framework_processes import SIDES, FrameworkProcesses
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.paths import PAIRS
 
-from compare.explain import explain_with
+from compare.explain.entry import explain_with
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
-from compare.pair import read_pair
 
-PAIR = (Path(__file__).parents[2] / "pairs" / "correct_lstm.py").read_text("utf-8")
+PAIR = (PAIRS / "correct_lstm.py").read_text("utf-8")
 HEAD = "nn.Linear("
 assert PAIR.count(HEAD) == 1
 

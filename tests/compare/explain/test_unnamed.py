@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import PAIRS
 from safetensors.numpy import load_file
 
-from compare.explain import explain_with
+from compare.explain.entry import explain_with
+from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
-from compare.pair import read_pair
 
-PAIR = (Path(__file__).parents[2] / "pairs" / "correct_lstm.py").read_text("utf-8")
+PAIR = (PAIRS / "correct_lstm.py").read_text("utf-8")
 
 
 HEAD = "self.fc(self.lstm(x)[0][:, -1])"

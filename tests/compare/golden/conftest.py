@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import tiny_case
+from helpers.small_runs import tiny_case
 
-from compare.golden import check_golden, choose_golden, record_golden
-from compare.harness import prepare
+from compare.golden.golden import check_golden, choose_golden, record_golden
 from compare.judge import Verdict
-from compare.runners import Pool
+from compare.run.harness import prepare
+from compare.workers.pool import Pool
 
 # What this project needs beside NumPy and safetensors, and a worker in another interpreter must not: an interpreter
 # without these stands for any that has a framework alone. Keras itself needs rich.

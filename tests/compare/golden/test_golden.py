@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import STEPS, tiny_case
+from helpers.small_runs import STEPS, tiny_case
 
-from compare import backends
 from compare.errors import InputError
-from compare.golden import choose_golden, record_golden
-from compare.harness import prepare
+from compare.golden.golden import choose_golden, record_golden
 from compare.judge import Verdict
-from compare.runners import Pool
+from compare.run.harness import prepare
 from compare.storage import read_json, read_tensors, write_json, write_tensors
-from compare.trace import read_trace
+from compare.trace.trace import read_trace
+from compare.workers import backends
+from compare.workers.pool import Pool
 
 SIDES = ("torch", "keras-torch")
 RECORD = struct.Struct("<4sII")

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from small_runs import TINY
+from helpers.small_runs import TINY
 
 from compare.storage import read_json
 

@@ -1,7 +1,7 @@
 """The walk of a golden trace through a project's life, with the pytest plugin."""
 
 import pytest
-from small_runs import TINY
+from helpers.small_runs import TINY
 
 pytest_plugins = ["pytester"]
 

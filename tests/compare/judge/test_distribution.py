@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import BACKENDS, Run, run_cases_in, tiny_case
+from helpers.small_runs import BACKENDS, Run, run_cases_in, tiny_case
 
-from compare.case import Case
-from compare.harness import SAMPLES
+from compare.config.case import Case
+from compare.experiment.experiment import read_start
 from compare.judge.distribution import judge_samples
-from compare.runners import Pool
-from compare.start import read_start
-from compare.trace import Trace, read_trace
+from compare.run.harness import SAMPLES
+from compare.trace.trace import Trace, read_trace
+from compare.workers.pool import Pool
 
 DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, "model.dropout_masks": "own"}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from compare.case import Case, fold_cases, fold_group, load_case, with_fields
+from compare.config.case import Case, fold_cases, fold_group, load_case, with_fields
 from compare.errors import InputError
 from compare.judge import Comparison, Verdict
 from compare.judge.folds import summarise_folds

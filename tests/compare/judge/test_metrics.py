@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damaged_traces import RUNNERS, DamagedTraces
-from small_runs import STEPS_PER_EPOCH, Run
+from helpers.damaged_traces import RUNNERS, DamagedTraces
+from helpers.small_runs import STEPS_PER_EPOCH, Run
 
-from compare.case import make_case
+from compare.config.case import make_case
+from compare.experiment.experiment import make_start
 from compare.judge.metrics import (
     accuracy_by_timestep,
     class_metrics,
@@ -21,7 +22,6 @@ from compare.judge.metrics import (
     metrics_of,
     predictions_shape,
 )
-from compare.start import make_start
 
 TRUTH = np.array([[1.0], [2.0], [4.0], [9.0]])
 PREDICTIONS = np.array([[1.5], [2.0], [3.0], [9.0]])

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_processes import FrameworkProcesses
-from model_options import OPTIONS, check_same
-from model_options import example as draw_example
-from reference_steps import loss_of, reference_step, whole_loss
+from helpers.framework_processes import FrameworkProcesses
+from helpers.model_options import OPTIONS, check_same
+from helpers.model_options import example as draw_example
+from helpers.reference_steps import loss_of, reference_step, whole_loss
 
 from compare.reference import cells
 from compare.reference.activations import ACTIVATIONS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from compare.judge.one_step import MARGIN, ROUNDED_REFERENCES
+from compare.judge.single_step import MARGIN, ROUNDED_REFERENCES
 from compare.reference.rounding import EXACT, Rounding, working
 
 ROWS = 6400  # 64 examples of 100 timesteps

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from damaged_traces import DamagedTraces
+from helpers.damaged_traces import DamagedTraces
+from helpers.small_runs import CELLS, Run, tiny_case
 from rich.console import Console
-from small_runs import CELLS, Run, tiny_case
 
 from compare.judge import Comparison, Difference, Verdict
 from compare.report.console import print_known_differences, print_verdict

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from compare.case import Case, fold_cases, load_case, make_case, with_fields
+from compare.config.case import Case, fold_cases, load_case, make_case, with_fields
 from compare.judge import Comparison, Verdict
 from compare.judge.folds import summarise_folds
 from compare.judge.verdict import ClassResults

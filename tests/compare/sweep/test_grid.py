@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from compare.errors import InputError
 from compare.sweep.grid import read_sweep
@@ -117,7 +118,7 @@ def test_bad_options_are_refused(refused: Refused, arguments: list[str], words: 
 
 def test_the_example_can_be_read() -> None:
     """The committed example spans eight cases."""
-    sweep = read_sweep(Path(__file__).parents[3] / "examples" / "sweep.toml")
+    sweep = read_sweep(ROOT / "examples" / "sweep.toml")
     assert len(list(sweep.points())) == 8
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compare.case import load_case
+from compare.config.case import load_case
 from compare.report.sweep_page import sweep_conclusion, write_sweep_page
 from compare.sweep.grid import Sweep
 from compare.sweep.running import Outcome

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweep_runs import CASES, TRAININGS, finish_sweep, records, start_sweep, trainings, verdicts
+from helpers.sweep_runs import CASES, TRAININGS, finish_sweep, records, start_sweep, trainings, verdicts
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_runs import CASES, PATIENCE_SECONDS, TRAININGS, finish_sweep, records, start_sweep, trainings, verdicts
+from helpers.sweep_runs import (
+    CASES,
+    PATIENCE_SECONDS,
+    TRAININGS,
+    finish_sweep,
+    records,
+    start_sweep,
+    trainings,
+    verdicts,
+)
 
 from compare.sweep.results import LINES_FILE
 

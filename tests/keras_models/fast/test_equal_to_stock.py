@@ -1,8 +1,8 @@
 """The fast layers compute what Keras's own do: outputs, states and every gradient, whatever the options."""
 
 import pytest
-from fast_probes import CELLS
-from framework_processes import FrameworkProcesses
+from helpers.fast_probes import CELLS
+from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
 

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 import pytest
-from fast_probes import CELLS, check_equal
-from framework_processes import FrameworkProcesses
+from helpers.fast_probes import CELLS, check_equal
+from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
 

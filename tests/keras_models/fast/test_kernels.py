@@ -1,7 +1,7 @@
 """The kernels alone: the loops' way back is the gradient of their equations, and oneDNN computes what the loop does."""
 
 import pytest
-from framework_processes import FrameworkProcesses
+from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fast_probes import CELLS
-from framework_processes import FrameworkProcesses
+from helpers.fast_probes import CELLS
+from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
 ALLOWED = 1e-6

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from fast_probes import CELLS
-from framework_processes import FrameworkProcesses
+from helpers.fast_probes import CELLS
+from helpers.framework_processes import FrameworkProcesses
 
 # Four steps of rounding in float32; without carried states the second loss is off by 1e-2.
 ALLOWED = 1e-5

@@ -1,0 +1,1 @@
+"""The command `bench`: what a training step costs."""

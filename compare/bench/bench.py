@@ -1,0 +1,222 @@
+"""What a training step costs: every runner here beside the stock loop of its framework, in turn, in one run."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from compare.config.case import Case, ModelConfig, TrainingConfig, with_fields
+from compare.errors import InputError
+from compare.experiment.experiment import Start, make_start, write_start
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
+
+ROUNDS = 9
+EPOCHS = 4  # in a round: about a hundred steps of a default case
+
+# How each side is trained, beside "stock", by the fields of the case that make it so.
+ENGINES: dict[str, dict[str, Any]] = {
+    "compiled": {},
+    "compiled, losses alone": {"training.record": "loss"},
+    "fit": {"training.engine": "fit"},
+    "compiled, fast layers": {"training.keras_layers": "fast"},
+}
+
+GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way of training cost: milliseconds a step, (median, least, most) over the rounds.
+
+    `ratio` is the median over the rounds of this step's time by the stock step's in the same round, `arithmetic` the
+    share of the step that its products of matrices would take at the speed measured here.
+    """
+
+    case: str
+    cell: str
+    runner: str
+    engine: str
+    ms_per_step: tuple[float, float, float]
+    stock_ms_per_step: float
+    ratio: float
+    first_step_s: float
+    peak_memory_mib: float
+    arithmetic: float
+    kernel: str
+    device: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `--json` has it."""
+        middle, least, most = self.ms_per_step
+        return {
+            **{name: value for name, value in vars(self).items() if name != "ms_per_step"},
+            "ms_per_step": middle,
+            "ms_per_step_least": least,
+            "ms_per_step_most": most,
+        }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured: a row for each way of training, and what the machine is."""
+
+    rows: Sequence[Row]
+    operations_per_second: float
+    rounds: int
+    steps_in_a_round: int
+    notes: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `--json` has it."""
+        facts = {"operations_per_second": self.operations_per_second, "notes": list(self.notes)}
+        return {"rows": [row.as_json() for row in self.rows], **facts}
+
+
+class BenchError(RuntimeError):
+    """A process that could not do its work: which, and the end of what it printed."""
+
+
+class Child:
+    """A process that trains one side in one way."""
+
+    def __init__(self, runner: str, engine: str, start: Path, log: Path) -> None:
+        self.runner, self.engine, self.log = runner, engine, log
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "compare.bench.child", runner, engine, str(start)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=worker_environment(runner, os.cpu_count() or 1),
+                text=True,
+            )
+        self.facts = self._answer()
+        self.seconds: list[float] = []
+        self.peak_memory_mib = 0.0
+
+    def train(self, epochs: int) -> None:
+        """Train a round and keep how long it took."""
+        assert self.process.stdin is not None  # a pipe
+        self.process.stdin.write(f"{epochs}\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        self.seconds.append(answer["seconds"])
+        self.peak_memory_mib = answer["peak_memory_mib"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None  # a pipe
+        line = self.process.stdout.readline()
+        if not line:
+            self.end()
+            last = self.log.read_text("utf-8", errors="replace").splitlines()[-1:]
+            raise BenchError(f"{self.runner}, {self.engine}: {''.join(last) or 'the process ended'}")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def run_bench(
+    cases: Sequence[Case],
+    backends: Sequence[str],
+    rounds: int = ROUNDS,
+    say: Callable[[str], None] = lambda words: None,
+) -> Bench:
+    """Measure every way of training the cases; the ways of one runner take their rounds in turn.
+
+    Raises InputError for a case that the stock loops do not train, and BenchError where a process fails.
+    """
+    for case in cases:
+        check_case(case)
+    rows: list[Row] = []
+    speed = 0.0
+    starts = [make_start(case) for case in cases]
+    for start in starts:
+        for runner in (REFERENCE_RUNNER, *map(keras_runner, backends)):
+            with _children(start, runner) as children:
+                speed = speed or children[0].facts["operations_per_second"]
+                for number in range(rounds):
+                    for child in children:
+                        child.train(EPOCHS)
+                    say(f"{start.case.name} {runner}: round {number + 1} of {rounds}")
+                rows += [_row(start, child, children[0], speed) for child in children]
+    return Bench(rows, speed, rounds, EPOCHS * starts[0].steps_per_epoch, _notes(rows))
+
+
+def check_case(case: Case) -> None:
+    """Raise InputError where a case is more than the stock loops train: plain sequences, Adam as it comes, MSE."""
+    model = ModelConfig(cell=case.model.cell, units=case.model.units, layers=case.model.layers)
+    training = TrainingConfig(epochs=case.training.epochs, batch_size=case.training.batch_size)
+    if case.model != model or case.training != training or case.task != "forecasting" or case.data.padding != "none":
+        raise InputError(
+            f"case {case.name}: bench takes forecasting with plain layers, Adam and mse, whose stock loops are known; "
+            "cell, units, layers, epochs, batch_size, dtype and data may be any"
+        )
+
+
+@contextmanager
+def _children(start: Start, runner: str) -> Iterator[list[Child]]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        children = []
+        for number, (engine, fields) in enumerate({"stock": {}, **ENGINES}.items()):
+            if runner == REFERENCE_RUNNER and {"training.engine", "training.keras_layers"} & fields.keys():
+                continue
+            if "training.keras_layers" in fields and runner != keras_runner("torch"):
+                continue
+            place = Path(folder) / str(number)
+            write_start(replace(start, case=with_fields(start.case, fields)), place)
+            child = Child(runner, engine, place, Path(folder) / f"{number}.log")
+            stack.callback(child.end)
+            children.append(child)
+        yield children
+
+
+def _row(start: Start, child: Child, stock: Child, speed: float) -> Row:
+    steps = EPOCHS * start.steps_per_epoch
+    times = [seconds / steps * 1e3 for seconds in child.seconds]
+    stock_times = [seconds / steps * 1e3 for seconds in stock.seconds]
+    return Row(
+        case=start.case.name,
+        cell=start.case.model.cell,
+        runner=child.runner,
+        engine=child.engine,
+        ms_per_step=(median(times), min(times), max(times)),
+        stock_ms_per_step=median(stock_times),
+        ratio=median(one / other for one, other in zip(times, stock_times, strict=True)),
+        first_step_s=child.facts["first_step_s"],
+        peak_memory_mib=child.peak_memory_mib,
+        arithmetic=operations(start) / speed / (median(times) / 1e3),
+        kernel=child.facts["execution"]["kernel"],
+        device=child.facts["execution"]["device"],
+    )
+
+
+def operations(start: Start) -> float:
+    """Count the floating-point operations of the products of matrices in a training step of a whole batch.
+
+    Each product forward takes two of its size on the way back: one for its input's gradient, one for its weights'.
+    """
+    model, batch, time = start.case.model, start.case.training.batch_size, start.case.data.window
+    gates, units = GATES[model.cell], model.units
+    seen = [start.examples.features or 1, *[units] * (model.layers - 1)]
+    forward = sum(2 * batch * time * gates * units * (width + units) for width in seen)
+    forward += 2 * batch * units * start.examples.outputs
+    return 3.0 * forward
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    if any(row.device in ("gpu", "cuda") for row in rows):
+        return []
+    return ["no CUDA device was found by any framework: everything ran on the CPU, nothing was measured on a GPU"]

@@ -1,0 +1,233 @@
+"""The judge's power: plants every fault of the catalogue, runs clean cases too, and counts what the judge said."""
+
+import json
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from compare.calibration.null_cases import clean_case
+from compare.config.case import Case, load_case, with_fields
+from compare.errors import InputError
+from compare.experiment.experiment import make_start
+from compare.judge import Comparison
+from compare.run.harness import Job, run_jobs
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+from compare.workers.pool import Pool
+
+# Small enough for a second or two, with a smaller last batch and three whole epochs.
+FAULT_FIELDS = {"data.points": 200, "model.units": 8, "training.epochs": 4, "training.batch_size": 16}
+CLEAN_RUNS = 300
+QUICK_CLEAN_RUNS = 12
+TRAININGS_AT_A_TIME = 24
+
+
+class PlantedFault(BaseModel):
+    """One entry of the catalogue: what is planted, where, and what the judge should say.
+
+    `tensors` are those that may rightly be named first; empty where no tensor is to blame. `backends` are those on
+    which the case agrees where nothing is planted; empty for all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    group: Literal["weights", "cells", "loss", "gradient", "optimizer", "data", "numerics"]
+    function: str
+    side: Literal["keras", "torch"]
+    cell: Literal["simple_rnn", "lstm", "gru"] = "lstm"
+    fields: dict[str, Any] = {}
+    phase: Literal["start", "forward", "loss", "gradient", "clip", "update"]
+    tensors: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the power table, with a fault planted or without."""
+
+    name: str
+    case: Case
+    backend: str
+    fault: PlantedFault | None = None
+
+    def job(self, folder: Path) -> Job:
+        """The comparison to make; faults are found in `folder`."""
+        faults = {}
+        if self.fault is not None:
+            runner = keras_runner(self.backend) if self.fault.side == "keras" else REFERENCE_RUNNER
+            faults[runner] = str(folder / self.fault.function)
+        return Job(make_start(self.case), [self.backend], faults)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the judge said of a trial; `phase_right` and `tensor_right` are None where there is nothing to be right."""
+
+    name: str
+    group: str
+    runner: str
+    case: dict[str, Any]
+    status: str
+    said: str
+    phase: str | None
+    tensor: str | None
+    phase_right: bool | None
+    tensor_right: bool | None
+    journey_share: float | None
+    step_share: float | None
+
+
+def faults_folder() -> Path:
+    """Find the catalogue of faults in the source checkout that this package was installed from.
+
+    Raises InputError where there is none.
+    """
+    folder = Path(__file__).resolve().parents[2] / "tests" / "faults"
+    if not (folder / "catalogue.toml").is_file():
+        raise InputError(f"power needs a source checkout with {folder}: install with pip install -e")
+    return folder
+
+
+def read_catalogue(folder: Path) -> list[PlantedFault]:
+    """Read the catalogue of planted faults."""
+    content = tomllib.loads((folder / "catalogue.toml").read_text("utf-8"))
+    return [PlantedFault.model_validate(entry) for entry in content["fault"]]
+
+
+def read_reasons() -> dict[str, str]:
+    """Read why a trial, by name, cannot go as it should; the catalogue keeps the reasons beside the faults."""
+    content = tomllib.loads((faults_folder() / "catalogue.toml").read_text("utf-8"))
+    return dict(content.get("reasons", {}))
+
+
+def fault_trials(faults: Sequence[PlantedFault], backends: Sequence[str]) -> list[Trial]:
+    """Make a small case for each fault, the backends in turn; none for a fault that could be seen on none of them."""
+    found = []
+    for index, fault in enumerate(faults):
+        able = [backend for backend in backends if not fault.backends or backend in fault.backends]
+        case = with_fields(load_case(fault.cell), {**FAULT_FIELDS, **fault.fields, "name": fault.name})
+        found += [Trial(fault.name, case, able[index % len(able)], fault)] if able else []
+    return found
+
+
+def clean_trials(count: int, backends: Sequence[str]) -> list[Trial]:
+    """Draw clean cases, the cells and the backends in turn."""
+    in_turn = [(index, backends[index // 3 % len(backends)]) for index in range(count)]
+    return [Trial(case.name, case, backend) for case, backend in ((clean_case(*one), one[1]) for one in in_turn)]
+
+
+def run_trials(
+    trials: Sequence[Trial], out: Path, pool: Pool, on_outcome: Callable[[Outcome], None] = lambda outcome: None
+) -> Iterator[Outcome]:
+    """Run the trials that `out` does not hold yet and yield the outcomes of all; the traces themselves are not kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "results.jsonl"
+    known = {outcome.name: outcome for outcome in _read_outcomes(results)}
+    waiting = [trial for trial in trials if not _holds(known.get(trial.name), trial)]
+    for start in range(0, len(waiting), TRAININGS_AT_A_TIME):
+        chosen = waiting[start : start + TRAININGS_AT_A_TIME]
+        traces = out / "traces"
+        shutil.rmtree(traces, ignore_errors=True)
+        traces.mkdir()
+        folder = faults_folder()
+        comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool)
+        with results.open("a", encoding="utf-8") as lines:
+            for trial, comparison in zip(chosen, comparisons, strict=True):
+                known[trial.name] = judge_of(trial, comparison)
+                lines.write(json.dumps(asdict(known[trial.name])) + "\n")
+                on_outcome(known[trial.name])
+        shutil.rmtree(traces, ignore_errors=True)
+    for trial in trials:
+        yield known[trial.name]
+
+
+def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
+    """Hold what the judge said against what was planted."""
+    first = comparison.first_difference
+    fault = trial.fault
+    placed = first is not None and fault is not None
+    return Outcome(
+        name=trial.name,
+        group="clean" if fault is None else fault.group,
+        runner=comparison.runner,
+        case=json.loads(trial.case.to_json()),
+        status=comparison.status,
+        said=comparison.error or ("" if first is None else f"step {first.step}, {first.phase}: {first.words}"),
+        phase=None if first is None else first.phase,
+        tensor=None if first is None else first.tensor,
+        phase_right=None if fault is None else placed and first is not None and first.phase == fault.phase,
+        tensor_right=None
+        if fault is None or not fault.tensors
+        else placed and first is not None and first.tensor in fault.tensors,
+        journey_share=comparison.largest_share_of_allowed,
+        step_share=comparison.largest_step_share,
+    )
+
+
+@dataclass(frozen=True)
+class Power:
+    """The counts of the power table."""
+
+    outcomes: Sequence[Outcome]
+
+    @property
+    def faults(self) -> list[Outcome]:
+        """The trials with a fault."""
+        return [outcome for outcome in self.outcomes if outcome.group != "clean"]
+
+    @property
+    def clean(self) -> list[Outcome]:
+        """The trials without a fault."""
+        return [outcome for outcome in self.outcomes if outcome.group == "clean"]
+
+    def as_json(self) -> dict[str, int]:
+        """The counts by the names that `power --json` has."""
+        return {
+            "faults": len(self.faults),
+            "detected": sum(outcome.status == "differs" for outcome in self.faults),
+            "phase_right": sum(outcome.phase_right is True for outcome in self.faults),
+            "tensor_right": sum(outcome.tensor_right is True for outcome in self.faults),
+            "tensor_known": sum(outcome.tensor_right is not None for outcome in self.faults),
+            "clean_runs": len(self.clean),
+            "false_alarms": sum(outcome.status == "differs" for outcome in self.clean),
+            "failed": sum(outcome.status == "failed" for outcome in self.outcomes),
+        }
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every fault was detected and no clean run raised an alarm; 3 where a trial could not be run."""
+        counts = self.as_json()
+        if counts["detected"] < counts["faults"] - counts["failed"] or counts["false_alarms"]:
+            return 1
+        return 3 if counts["failed"] else 0
+
+
+def confidence_interval(hits: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion. Source: Clopper and Pearson 1934."""
+    from scipy.stats import binomtest  # comes with scikit-learn
+
+    if trials == 0:
+        return 0.0, 1.0
+    interval = binomtest(hits, trials).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def _read_outcomes(path: Path) -> Iterator[Outcome]:
+    """Read the outcomes written so far; a last line that was cut is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            yield Outcome(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def _holds(outcome: Outcome | None, trial: Trial) -> bool:
+    return outcome is not None and outcome.case == json.loads(trial.case.to_json()) and outcome.status != "failed"

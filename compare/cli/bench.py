@@ -1,0 +1,62 @@
+"""The command `bench`."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from compare.errors import InputError
+
+
+def add_bench(commands: Any) -> None:
+    """Add `bench` to the command line."""
+    bench = commands.add_parser(
+        "bench",
+        help="what a step costs beside the stock training loop of each framework",
+        description="Time the runners here beside the stock training loop of each framework, in turn, in one run.",
+    )
+    bench.set_defaults(command=_bench)
+    bench.add_argument("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
+    bench.add_argument("--backend", nargs="+", metavar="NAME", help="default: KERAS_BACKEND, else all installed")
+    bench.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, repeatable")
+    bench.add_argument("--rounds", type=int, metavar="N", help="rounds of each way of training (default: 9)")
+    bench.add_argument("--write", metavar="FILE", help="write a Markdown table, and its plot beside it as SVG")
+    bench.add_argument("--json", action="store_true", help="the rows on standard output, nothing else there")
+    bench.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from compare.bench.bench import ROUNDS, BenchError, run_bench
+    from compare.config.case import DEFAULT_SUITE, load_case, parse_setting, with_fields
+    from compare.report.bench_table import draw_bench, markdown, print_bench
+    from compare.storage import file_to_write
+    from compare.workers.backends import choose_backends, machine
+
+    rounds = ROUNDS if options.rounds is None else options.rounds
+    if rounds < 1:
+        raise InputError(f"--rounds {rounds} must be at least 1")
+    fields = dict(parse_setting(text) for text in options.set)
+    cases = [with_fields(load_case(name), fields) for name in options.cases or DEFAULT_SUITE]
+    backends = choose_backends(options.backend)
+    table = file_to_write("--write", options.write) if options.write else None
+    picture = file_to_write("--write", table.with_suffix(".svg")) if table else None
+
+    def say(words: str) -> None:
+        if not options.quiet:
+            print(words, file=sys.stderr, flush=True)
+
+    try:
+        bench = run_bench(cases, backends, rounds, say)
+    except BenchError as error:
+        print(f"rnn-parity: {error}", file=sys.stderr)
+        return 3
+    if options.json:
+        print(json.dumps(bench.as_json(), indent=1))
+    else:
+        print_bench(Console(highlight=False), bench)
+    if table and picture:
+        table.write_text(markdown(bench, machine(), picture.name), "utf-8")
+        picture.write_text(draw_bench(bench), "utf-8")
+    return 0

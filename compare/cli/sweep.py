@@ -1,0 +1,65 @@
+"""`python -m compare sweep`: a grid of cases, on this machine or on Ray."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from compare.cli.run import add_work_options, check_work_options, folder_of_now
+from compare.errors import InputError
+
+
+def add_sweep(commands: Any) -> None:
+    """Add the command and its options."""
+    sweep = commands.add_parser(
+        "sweep",
+        help="a grid of cases, on this machine or on Ray",
+        description="Train and judge every case of a grid. Given the same --out again, it goes on where it stopped.",
+    )
+    sweep.set_defaults(command=_sweep)
+    sweep.add_argument("file", metavar="SWEEP.toml", help="the base case and lists of what is tried")
+    sweep.add_argument("--on", choices=("local", "ray"), default="local", help="where (default: local)")
+    sweep.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster (default: one started here)")
+    sweep.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
+    add_work_options(sweep, timeout="longest silence of a runner, on Ray longest training")
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from compare.report.sweep_page import sweep_conclusion, write_sweep_page
+    from compare.sweep.grid import read_sweep
+    from compare.sweep.running import Place, run_sweep
+    from compare.sweep.table import write_table
+    from compare.workers.backends import machine
+
+    check_work_options(options)
+    if options.address is not None and options.on != "ray":
+        raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
+    sweep = read_sweep(Path(options.file))
+    points = list(sweep.points())
+    out = Path(options.out or folder_of_now())
+    place = Place(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address)
+    done = 0
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def on_done(point: Any, status: str, found: bool) -> None:
+        nonlocal done
+        done += 1
+        if not options.quiet:
+            say(f"[{done}/{len(points)}] {sweep.label(point)}: {status}{', found done' if found else ''}")
+
+    outcome = run_sweep(sweep, points, out, place, say, on_done)
+    table = write_table(outcome.rows, out)
+    page = out / "report.html"
+    environment = {**machine(), "where": options.on, "command": " ".join(["rnn-parity", *sys.argv[1:]])}
+    write_sweep_page(sweep, outcome, environment, table, page)
+    if options.json:
+        print(json.dumps(outcome.as_json()))
+        return outcome.exit_code
+    print(sweep_conclusion(outcome))
+    if not options.quiet:
+        print(f"Table: {table}\nReport: {page}")
+    return outcome.exit_code

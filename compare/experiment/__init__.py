@@ -1,0 +1,1 @@
+"""What both sides are given, made once and hashed: examples, batch schedule and initial weights."""

@@ -1,0 +1,81 @@
+"""Causes that show only with dropout at work; both sides then draw the same masks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from compare.explain.causes.candidates import Candidate, Context
+
+
+def propose(context: Context) -> Iterator[Candidate]:
+    """Propose why the two sides differ with dropout where they agree without."""
+    keras, torch = context.keras["dropout_calls"], context.torch["dropout_calls"]
+    active = [call for call in torch if call["active"]]
+    if context.stage.phase == "evaluation":
+        yield Candidate(
+            "dropout-active",
+            "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows",
+            torch=({"change": "no_dropout_in_evaluation"},),
+            priority=1,
+            words="PyTorch drops in predictions too.",
+        )
+    if keras and not active:
+        words = "PyTorch's dropout is not active while it trains."
+        yield Candidate(
+            "dropout-active",
+            "module.train()  # before every training step",
+            torch=({"change": "always_training"},),
+            priority=1,
+            words=words,
+        )
+        yield Candidate(
+            "dropout-active",
+            "F.dropout(x, p, training=self.training)",
+            torch=tuple(_rates(keras, torch)),
+            priority=2,
+            words=words,
+        )
+    if torch and len(keras) == len(torch) and any(a["rate"] != b["rate"] for a, b in zip(keras, torch, strict=True)):
+        pairs = [(a["rate"], b["rate"]) for a, b in zip(keras, torch, strict=True) if a["rate"] != b["rate"]]
+        yield Candidate(
+            "dropout-rate",
+            f"nn.Dropout({pairs[0][0]:g})",
+            torch=tuple(_rates(keras, torch)),
+            priority=1,
+            figures={"keras": pairs[0][0], "torch": pairs[0][1]},
+            words=f"Keras drops {pairs[0][0]:g}, PyTorch {pairs[0][1]:g}.",
+        )
+    if keras or active:
+        yield Candidate(
+            "dropout-placement",
+            _placement_fix(context),
+            keras=({"change": "dropout_off"},),
+            torch=({"change": "dropout_off"},),
+            priority=3,
+            figures={"keras": _places(keras, context, "keras"), "torch": _places(active, context, "torch")},
+            words=f"Keras drops {_places(keras, context, 'keras')}; PyTorch {_places(active, context, 'torch')}.",
+        )
+
+
+def _rates(keras: Sequence[Any], torch: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {"change": "dropout_rate", "call": number, "rate": call["rate"]}
+        for number, (call, _) in enumerate(zip(keras, torch, strict=False))
+    ]
+
+
+def _places(calls: Sequence[Any], context: Context, side: str) -> str:
+    names = {getattr(match, side)["key"]: match.name for match in context.matches}
+    found = []
+    for call in calls:
+        place = names.get(call["after"], "the inputs") if call["after"] else "the inputs"
+        found.append(f"{call['rate']:g} of {'×'.join(map(str, call['shape'][1:]))} at or after {place}")
+    shown = list(dict.fromkeys(found))
+    return "; ".join(shown[:3]) if shown else "nowhere"
+
+
+def _placement_fix(context: Context) -> str:
+    inside = [m for m in context.matches if m.recurrent and (m.keras["dropout"] or m.keras["recurrent_dropout"])]
+    if inside:
+        rate = inside[0].keras["dropout"] or inside[0].keras["recurrent_dropout"]
+        return f"keras.layers.Dropout({rate:g}) between the layers, instead of dropout= inside one, as nn.Dropout does"
+    return "an nn.Dropout where Keras's Dropout layer stands, and nowhere else"

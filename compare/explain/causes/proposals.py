@@ -1,0 +1,31 @@
+"""Which causes are tried for a difference, by the phase that it is in."""
+
+from compare.explain.causes import dropout, forward, loss, training
+from compare.explain.causes.candidates import Candidate, Context
+
+
+def propose(context: Context, with_dropout: bool) -> list[Candidate]:
+    """List the causes that may make the first difference, the most exact first.
+
+    `with_dropout` is where the two sides agree without dropout and differ with it.
+    """
+    phase = context.stage.phase
+    if with_dropout:
+        found = list(dropout.propose(context))
+    elif phase == "start":
+        found = [*training.absent(context), *training.other_layout(context)]
+    elif phase in ("forward", "evaluation"):
+        found = list(forward.propose(context))
+    elif phase == "loss":
+        found = list(loss.propose(context))
+        if context.step > 0:  # a loss whose step was not recorded
+            found += training.propose_update(context)
+    elif phase == "gradient":
+        found = list(training.propose_gradient(context))
+    elif phase == "clip":
+        found = list(training.propose_clip(context))
+    else:
+        found = list(training.propose_update(context))
+    if phase != "update" and context.stage.phase != "evaluation":
+        found += training.own_step(context)
+    return sorted(found, key=lambda candidate: candidate.priority)

@@ -1,0 +1,199 @@
+"""The child process of one side of a pair: runs the user's functions of that side, and nothing of the other.
+
+Reads requests as JSON lines from standard input and answers each with one JSON line on what was its standard output;
+arrays cross in safetensors files. Everything that is printed goes to standard error.
+"""
+
+import importlib
+import json
+import os
+import re
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
+
+# Frameworks colour their messages; a report has no use for the codes.
+ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+# What a pair file may define beside its three functions.
+OPTIONS = ("torch_step", "scheduler", "clip_norm", "seed", "parameter_map")
+# Where this project's own code stands.
+PACKAGES = [Path(__file__).resolve().parents[2] / name for name in ("compare", "keras_models", "torch_models")]
+
+
+class PairError(ValueError):
+    """A user's mistake in a pair file; the message has the file's own line."""
+
+
+class Worker:
+    """Answers one request after the other; `open` comes first."""
+
+    def __init__(self, runner: str) -> None:
+        observer = "torch_observer" if runner == REFERENCE_RUNNER else "keras_observer"
+        self.runner = runner
+        self.package = importlib.import_module(f"compare.explain.{observer}.side")
+        self.file = ""
+        self.namespace: dict[str, Any] = {}
+        self.side: Any = None
+        self.inputs = self.targets = np.empty(0)
+
+    def open(self, file: str, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Read a pair file and say which options it sets."""
+        self.file = file
+        module = types.ModuleType("pair_file")
+        module.__file__ = file
+        before = set(sys.modules)
+        self.namespace = module.__dict__
+        exec(compile(Path(file).read_text("utf-8"), file, "exec"), self.namespace)  # noqa: S102 - the user's own code
+        other = {"keras", "tensorflow", "jax"} if self.runner == REFERENCE_RUNNER else {"torch"}
+        other -= {self.runner.removeprefix("keras-")}
+        arrived = (set(sys.modules) - before) & other
+        if arrived:
+            raise PairError(
+                f"{file}:1: reading it imports {', '.join(sorted(arrived))} through what it imports at its top; "
+                "import that inside the side's function, since TensorFlow and PyTorch in one process can crash"
+            )
+        options = {name: self.namespace[name] for name in OPTIONS if self.namespace.get(name) is not None}
+        self._check_options(options)
+        name = "torch_side" if self.runner == REFERENCE_RUNNER else "keras_side"
+        for function in ("data", name):
+            if not callable(self.namespace.get(function)):
+                raise PairError(f"{file}:1: {function} is no function")
+        self.side = self.package.Side(self.namespace[name], options)
+        texts = {k: v for k, v in (options.get("parameter_map") or {}).items() if isinstance(v, str)}
+        return {
+            "batch_size": self.namespace.get("batch_size", 32),
+            "epochs": self.namespace.get("epochs", 1),
+            "seed": self.namespace.get("seed"),
+            "parameter_map": texts,
+            "own_parameters": [k for k, v in (options.get("parameter_map") or {}).items() if callable(v)],
+        }, {}
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        def refuse(name: str, wanted: str) -> None:
+            raise PairError(f"{self.file}:{self._line_of(name)}: {name} = {self.namespace[name]!r}; {wanted}")
+
+        for name in ("batch_size", "epochs"):
+            value = self.namespace.get(name, 1)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                refuse(name, "it must be a whole number of at least 1")
+        if "seed" in options and (not isinstance(options["seed"], int) or options["seed"] < 0):
+            refuse("seed", "it must be a whole number of at least 0")
+        clip = options.get("clip_norm")
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
+            refuse("clip_norm", "it must be a number above 0")
+        for name in ("torch_step", "scheduler"):
+            if name in options and not callable(options[name]):
+                refuse(name, "it must be a function")
+        mapped = options.get("parameter_map")
+        if mapped is not None and not (
+            isinstance(mapped, dict)
+            and all(isinstance(k, str) and (isinstance(v, str) or callable(v)) for k, v in mapped.items())
+        ):  # fmt: skip
+            refuse("parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them")
+
+    def _line_of(self, name: str) -> int:
+        for number, line in enumerate(Path(self.file).read_text("utf-8").splitlines(), 1):
+            if line.replace(" ", "").startswith((f"{name}=", f"def{name}(")):
+                return number
+        return 1
+
+    def data(self, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Call the user's function of this name and check what it returns."""
+        made = self.namespace["data"]()
+        place = f"{self.file}:{self._line_of('data')}: data()"
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise PairError(f"{place} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
+        for name, array in zip(("inputs", "targets"), made, strict=True):
+            if not isinstance(array, np.ndarray):
+                raise PairError(f"{place} returned {name} as {type(array).__name__}; return a NumPy array")
+            if array.dtype.kind not in "fiub":
+                raise PairError(f"{place} returned {name} of dtype {array.dtype}; numbers are needed")
+            if array.ndim < 1 or not array.size:
+                raise PairError(f"{place} returned {name} of shape {array.shape}; there is nothing to train on")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise PairError(f"{place} returned {name} with NaN or infinite values")
+        inputs, targets = made
+        if len(inputs) != len(targets):
+            raise PairError(
+                f"{place} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target"
+            )
+        return {}, {"inputs": _plain(inputs), "targets": _plain(targets)}
+
+    def set_data(self, tensors: dict[str, np.ndarray], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Take the arrays that both sides train on."""
+        self.inputs, self.targets = tensors["inputs"], tensors["targets"]
+        return {}, {}
+
+    def describe(self, batch: list[int], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Say what the side is made of; one step is taken to see it."""
+        return self.side.describe(self.inputs[batch], self.targets[batch])
+
+    def state(self, tensors: dict[str, np.ndarray], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the side's own weights, under its own names."""
+        inputs = () if self.runner == REFERENCE_RUNNER else (self.inputs[:1],)
+        return {}, self.side.state(tensors, *inputs)
+
+    def run(
+        self, tensors: dict[str, np.ndarray], batches: list[list[int]], **options: Any
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Train from given weights."""
+        weights = {name: value for name, value in tensors.items() if not name.startswith("mask:")}
+        masks = {name.removeprefix("mask:"): value for name, value in tensors.items() if name.startswith("mask:")}
+        if masks:
+            options["masks"] = masks
+        chosen = [(self.inputs[batch], self.targets[batch]) for batch in batches]
+        return {}, self.side.run(weights, chosen, **options)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in a type that both frameworks take, float32 or int64."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what is asked for; errors are words, with the pair file's own line where one of its functions raised."""
+    tensors = load_file(request["tensors"]) if request.get("tensors") else {}
+    options = {name: value for name, value in request.items() if name not in ("do", "tensors", "answer")}
+    try:
+        facts, arrays = getattr(worker, request["do"])(tensors=tensors, **options)
+    except PairError as error:
+        return {"error": str(error), "kind": "pair"}
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        traceback.print_exc()
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == worker.file]
+        words = f"{type(error).__name__}: {' '.join(ANSI_COLOUR.sub('', str(error)).split())[:600]}"
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        # The sides raise TypeError where what they are given is of the wrong kind; anything else there is a defect.
+        defect = (
+            not lines and any(package in raised_in.parents for package in PACKAGES) and not isinstance(error, TypeError)
+        )
+        return {"error": words, "kind": "defect" if defect else "raised", "line": lines[-1] if lines else None}
+    if arrays:
+        save_file({name: np.array(value, order="C", copy=True) for name, value in arrays.items()}, request["answer"])
+    return {"facts": facts, "tensors": bool(arrays)}
+
+
+def main(runner: str) -> None:
+    """Serve requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    keep_tensorflow_out(runner)
+    worker = Worker(runner)
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(worker, json.loads(line))) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""The commands `record` and `check`: golden traces and today's run held against them."""

@@ -1,0 +1,1 @@
+"""The known differences between the frameworks and their defects: names and texts."""

@@ -1,0 +1,1 @@
+"""The command `run`: from cases to a verdict."""

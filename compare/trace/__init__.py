@@ -1,0 +1,1 @@
+"""What one runner did, on disk."""

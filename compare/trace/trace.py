@@ -1,0 +1,187 @@
+"""Trace: what one runner did, on disk; append-only, readable up to the last whole record after a crash."""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+
+from compare.data.text_sampling import Sample
+from compare.storage import read_tensors, write_json, write_tensors
+
+SCHEMA = 1
+
+# A record of steps: magic, number of steps, CRC-32 of the figures; then the figures, little-endian float64.
+_HEADER = struct.Struct("<4sII")
+_MAGIC = b"STEP"
+
+
+class TraceError(ValueError):
+    """A trace that cannot be read: no manifest, or one of another schema."""
+
+
+class TraceWriter:
+    """Writes a trace into a new folder, record by record; every method leaves a readable trace behind."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Iterable[str]) -> None:
+        self.folder = folder
+        self.columns = tuple(columns)
+        folder.mkdir(parents=True)
+        write_json(folder / "manifest.json", {"schema": SCHEMA, **manifest, "columns": self.columns})
+        self._steps: BinaryIO = (folder / "steps.bin").open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._steps.close()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add one record of steps: figures (steps, columns)."""
+        if rows.ndim != 2 or rows.shape[1] != len(self.columns):
+            raise ValueError(f"rows have shape {rows.shape}, expected (steps, {len(self.columns)})")
+        figures = np.ascontiguousarray(rows, dtype="<f8").tobytes()
+        self._steps.write(_HEADER.pack(_MAGIC, len(rows), zlib.crc32(figures)) + figures)
+        self._steps.flush()
+
+    def checkpoint(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
+        """Keep the weights after a number of epochs."""
+        self._keep("checkpoints", epoch, tensors)
+
+    def state(
+        self,
+        step: int,
+        weights: Mapping[str, np.ndarray],
+        slots: Mapping[str, np.ndarray],
+        carried: Mapping[str, np.ndarray],
+    ) -> None:
+        """Keep weights, optimizer slots and what else is carried on before a step: both sides take it apart from it."""
+        tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
+        tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
+        tensors |= {f"carried/{name}": tensor for name, tensor in carried.items()}
+        self._keep("states", step, tensors)
+
+    def one_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
+        """Keep everything computed in one step that was taken apart."""
+        self._keep("one_step", step, record)
+
+    def _keep(self, part: str, number: int, tensors: Mapping[str, np.ndarray]) -> None:
+        # Not made before it is needed: to make and remove a folder takes as long as to train a step.
+        (self.folder / part).mkdir(exist_ok=True)
+        write_tensors(_numbered(self.folder / part, number), tensors)
+
+    def finish(self, predicted: Mapping[str, np.ndarray], end: Mapping[str, Any]) -> None:
+        """Keep the "predictions" for the held-out windows, what was forecast and sampled, and mark the trace complete.
+
+        Beside them "forecast" (1, values), "sample" (ids) and "margins" (see `compare.data.text_sampling`), where asked for.
+        """
+        write_tensors(self.folder / "predictions.safetensors", predicted)
+        write_json(self.folder / "end.json", end)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace as read from its folder; `complete` is false where the runner did not come to its end."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    columns: tuple[str, ...]
+    rows: np.ndarray
+    complete: bool
+    truncated: bool
+
+    @cached_property
+    def checkpoints(self) -> dict[int, dict[str, np.ndarray]]:
+        """The weights by the number of epochs trained, as far as they were written whole."""
+        found = {}
+        for file in sorted((self.folder / "checkpoints").glob("*.safetensors")):
+            tensors = read_tensors(file)
+            if tensors is not None:
+                found[int(file.stem)] = tensors
+        return found
+
+    @property
+    def predictions(self) -> np.ndarray | None:
+        """The predictions for the held-out windows (windows, outputs), scaled; None where they were not written."""
+        return self._predicted.get("predictions")
+
+    @property
+    def forecast(self) -> np.ndarray | None:
+        """The free-running forecast (1, values), scaled; None where none was asked for or written."""
+        return self._predicted.get("forecast")
+
+    @property
+    def sample(self) -> Sample | None:
+        """What was sampled; None where nothing was asked for or written."""
+        ids, margins = self._predicted.get("sample"), self._predicted.get("margins")
+        return None if ids is None or margins is None else Sample(ids, margins)
+
+    @cached_property
+    def _predicted(self) -> dict[str, np.ndarray]:
+        return read_tensors(self.folder / "predictions.safetensors") or {}
+
+    def one_step(self, step: int) -> dict[str, np.ndarray] | None:
+        """Everything computed in a step that was taken apart; None where it was not written."""
+        return read_tensors(_numbered(self.folder / "one_step", step))
+
+    @property
+    def losses(self) -> np.ndarray:
+        """The loss at every step; zeros where none was recorded, which the judge reports."""
+        return self.rows[:, self.columns.index("loss")] if "loss" in self.columns else np.zeros(len(self.rows))
+
+
+def read_trace(folder: Path) -> Trace:
+    """Read a trace, up to the last whole record where the runner died or the file was cut.
+
+    Raises TraceError where there is no manifest of a known schema.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        columns = tuple(manifest["columns"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TraceError(f"{folder} holds no trace: {type(error).__name__}: {error}") from None
+    if manifest.get("schema") != SCHEMA:
+        raise TraceError(f"{folder} holds a trace of schema {manifest.get('schema')!r}; this version reads {SCHEMA}")
+    steps_file = folder / "steps.bin"
+    content = steps_file.read_bytes() if steps_file.is_file() else b""
+    rows, truncated = _read_records(content, len(columns))
+    return Trace(folder, manifest, columns, rows, (folder / "end.json").is_file() and not truncated, truncated)
+
+
+State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]
+
+
+def read_state(folder: Path, step: int) -> State | None:
+    """Read weights, slots and what else is carried on before a step from a trace's folder; None if not written."""
+    tensors = read_tensors(_numbered(folder / "states", step))
+    if tensors is None:
+        return None
+    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}, "carried": {}}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        kinds[kind][rest] = tensor
+    return kinds["weights"], kinds["slots"], kinds["carried"]
+
+
+def _numbered(folder: Path, number: int) -> Path:
+    return folder / f"{number:08d}.safetensors"
+
+
+def _read_records(content: bytes, width: int) -> tuple[np.ndarray, bool]:
+    records = []
+    position = 0
+    while position + _HEADER.size <= len(content):
+        magic, steps, checksum = _HEADER.unpack_from(content, position)
+        start = position + _HEADER.size
+        end = start + steps * width * 8
+        if magic != _MAGIC or end > len(content) or zlib.crc32(content[start:end]) != checksum:
+            break
+        records.append(np.frombuffer(content, "<f8", steps * width, start).reshape(steps, width))
+        position = end
+    rows = np.concatenate(records) if records else np.empty((0, width))
+    return rows, position != len(content)

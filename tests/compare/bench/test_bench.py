@@ -1,0 +1,104 @@
+"""`bench` times every way of training beside the stock loop, in turn, and says what it measured."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.small_runs import tiny_case
+
+from compare.bench.bench import ENGINES, Bench, BenchError, Child, check_case, operations, run_bench
+from compare.config.case import built_in_names, load_case
+from compare.errors import InputError
+from compare.experiment.experiment import make_start
+from compare.report.bench_table import draw_bench, markdown
+
+PLAIN = ("simple_rnn", "lstm", "gru", "deep", "co2", "elnino")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    """Two rounds of a tiny GRU on PyTorch and on Keras's torch backend."""
+    return run_bench([tiny_case("gru")], ["torch"], rounds=2)
+
+
+def test_every_way_of_training_has_its_row(bench: Bench) -> None:
+    """Each runner's stock loop comes first, then what is recorded here; only torch has fast layers."""
+    ways = [(row.runner, row.engine) for row in bench.rows]
+    recorded = ["stock", "compiled", "compiled, losses alone"]
+    assert ways == [*(("torch", way) for way in recorded), *(("keras-torch", way) for way in ("stock", *ENGINES))]
+    assert {row.kernel for row in bench.rows if row.engine == "compiled, fast layers"} == {"bptt"}
+
+
+def test_figures_of_a_row_belong_together(bench: Bench) -> None:
+    """The median lies between the extremes, the stock loop is the measure of its runner, nothing is left out."""
+    for row in bench.rows:
+        middle, least, most = row.ms_per_step
+        assert 0 < least <= middle <= most
+        (stock,) = (other for other in bench.rows if (other.runner, other.engine) == (row.runner, "stock"))
+        assert row.stock_ms_per_step == stock.ms_per_step[0]
+        assert (row.ratio == 1) == (row.engine == "stock")
+        assert row.first_step_s > 0
+        assert row.peak_memory_mib > 10
+        assert 0 < row.arithmetic < 1
+        assert row.device == "cpu"
+    assert bench.notes
+
+
+def test_json_has_what_others_rely_on(bench: Bench) -> None:
+    """The keys of the contract are there, as numbers and words."""
+    rows = json.loads(json.dumps(bench.as_json()))["rows"]
+    assert len(rows) == len(bench.rows)
+    for row in rows:
+        assert {"cell", "runner", "engine"} <= {key for key, value in row.items() if isinstance(value, str)}
+        numbers = {key for key, value in row.items() if isinstance(value, float)}
+        assert {"ms_per_step", "stock_ms_per_step", "ratio"} <= numbers
+
+
+def test_table_and_picture_show_every_row(bench: Bench) -> None:
+    """The Markdown has a line for each row and names the picture; the picture has a label for each."""
+    table = markdown(bench, {"Python": "3"}, "speed.svg")
+    assert "](speed.svg)" in table
+    for row in bench.rows:
+        assert f"| {row.runner} | {row.engine} |" in table
+        assert f"{row.case}, {row.runner}, {row.engine}<" in draw_bench(bench)
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    """A GRU of 4 units on one feature: 3 gates of products (1 + 4) x 4 at each of 10 timesteps, and a head of 4 x 1."""
+    start = make_start(tiny_case("gru"))
+    assert operations(start) == 3 * (2 * 16 * 10 * 3 * 4 * (1 + 4) + 2 * 16 * 4 * 1)
+
+
+@pytest.mark.parametrize("name", built_in_names())
+def test_cases_whose_stock_loop_is_not_known_are_refused(name: str) -> None:
+    """Plain forecasting is taken; anything that the stock loops would leave out is not."""
+    if name in PLAIN:
+        check_case(load_case(name))
+    else:
+        with pytest.raises(InputError, match="bench takes forecasting with plain layers, Adam and mse"):
+            check_case(load_case(name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dropout"], "case dropout: bench takes forecasting with plain layers"),
+        (["--rounds", "0"], "--rounds 0 must be at least 1"),
+        (["lstn"], "case 'lstn' is unknown; did you mean 'lstm'?"),
+        (["--backend", "torhc"], "backend 'torhc' is unknown; did you mean 'torch'?"),
+        (["--set", "model.unit=4"], "field 'model.unit' is unknown; did you mean 'model.units'?"),
+        (["--write", "nowhere/speed.md"], "--write nowhere/speed.md cannot be written: there is no folder nowhere"),
+        (["--write", "."], "--write . is a folder: give a file"),
+    ],
+    ids=["case", "rounds", "unknown case", "backend", "field", "no folder", "a folder"],
+)
+def test_bad_input_is_refused(refused: Callable[..., str], arguments: list[str], words: str) -> None:
+    """What cannot be timed is refused before anything is started."""
+    assert words in refused("bench", *arguments)
+
+
+def test_a_process_that_fails_is_named(tmp_path: Path) -> None:
+    """A side that cannot train ends the bench with its own last words."""
+    with pytest.raises(BenchError, match=r"torch, compiled: FileNotFoundError.*start.json"):
+        Child("torch", "compiled", tmp_path / "nothing", tmp_path / "log")

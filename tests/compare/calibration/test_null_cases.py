@@ -1,0 +1,42 @@
+"""The clean cases of the power table are of everything that a case can say."""
+
+from collections import defaultdict
+
+import pytest
+
+from compare.calibration.null_cases import DATASETS, MODEL, TRAINING, clean_case
+from compare.calibration.power import CLEAN_RUNS, clean_trials
+from compare.config.case import Case
+
+BACKENDS = ("tensorflow", "torch", "jax")
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[str, Case]]:
+    """All cases that `power` runs, with their backends."""
+    return [(trial.backend, trial.case) for trial in clean_trials(CLEAN_RUNS, BACKENDS)]
+
+
+def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
+    """Each option of models and trainings, and each dataset, comes in some case."""
+    seen: dict[str, set[object]] = defaultdict(set)
+    for _, case in drawn:
+        seen["data.dataset"].add(case.data.dataset)
+        for name in (*MODEL, *TRAINING):
+            section, _, field = name.partition(".")
+            seen[name].add(getattr(getattr(case, section), field))
+    assert seen["data.dataset"] == set(DATASETS)
+    assert {name: seen[name] for name in (*MODEL, *TRAINING)} == {
+        name: set(choices) for name, choices in (MODEL | TRAINING).items()
+    }
+    assert {case.task for _, case in drawn} == {"forecasting", "classification", "tagging"}
+    assert any(case.model.native_dropout for _, case in drawn)
+    assert {case.dtype for backend, case in drawn if backend == "tensorflow"} == {"float32", "float64"}
+
+
+def test_a_number_always_draws_the_same_case(drawn: list[tuple[str, Case]]) -> None:
+    """An outcome that was kept is known again by its case, so the draw depends on the number and backend alone."""
+    for index in (0, 7, 131):
+        backend, case = drawn[index]
+        assert clean_case(index, backend) == case
+    assert len({case.name for _, case in drawn}) == CLEAN_RUNS

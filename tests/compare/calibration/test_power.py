@@ -1,0 +1,104 @@
+"""A selection of the planted faults, as `python -m compare power` runs them, and how it counts and resumes."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from compare.calibration import power
+from compare.calibration.power import (
+    Outcome,
+    Power,
+    clean_trials,
+    fault_trials,
+    faults_folder,
+    read_catalogue,
+    run_trials,
+)
+from compare.judge import Comparison
+from compare.workers.pool import Pool
+
+SELECTED = [fault for fault in read_catalogue(faults_folder()) if fault.quick]
+
+
+@pytest.fixture(scope="module")
+def outcomes(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """What the judge said of the selected faults and of three clean cases, on Keras's torch backend."""
+    trials = fault_trials(SELECTED, ["torch"]) + clean_trials(3, ["torch"])
+    return {outcome.name: outcome for outcome in run_trials(trials, tmp_path_factory.mktemp("power"), pool)}
+
+
+@pytest.mark.parametrize("fault", SELECTED, ids=lambda fault: fault.name)
+def test_planted_fault_is_found_in_its_place(fault: power.PlantedFault, outcomes: dict[str, Outcome]) -> None:
+    """The fault is a difference, first seen in the phase and tensor in which it was planted."""
+    outcome = outcomes[fault.name]
+
+    assert outcome.status == "differs", outcome.said
+    assert outcome.phase == fault.phase, outcome.said
+    assert not fault.tensors or outcome.tensor in fault.tensors, outcome.said
+
+
+@pytest.mark.parametrize("trial", clean_trials(3, ["torch"]), ids=lambda trial: trial.name)
+def test_clean_case_raises_no_alarm(trial: power.Trial, outcomes: dict[str, Outcome]) -> None:
+    """A case without a fault agrees, and something was measured of it."""
+    outcome = outcomes[trial.name]
+
+    assert outcome.status == "agrees", outcome.said
+    assert outcome.step_share is not None
+    assert 0 < outcome.step_share <= 1
+
+
+def test_every_kind_of_fault_is_in_the_catalogue() -> None:
+    """The catalogue has at least 45 faults, of every group, each with a name of its own and a function that exists."""
+    faults = read_catalogue(faults_folder())
+
+    assert len(faults) >= 45
+    assert len({fault.name for fault in faults}) == len(faults)
+    assert {fault.group for fault in faults} >= {"weights", "cells", "loss", "gradient", "optimizer", "data"}
+    for fault in faults:
+        file, _, function = fault.function.partition(":")
+        assert f"def {function}(side):" in (faults_folder() / file).read_text("utf-8"), fault.name
+
+
+def outcome_of(name: str, group: str, status: str, right: bool | None = None) -> Outcome:
+    """Make an outcome of which only the verdict matters."""
+    return Outcome(name, group, "keras-torch", {}, status, "", None, None, right, right, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("outcomes_given", "exit_code"),
+    [
+        pytest.param([("fault", "differs"), ("clean", "agrees")], 0, id="all as it should be"),
+        pytest.param([("fault", "agrees"), ("clean", "agrees")], 1, id="a fault missed"),
+        pytest.param([("fault", "differs"), ("clean", "differs")], 1, id="a false alarm"),
+        pytest.param([("fault", "differs"), ("clean", "failed")], 3, id="a trial that could not be run"),
+    ],
+)
+def test_exit_code_tells_a_miss(outcomes_given: Sequence[tuple[str, str]], exit_code: int) -> None:
+    """A missed fault and a false alarm are failures of the judge; a trial that could not be run is not passed over."""
+    groups = {"fault": "weights", "clean": "clean"}
+    table = Power([outcome_of(kind, groups[kind], status, kind == "fault") for kind, status in outcomes_given])
+
+    assert table.exit_code == exit_code
+
+
+def test_finished_trials_are_not_run_again(tmp_path: Path) -> None:
+    """A trial whose outcome is known is read, a cut last line is not; without a pool nothing could be run."""
+    (trial,) = clean_trials(1, ["torch"])
+    known = power.judge_of(trial, _agreeing(trial))
+    line = json.dumps(asdict(known))
+    (tmp_path / "results.jsonl").write_text(f"{line}\n{line[: len(line) // 2]}", "utf-8")
+
+    assert list(run_trials([trial], tmp_path, pool=None)) == [known]
+
+
+def _agreeing(trial: power.Trial) -> Comparison:
+    return Comparison(trial.case.name, "keras-torch", "torch", trial.case.dtype, "agrees", steps=1)
+
+
+def test_a_table_that_cannot_be_written_is_refused(refused: Callable[..., str]) -> None:
+    """Where the table could not be written is told before anything is trained, not after half an hour."""
+    words = refused("power", "--quick", "--write", "nowhere/power.md")
+    assert words == "--write nowhere/power.md cannot be written: there is no folder nowhere"

@@ -1,0 +1,233 @@
+"""Two trainings may stray as far as rounding carries them, which twins show, and no further."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.damaged_traces import DamagedTraces
+from helpers.small_runs import CELLS, STEPS, STEPS_PER_EPOCH, Run
+
+from compare.judge import Comparison
+from compare.judge.tolerance import measure_envelope
+
+# README, "How it judges": the two frameworks may stray eight times as far as the twins did.
+MARGIN = 8
+
+# And four units of the working precision, where the twins happen to be nearer.
+FLOOR = 4 * np.finfo(np.float32).eps
+
+# Just under and just above what is allowed, but for what float32 itself cannot express.
+UNDER, ABOVE = 0.98, 1.02
+
+TENSOR = "layer0/forward/recurrent_kernel/candidate"
+
+
+@pytest.fixture
+def traces(clean_run: Run, tmp_path: Path) -> DamagedTraces:
+    """A copy of the clean traces of an LSTM, the Keras side's replaced by the PyTorch side's: no distance at all."""
+    copy = DamagedTraces(clean_run.folder / "lstm", tmp_path / "lstm")
+    expected = copy.read("expected")
+    copy.change_rows("obtained", lambda columns, rows: (list(expected.columns), expected.rows))
+    for epoch, tensors in expected.checkpoints.items():
+        copy.change_checkpoint("obtained", epoch, lambda _, tensors=tensors: tensors)
+    copy.change_predictions("obtained", lambda _: expected.predictions)
+    return copy
+
+
+def epoch_scale(figures: np.ndarray) -> np.ndarray:
+    """The root mean square of figures (steps, tensors) over each step's epoch, all tensors together."""
+    squares = np.square(figures).sum(axis=1).reshape(-1, STEPS_PER_EPOCH).mean(axis=1)
+    return np.repeat(np.sqrt(squares), STEPS_PER_EPOCH)
+
+
+def allowed_losses(traces: DamagedTraces) -> np.ndarray:
+    """What is allowed between the roots of two losses at each step, written once more from its definition."""
+    roots = np.sqrt(traces.read("expected").losses)
+    separations = [np.abs(np.sqrt(twin.losses) - roots) / epoch_scale(roots[:, None]) for twin in traces.twins]
+    farthest = np.maximum.accumulate(np.maximum(np.max(separations, axis=0), 0))
+    return MARGIN * np.maximum(farthest, FLOOR)
+
+
+def judged_with_loss(traces: DamagedTraces, step: int, share: float) -> Comparison:
+    """Judge with one loss moved by a share of what is allowed at its step."""
+    losses = traces.read("expected").losses
+    roots = np.sqrt(losses)
+    moved = roots[step] + share * allowed_losses(traces)[step] * epoch_scale(roots[:, None])[step]
+    traces.set_figure("obtained", "loss", step, moved**2)
+    return traces.judge()
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["larger", "smaller"])
+@pytest.mark.parametrize("step", [0, 5, 6, 11, STEPS - 1])
+def test_losses_may_stray_as_far_as_twins_allow(traces: DamagedTraces, step: int, sign: int) -> None:
+    """A loss just under what is allowed agrees; just above it, the comparison differs at that step, in the loss."""
+    under = judged_with_loss(traces, step, sign * UNDER)
+    assert under.status == "agrees"
+    assert under.largest_share_of_allowed == pytest.approx(UNDER, rel=1e-6)
+
+    above = judged_with_loss(traces, step, sign * ABOVE)
+    assert above.status == "differs"
+    assert above.first_difference is not None
+    assert (above.first_difference.step, above.first_difference.phase) == (step, "loss")
+    assert above.first_difference.kind == "beyond-rounding"
+    assert above.first_difference.relative_error == pytest.approx(ABOVE * above.first_difference.allowed, rel=1e-6)
+
+
+def test_what_was_allowed_can_be_drawn(traces: DamagedTraces) -> None:
+    """A comparison keeps what its twins allow at every step, and it never shrinks."""
+    curves = traces.judge().curves
+    assert curves is not None
+    np.testing.assert_allclose(curves.loss_allowed, allowed_losses(traces), rtol=1e-9)
+    np.testing.assert_allclose(curves.loss_allowed, MARGIN * curves.loss_envelope, rtol=1e-12)
+    assert np.all(np.diff(curves.loss_allowed) >= 0)
+
+
+def with_norm(phase: str, step: int) -> Callable[[DamagedTraces, float], None]:
+    """Return a function that moves one tensor's norm at a step by a share of the epoch's whole norm."""
+
+    def move(traces: DamagedTraces, size: float) -> None:
+        trace = traces.read("expected")
+        columns = [index for index, name in enumerate(trace.columns) if name.startswith(f"{phase}/")]
+        norm = trace.rows[step, trace.columns.index(f"{phase}/{TENSOR}")]
+        scale = epoch_scale(trace.rows[:, columns])[step]
+        traces.set_figure("obtained", f"{phase}/{TENSOR}", step, norm + size * scale)
+
+    return move
+
+
+def with_weights(epoch: int) -> Callable[[DamagedTraces, float], None]:
+    """Return a function that moves one tensor of a checkpoint by a share of the norm of all weights."""
+
+    def move(traces: DamagedTraces, size: float) -> None:
+        tensors = traces.read("expected").checkpoints[epoch]
+        scale = np.sqrt(sum(np.sum(np.square(tensor, dtype=np.float64)) for tensor in tensors.values()))
+        moved = tensors[TENSOR].astype(np.float64)
+        moved[0, 0] += size * scale
+        traces.change_checkpoint("obtained", epoch, lambda _: tensors | {TENSOR: moved.astype(np.float32)})
+
+    return move
+
+
+def move_predictions(traces: DamagedTraces, size: float) -> None:
+    """Move one prediction, in units of the scaled series."""
+    predictions = traces.read("expected").predictions
+    assert predictions is not None
+    moved = predictions.astype(np.float64)
+    moved[4, 0] += size
+    traces.change_predictions("obtained", lambda _: moved.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("move", "place"),
+    [
+        pytest.param(with_norm("gradient", 3), (3, "gradient", TENSOR), id="gradient"),
+        pytest.param(with_norm("update", 9), (9, "update", TENSOR), id="update"),
+        pytest.param(with_weights(1), (STEPS_PER_EPOCH - 1, "update", TENSOR), id="weights-after-an-epoch"),
+        pytest.param(with_weights(3), (STEPS - 1, "update", TENSOR), id="weights-at-the-end"),
+        pytest.param(move_predictions, (STEPS, "forward", None), id="predictions"),
+    ],
+)
+def test_everything_may_stray_as_far_as_twins_allow(
+    traces: DamagedTraces, move: Callable[[DamagedTraces, float], None], place: tuple[int, str, str | None]
+) -> None:
+    """A norm, a weight or a prediction just under what is allowed agrees, just above it differs with its place."""
+    move(traces, 1e-2)
+    far = traces.judge().first_difference
+    assert far is not None
+    assert far.relative_error == pytest.approx(1e-2, rel=1e-4)
+    assert far.allowed is not None
+    assert far.allowed <= 1e-4, "what is allowed must be rounding, not a mistake"
+
+    # A float32 number cannot be moved by less than its last place, which here is up to a tenth of what is allowed.
+    move(traces, 0.85 * far.allowed)
+    assert traces.judge().status == "agrees"
+    move(traces, 1.15 * far.allowed)
+    first = traces.judge().first_difference
+    assert first is not None
+    assert (first.step, first.phase, first.tensor) == place
+    assert first.kind == "beyond-rounding"
+
+
+def test_the_first_of_two_differences_is_named(traces: DamagedTraces) -> None:
+    """Of two differences the earlier is named, and the later is kept too."""
+    with_norm("update", 9)(traces, 0.1)
+    with_norm("gradient", 4)(traces, 0.01)
+    comparison = traces.judge()
+    assert comparison.first_difference is not None
+    assert (comparison.first_difference.step, comparison.first_difference.phase) == (4, "gradient")
+    assert {(difference.step, difference.phase) for difference in comparison.differences} >= {
+        (4, "gradient"),
+        (9, "update"),
+    }
+
+
+def test_columns_are_matched_by_name(traces: DamagedTraces) -> None:
+    """The sides may list their tensors in another order, as their gates are."""
+    traces.change_rows("obtained", lambda columns, rows: (columns[::-1], rows[:, ::-1]))
+    assert traces.judge().status == "agrees"
+
+
+def test_without_twins_nothing_agrees(traces: DamagedTraces) -> None:
+    """Without twins nothing is known of rounding, so that even equal traces are not said to agree."""
+    comparison = traces.judge(twins=[])
+    assert comparison.status == "differs"
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.kind == "no-envelope"
+
+
+def test_a_step_may_stray_as_far_as_its_own_rounding(traces: DamagedTraces) -> None:
+    """From a step on that rounds by more than the twins differ, as much is allowed of its phase, and of no other."""
+    expected, norms = traces.read("expected"), {0: {"loss": 0.0, "gradient": 0.0}, 4: {"loss": 0.0, "gradient": 0.1}}
+    narrow, wide = (measure_envelope(expected, traces.twins, given, "float32") for given in ({}, norms))
+    gradients = expected.rows[:, [column.startswith("gradient/") for column in expected.columns]]
+
+    np.testing.assert_array_equal(wide.allowed("gradient")[:4], narrow.allowed("gradient")[:4])
+    np.testing.assert_allclose(wide.allowed("gradient")[4:], (MARGIN * 0.1 / epoch_scale(gradients))[4:])
+    assert (wide.allowed("gradient")[4:] > narrow.allowed("gradient")[4:]).all()
+    np.testing.assert_array_equal(wide.allowed("loss"), narrow.allowed("loss"))
+
+
+TWIN = "twin-float32-2"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c, r[:-1])), id="a-step-missing"),
+        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c, r[:0])), id="empty"),
+        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c[:-1], r[:, :-1])), id="a-column-missing"),
+        pytest.param(lambda t: t.set_figure(TWIN, "loss", 3, float("nan")), id="loss-not-finite"),
+        pytest.param(lambda t: t.set_figure(TWIN, f"gradient/{TENSOR}", 3, float("inf")), id="gradient-not-finite"),
+        pytest.param(lambda t: t.change_predictions(TWIN, lambda p: None), id="predictions-missing"),
+        pytest.param(lambda t: t.change_predictions(TWIN, lambda p: p[:1]), id="predictions-too-few"),
+        pytest.param(
+            lambda t: t.change_predictions(TWIN, lambda p: p * np.float32("nan")), id="predictions-not-finite"
+        ),
+        pytest.param(lambda t: t.change_checkpoint(TWIN, 2, lambda w: None), id="checkpoint-missing"),
+        pytest.param(
+            lambda t: t.change_checkpoint(TWIN, 2, lambda w: {n: v for n, v in w.items() if n != TENSOR}),
+            id="tensor-missing",
+        ),
+        pytest.param(
+            lambda t: t.change_checkpoint(TWIN, 2, lambda w: w | {TENSOR: w[TENSOR] * np.float32("nan")}),
+            id="weights-not-finite",
+        ),
+    ],
+)
+def test_a_damaged_twin_excuses_nothing(traces: DamagedTraces, damage: Callable[[DamagedTraces], None]) -> None:
+    """A twin that is not whole or not finite gives no envelope, rather than one in which everything is allowed."""
+    damage(traces)
+    comparison = traces.judge()
+    assert comparison.status == "differs"
+    assert "no-envelope" in {difference.kind for difference in comparison.differences}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_clean_runs_agree_with_a_margin(clean_run: Run, cell: str) -> None:
+    """Clean runs use only part of what is allowed, on every backend: a tolerance that is just met is no tolerance."""
+    for comparison in clean_run.verdict.comparisons:
+        if comparison.case == cell:
+            assert comparison.status == "agrees"
+            assert comparison.largest_share_of_allowed is not None
+            assert 0 < comparison.largest_share_of_allowed < 0.5

@@ -1,0 +1,50 @@
+"""Every cause that is promised has its texts, and nothing is proposed under another name."""
+
+import ast
+
+from helpers.paths import ROOT
+
+from compare.known.catalogue import catalogue
+
+CAUSES = ROOT / "compare" / "known"
+
+# The names that others rely on.
+NAMES = """
+two-biases gru-gate-order lstm-gate-order gru-reset-after transposed-kernel activation recurrent-activation
+missing-bias initial-state stateful-reset batch-first last-step backward-last-state bidirectional-merge missing-mask
+padding-side layer-order dropout-placement dropout-rate dropout-active l2-penalty weight-decay-coupling
+gradient-clipping loss-reduction loss-broadcast from-logits loss-function class-weights optimizer-rule learning-rate
+learning-rate-schedule adam-epsilon adam-epsilon-placement adam-betas rmsprop-epsilon-placement momentum-rule
+initial-accumulator frozen-parameter detached-gradient normalization-epsilon normalization-momentum train-eval-mode
+batch-order window-offset scaling target-shift last-partial-batch reduced-precision tf32 kernel-fallback
+framework-defect
+""".split()  # noqa: SIM905 - read as a text
+
+# What is not tried: a defect is what is left over.
+NOT_TRIED = {"framework-defect"}
+
+
+def proposed() -> set[str]:
+    """The texts in the code that proposes causes that look like names of causes."""
+    found = set()
+    for file in CAUSES.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in NAMES:
+                found.add(node.value)
+            if isinstance(node, ast.JoinedStr) and ast.unparse(node).endswith("-gate-order'"):
+                found |= {"lstm-gate-order", "gru-gate-order"}
+    return found
+
+
+def test_every_name_has_its_texts() -> None:
+    """The catalogue has exactly the promised names, each recognised by something and with words for the user."""
+    assert sorted(catalogue()) == sorted(NAMES)
+    for cause in catalogue().values():
+        assert cause.recognised
+        assert len(cause.words) > 40
+        assert (cause.proof == "") is (cause.name in NOT_TRIED)
+
+
+def test_every_name_is_proposed_somewhere() -> None:
+    """What has a proof in the catalogue is proposed by the code."""
+    assert proposed() >= set(NAMES) - NOT_TRIED

@@ -1,0 +1,69 @@
+"""The harness judges fast layers as it judges Keras's own, and says what ran."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.small_runs import CELLS, STEPS, run_cases_in, tiny_case
+
+from compare.run.harness import KERNELS
+from compare.trace.trace import read_trace
+from compare.workers.pool import Pool
+
+FAST = {"training.keras_layers": "fast"}
+KERNEL = {"simple_rnn": "bptt", "lstm": "onednn", "gru": "bptt"}
+
+
+def test_fast_layers_agree_on_torch(pool: Pool, tmp_path: Path) -> None:
+    """Every cell, two layers deep too, agrees at every step, and in the steps that are taken apart."""
+    cases = [tiny_case(cell, FAST) for cell in CELLS]
+    cases.append(tiny_case("gru", FAST | {"name": "deep", "model.layers": 2}))
+    run = run_cases_in(tmp_path / "out", pool, cases, ["torch"])
+    assert run.verdict.exit_code == 0
+    for case in cases:
+        comparison = run.comparison(case.name, "keras-torch")
+        assert comparison.status == "agrees"
+        assert comparison.steps == STEPS
+        execution = read_trace(run.folder / case.name / "keras-torch").manifest["execution"]
+        kernel = KERNEL[case.model.cell]
+        layers = [f"layer{index}" for index in range(case.model.layers)]
+        assert execution["kernel"] == kernel
+        assert execution["kernels"] == dict.fromkeys(layers, kernel)
+        assert execution["fallbacks"] == {}
+        assert kernel in KERNELS
+
+
+@pytest.mark.parametrize("fault", ["way_back_scaled", "way_back_ends_early"])
+def test_a_wrong_way_back_differs(pool: Pool, tmp_path: Path, fault: str) -> None:
+    """The judge finds a wrong gradient of a fast layer in the first step, on the right side."""
+    faults = {"keras-torch": f"wrong_fast_layers.py:{fault}"}
+    run = run_cases_in(tmp_path / "out", pool, [tiny_case("gru", FAST)], ["torch"], faults)
+    comparison = run.comparison("gru", "keras-torch")
+    assert comparison.status == "differs"
+    first = comparison.first_difference
+    assert first is not None
+    assert (first.step, first.phase, first.off_side) == (0, "gradient", "keras-torch")
+
+
+def test_stock_layers_run_keras_on_torch(pool: Pool, tmp_path: Path) -> None:
+    """Without the field the layers are Keras's own, in the same process that trained fast ones before."""
+    run_cases_in(tmp_path / "fast", pool, [tiny_case("gru", FAST)], ["torch"])
+    run = run_cases_in(tmp_path / "stock", pool, [tiny_case("gru")], ["torch"])
+    execution = read_trace(run.folder / "gru" / "keras-torch").manifest["execution"]
+    assert execution["kernels"] == {"layer0": "python-loop"}
+    assert execution["fallbacks"] == {}
+
+
+def test_other_backends_run_keras(pool: Pool, tmp_path: Path) -> None:
+    """On another backend the field changes nothing, and the trace does not claim a kernel."""
+    run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", FAST)], ["jax"])
+    assert run.comparison("lstm", "keras-jax").status == "agrees"
+    assert read_trace(run.folder / "lstm" / "keras-jax").manifest["execution"]["kernel"] == "scan"
+
+
+def test_unknown_layers_are_refused(refused: Callable) -> None:
+    """Another value of the field ends the command with the values that there are."""
+    message = refused("run", "lstm", "--backend", "torch", "--set", "training.keras_layers=quick")
+    assert "training.keras_layers = 'quick' is unknown" in message
+    assert "stock" in message
+    assert "fast" in message

@@ -1,0 +1,135 @@
+"""What tests of the models' options run inside the process of a framework; a side comes first, as in `probes`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from helpers.model_options import VOCABULARY, Example
+from helpers.probes import loaded_weights, new_model, package
+from helpers.spoiled_weights import SPOILED
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from compare.config.case import make_case
+from compare.experiment.initial_weights import draw_initial_weights
+
+LEARNING_RATE = 0.05
+
+
+def one_step(side: str, example: Example, compiled: bool = True) -> dict[str, np.ndarray]:
+    """Take a training step of an example: forward/…, loss, gradient/… and carried/… as `OneStep` records them.
+
+    On TensorFlow and JAX the step can be left uncompiled, which saves most of the time of a single one.
+    """
+    with _compiled(side, compiled):
+        model = new_model(side, example.keywords, example.weights)
+        both = package(side)
+        loss = both.build_loss(example.option.loss)
+        if side == "torch":
+            optimizer = both.build_optimizer(model.named_parameters(), "sgd", learning_rate=LEARNING_RATE)
+            take = both.OneStep(model, loss, optimizer)
+        else:
+            import keras
+
+            optimizer = both.build_optimizer("sgd", learning_rate=LEARNING_RATE)
+            model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
+            optimizer.build(model.trainable_variables)
+            take = both.OneStep(model)
+        return take(both.read_slots(model, optimizer), example.carried, 0, inputs_of(example), example.targets)
+
+
+def predictions(side: str, example: Example, compiled: bool = True) -> np.ndarray:
+    """What a model with an example's weights and running figures predicts; of a stateful one from zero states."""
+    with _compiled(side, compiled):
+        model = new_model(side, example.keywords, example.weights)
+        package(side).load_carried(model, example.carried)
+        return package(side).predict(model, inputs_of(example))
+
+
+def inputs_of(example: Example) -> Any:
+    """The inputs as the models take them: an array where the sequence is all."""
+    return example.inputs if len(example.inputs) > 1 else example.inputs["sequence"]
+
+
+def dropout_probes(side: str, shape: Mapping[str, Any], tensors: Any, inputs: np.ndarray, number: int) -> list[dict]:
+    """Probe a model that draws its own dropout masks several times."""
+    model = new_model(side, shape, tensors)
+    return [package(side).dropout_probe(model, inputs) for _ in range(number)]
+
+
+@contextmanager
+def _compiled(side: str, compiled: bool) -> Iterator[None]:
+    if side == "keras-jax" and not compiled:
+        import jax
+
+        with jax.disable_jit():
+            yield
+    elif side == "keras-tensorflow" and not compiled:
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(False)
+    else:
+        yield
+
+
+def carried_round_trip(side: str, example: Example, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Load what is carried on into a model and read it again."""
+    model = new_model(side, example.keywords, example.weights)
+    package(side).load_carried(model, dict(tensors))
+    return package(side).read_carried(model)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "cell": st.sampled_from(["simple_rnn", "lstm", "gru"]),
+        "units": st.integers(1, 4),
+        "layers": st.integers(1, 3),
+        "embedding": st.none() | st.integers(1, 3),
+        "bidirectional": st.sampled_from([None, None, "concat", "sum"]),
+        "head": st.sampled_from(["last_state", "last_output", "every_output"]),
+        "normalization": st.sampled_from([None, "layer", "batch"]),
+        "use_bias": st.booleans(),
+        "activation": st.sampled_from(["tanh", "elu"]),
+        "dropout": st.sampled_from([0.0, 0.5]),
+        "recurrent_dropout": st.sampled_from([0.0, 0.5]),
+        "l2": st.sampled_from([0.0, 0.1]),
+    }
+)
+
+
+def check_option_round_trips(side: str, spoiled: str | None = None) -> None:
+    """Load the canonical tensors of models with any options and read them again, to the last bit.
+
+    With `spoiled`, other tensors are loaded than are expected back: the check must then raise AssertionError.
+    """
+    phases = [Phase.generate] if spoiled else [Phase.generate, Phase.shrink]
+
+    # A Keras model takes a second or two to build.
+    @settings(max_examples=25 if side == "torch" else 6, database=None, deadline=None, derandomize=True, phases=phases)
+    @given(fields=FIELDS, reset_after=st.booleans(), features=st.integers(1, 3), outputs=st.integers(1, 3))
+    def check(fields: dict[str, Any], reset_after: bool, features: int, outputs: int) -> None:
+        model = fields | {"reset_after": reset_after or fields["cell"] != "gru"}
+        case = make_case({"name": "drawn", "model": model}, "drawn")
+        generator = np.random.default_rng(1)
+        expected = {
+            name: generator.normal(size=tensor.shape).astype(np.float32)
+            for name, tensor in draw_initial_weights(case, features, outputs, VOCABULARY).items()
+        }
+        shape = model | {
+            "features": features,
+            "outputs": outputs,
+            "vocabulary": VOCABULARY if model["embedding"] else None,
+        }
+        obtained = loaded_weights(side, shape, SPOILED[spoiled](expected) if spoiled else expected)
+        assert obtained.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert obtained[name].dtype == tensor.dtype, name
+            assert obtained[name].shape == tensor.shape, name
+            assert obtained[name].tobytes() == tensor.tobytes(), name
+
+    check()

@@ -1,0 +1,337 @@
+"""What tests of optimizers run inside the process of a framework; each takes a side first, as in `probes.py`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from helpers.probes import Tensors, new_model, package
+
+Options = Mapping[str, Any]
+
+# A trajectory: the losses, the slots after the last step and the number of steps that the optimizer counted.
+Trajectory = tuple[np.ndarray, dict[str, np.ndarray], int]
+
+
+def new_optimizer(side: str, model: Any, options: Options) -> Any:
+    """Build the optimizer of a side for a model, all gradients clipped together as Keras's variables stand."""
+    given = [model.named_parameters()] if side == "torch" else []
+    return package(side).build_optimizer(*given, **options)
+
+
+def optimizers(side: str) -> Any:
+    """The module of a side's optimizers."""
+    import importlib
+
+    return importlib.import_module(f"{package(side).__name__}.optimizers")
+
+
+def trajectory(
+    side: str,
+    shape: Mapping[str, Any],
+    tensors: Tensors,
+    options: Options,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    schedule: np.ndarray,
+    batch_size: int,
+    fault: str | None = None,
+) -> Trajectory:
+    """Train; on the PyTorch side with one of `FAULTS` planted, if one is named."""
+    model = new_model(side, shape, tensors)
+    optimizer = new_optimizer(side, model, options)
+    mend = FAULTS[fault](optimizer) if fault else None
+    if side == "torch":
+        import torch
+
+        loss = torch.nn.MSELoss()
+    else:
+        import keras
+
+        loss = keras.losses.MeanSquaredError()
+    rows = [rows for _, rows in package(side).train(model, loss, optimizer, inputs, targets, schedule, batch_size)]
+    if mend is not None:
+        mend()
+    found = optimizers(side)
+    return np.concatenate(rows)[:, 0], found.read_slots(model, optimizer), found.iterations(optimizer)
+
+
+def apply_steps(
+    side: str,
+    shape: Mapping[str, Any],
+    tensors: Tensors,
+    options: Options,
+    gradients: list[Tensors],
+    slots: Tensors | None = None,
+    iterations: int = 0,
+) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Let the optimizer apply gradients, from given slots on if any: the weights and slots after each step."""
+    model = new_model(side, shape, tensors)
+    optimizer = new_optimizer(side, model, options)
+    found = optimizers(side)
+    if slots is not None:
+        found.load_slots(model, optimizer, slots, iterations)
+    apply = _apply_torch if side == "torch" else _apply_keras
+    steps = []
+    for step in gradients:
+        apply(side, model, optimizer, step)
+        steps.append((package(side).to_canonical(model), found.read_slots(model, optimizer)))
+    assert found.iterations(optimizer) == iterations + len(gradients)
+    return steps
+
+
+def _layouts(side: str, model: Any) -> list[Any]:
+    import importlib
+
+    return importlib.import_module(f"{package(side).__name__}.weights").layouts(model)
+
+
+def _apply_torch(side: str, model: Any, optimizer: Any, gradients: Tensors) -> None:
+    import torch
+
+    for layout in _layouts(side, model):
+        layout.parameter.grad = torch.from_numpy(np.array(layout.join(dict(gradients))))
+    kept = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    optimizer.step()
+    now = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(kept, now, strict=True)), "a step has changed the gradients"
+
+
+def _apply_keras(side: str, model: Any, optimizer: Any, gradients: Tensors) -> None:
+    import keras
+
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    values = [keras.ops.convert_to_tensor(layout.join(dict(gradients))) for layout in _layouts(side, model)]
+    if side == "keras-torch":
+        import torch
+
+        with torch.no_grad():
+            optimizer.apply(values, model.trainable_variables)
+    else:
+        optimizer.apply(values, model.trainable_variables)
+
+
+def initial_slots(side: str, shape: Mapping[str, Any], options: Options) -> dict[str, np.ndarray]:
+    """The slots of an optimizer that has not taken a step."""
+    model = new_model(side, shape)
+    return optimizers(side).read_slots(model, new_optimizer(side, model, options))
+
+
+def learning_rates(side: str, options: Options, iterations: list[int]) -> list[float]:
+    """The learning rate of Keras's own optimizer, or that of the PyTorch side, after numbers of steps."""
+    shape = {"cell": "simple_rnn", "units": 1}
+    model = new_model(side, shape)
+    optimizer = new_optimizer(side, model, options)
+    found = optimizers(side)
+    rates = []
+    for count in iterations:
+        found.load_slots(model, optimizer, found.read_slots(model, optimizer), count)
+        if side == "torch":
+            rates.append(found.learning_rate(optimizer))
+        else:
+            rates.append(float(optimizer.learning_rate))
+    return rates
+
+
+def load_slots(side: str, shape: Mapping[str, Any], options: Options, slots: Tensors) -> dict[str, np.ndarray]:
+    """Load slots and read them again."""
+    model = new_model(side, shape)
+    optimizer = new_optimizer(side, model, options)
+    optimizers(side).load_slots(model, optimizer, slots, 7)
+    assert optimizers(side).iterations(optimizer) == 7
+    return optimizers(side).read_slots(model, optimizer)
+
+
+def clipped(side: str, shape: Mapping[str, Any], options: Options, gradients: Tensors) -> dict[str, np.ndarray]:
+    """What `clip_gradients` makes of gradients."""
+    model = new_model(side, shape)
+    optimizer = new_optimizer(side, model, options)
+    layouts = _layouts(side, model)
+    joined = [layout.join(dict(gradients)) for layout in layouts]
+    if side == "torch":
+        import torch
+
+        found = optimizers(side).clip_gradients(optimizer, [torch.from_numpy(np.array(value)) for value in joined])
+        values = [value.numpy() for value in found]
+    else:
+        import keras
+
+        found = optimizers(side).clip_gradients(optimizer, [keras.ops.convert_to_tensor(value) for value in joined])
+        values = [keras.ops.convert_to_numpy(value) for value in found]
+    return {
+        name: part for layout, value in zip(layouts, values, strict=True) for name, part in layout.split(value).items()
+    }
+
+
+def resumed_weights(side: str, options: Options, forgotten: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Weights after six steps, and after three, a `state_dict` loaded into a new optimizer and three more.
+
+    `forgotten` is left out of the saved parameter groups.
+    """
+    assert side == "torch"
+    import torch
+
+    generator = np.random.default_rng(3)
+    gradients = [torch.from_numpy(generator.normal(size=5)) for _ in range(6)]
+
+    def new() -> tuple[torch.nn.Parameter, Any]:
+        parameter = torch.nn.Parameter(torch.ones(5, dtype=torch.float64))
+        return parameter, package(side).build_optimizer([("bias_ih_l0", parameter)], **options)
+
+    def steps(parameter: torch.nn.Parameter, optimizer: Any, given: list[torch.Tensor]) -> None:
+        for gradient in given:
+            parameter.grad = gradient
+            optimizer.step()
+
+    through, through_optimizer = new()
+    steps(through, through_optimizer, gradients)
+    before, before_optimizer = new()
+    steps(before, before_optimizer, gradients[:3])
+    after, after_optimizer = new()
+    with torch.no_grad():
+        after.copy_(before)
+    state = before_optimizer.state_dict()
+    if forgotten is not None:
+        state["param_groups"] = [
+            group | {forgotten: after_optimizer.param_groups[0][forgotten]} for group in state["param_groups"]
+        ]
+    after_optimizer.load_state_dict(state)
+    steps(after, after_optimizer, gradients[3:])
+    return through.detach().numpy(), after.detach().numpy()
+
+
+def grouped_weights(side: str, name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights of two parameters in two groups with own learning rates, and each in an optimizer of its own."""
+    assert side == "torch"
+    import torch
+
+    rates = (0.1, 0.001)
+
+    def train(groups: list[list[tuple[torch.nn.Parameter, float]]]) -> None:
+        for group in groups:
+            optimizer = optimizers(side).OPTIMIZERS[name]([{"params": [p], "lr": rate} for p, rate in group])
+            generator = np.random.default_rng(1)
+            for _ in range(4):
+                gradient = torch.from_numpy(generator.normal(size=3))
+                for parameter, _ in group:
+                    parameter.grad = gradient
+                optimizer.step()
+
+    together, apart = (
+        [(torch.nn.Parameter(torch.ones(3, dtype=torch.float64)), rate) for rate in rates] for _ in range(2)
+    )
+    train([together])
+    train([[pair] for pair in apart])
+    return [p.detach().numpy() for p, _ in together], [p.detach().numpy() for p, _ in apart]
+
+
+def unnamed_clipnorm(side: str) -> None:
+    """Ask for clipping by variable with parameters that have no names."""
+    package(side).build_optimizer(new_model(side, {"cell": "gru", "units": 2}).parameters(), clipnorm=1.0)
+
+
+def powers(side: str, base: float, exponents: list[int], dtype: str) -> list[float]:
+    """Powers of a constant as the update rules compute them."""
+    assert side == "torch"
+    import torch
+
+    optimizer = package(side).build_optimizer([torch.nn.Parameter(torch.zeros(1))], "adam")
+    return [float(optimizer.power(base, exponent, np.dtype(dtype).type)) for exponent in exponents]
+
+
+def stock_weights_and_own(side: str, options: Options, own: str, own_options: Options) -> list[np.ndarray]:
+    """A parameter after each of five steps: of `build_optimizer(stock=True)`, then of torch.optim's own."""
+    assert side == "torch"
+    import torch
+
+    clipping = {name: options[name] for name in ("clipvalue", "clipnorm", "global_clipnorm") if name in options}
+    results = []
+    for stock in (True, False):
+        parameters = [torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.ones(3))]
+        if stock:
+            named = [("a", parameters[0]), ("b", parameters[1])]
+            optimizer = package(side).build_optimizer(named, **options, stock=True)
+        else:
+            optimizer = getattr(torch.optim, own)(parameters, **own_options)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(5):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            if not stock and "global_clipnorm" in clipping:
+                torch.nn.utils.clip_grad_norm_(parameters, clipping["global_clipnorm"])
+            if not stock and "clipvalue" in clipping:
+                torch.nn.utils.clip_grad_value_(parameters, clipping["clipvalue"])
+            optimizer.step()
+        results.append(torch.cat([parameter.detach() for parameter in parameters]).numpy())
+    return results
+
+
+def _exact_constants(optimizer: Any) -> Callable[[], None]:
+    """Compute with the constants as they are, not rounded to float32."""
+    from torch_models import update_rules
+
+    narrowing = update_rules.cast
+    update_rules.cast = float
+
+    def mend() -> None:
+        update_rules.cast = narrowing
+
+    return mend
+
+
+def _exact_schedule(optimizer: Any) -> None:
+    """Compute the schedule in float64."""
+    from torch_models.schedules import scheduled_learning_rate
+
+    optimizer.learning_rate = lambda group: scheduled_learning_rate(group, group["iterations"] - 1, np.float64)
+
+
+def _schedule_one_step_late(optimizer: Any) -> None:
+    """Take the learning rate of the step before."""
+    of_step = optimizer.learning_rate
+    optimizer.learning_rate = lambda group: of_step(group | {"iterations": max(1, group["iterations"] - 1)})
+
+
+def _no_weight_decay(optimizer: Any) -> None:
+    """Leave weights as large as they are."""
+    optimizer.decay = lambda parameters, weight_decay, learning_rate: None
+
+
+def _biases_clipped_apart(optimizer: Any) -> None:
+    """Take GRU's two biases for two variables."""
+    clip = optimizer.clip
+    optimizer.clip = lambda gradients, names: clip(gradients, [name.replace("bias_hh", "other") for name in names])
+
+
+def _no_clipping(optimizer: Any) -> None:
+    """Let the gradients be."""
+    optimizer.clip = lambda gradients, names: gradients
+
+
+def _other_epsilon(optimizer: Any) -> None:
+    """Take another small constant than Keras's."""
+    optimizer.param_groups[0]["eps"] = 1.1e-7
+
+
+def _plain_momentum(optimizer: Any) -> None:
+    """Forget Nesterov."""
+    optimizer.param_groups[0]["nesterov"] = False
+
+
+def _uncounted(optimizer: Any) -> None:
+    """Start to count at one."""
+    optimizer.param_groups[0]["iterations"] = 1
+
+
+# Each changes an optimizer of the PyTorch side, and returns what undoes a change that outlasts the optimizer.
+FAULTS: dict[str, Callable[[Any], Callable[[], None] | None]] = {
+    "exact-constants": _exact_constants,
+    "exact-schedule": _exact_schedule,
+    "schedule-one-step-late": _schedule_one_step_late,
+    "no-weight-decay": _no_weight_decay,
+    "biases-clipped-apart": _biases_clipped_apart,
+    "no-clipping": _no_clipping,
+    "other-epsilon": _other_epsilon,
+    "plain-momentum": _plain_momentum,
+    "uncounted": _uncounted,
+}

@@ -1,0 +1,162 @@
+"""What the tests of a user's own models run in a side's process."""
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+
+def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: dict[str, Any]) -> float:
+    """How far PyTorch's optimizer and `UpdateRule` come apart in six steps, by the distance moved."""
+    import torch
+
+    from compare.explain.torch_observer.update_rule import UpdateRule, rule_of
+
+    torch.manual_seed(0)
+    start = torch.randn(4, 3, dtype=torch.float64)
+    gradients = [torch.randn(4, 3, dtype=torch.float64) * 10.0 ** -(step % 3) for step in range(6)]
+    ends = []
+    for own in (False, True):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = getattr(torch.optim, name)([weight], **options)
+        assert rule_of(optimizer) is not None
+        rule = UpdateRule(optimizer, choices) if own else optimizer
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            rule.step()
+        ends.append(weight.detach())
+    return float((ends[0] - ends[1]).abs().max() / (ends[0] - start).abs().max())
+
+
+def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool) -> float:
+    """How far a bidirectional layer of two layers computed one by one is from PyTorch's own call, gradients too."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+    from compare.explain.torch_observer.recurrent_run import LayerOptions, run
+
+    class NoSession:
+        """Sees nothing and changes nothing."""
+
+        def __init__(self) -> None:
+            self.seen_packed: set[str] = set()
+
+        def rewired(self, key: str, x: Any) -> Any:
+            return x
+
+        def timesteps(self) -> int:
+            return 0
+
+        def mask(self, path: str) -> None:
+            return None
+
+        def saw_state(self, *_: Any) -> None:
+            pass
+
+        entered = left = saw_state
+
+    torch.manual_seed(1)
+    module = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True).double()
+    x = torch.randn(5, 6, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([6, 2, 4, 1, 5])
+    given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if packed else x
+    options = LayerOptions()
+    options.step_by_step = own_loop
+    found = []
+    for compute in (module, lambda given: run(module, NoSession(), "rnn", options, given)):
+        x.grad = None
+        y, states = compute(given)
+        states = states if isinstance(states, tuple) else (states,)
+        values = [y.data if isinstance(y, PackedSequence) else y, *states]
+        sum((value**2).sum() for value in values).backward(retain_graph=True)
+        found.append([*values, x.grad])
+    return max(float((a - b).abs().max().detach()) for a, b in zip(*found, strict=True))
+
+
+def kept_elements(side: str, shape: list[int], rate: float) -> list[bool]:
+    """Which elements a dropout keeps on a side."""
+    import importlib
+
+    package = "torch_models" if side == "torch" else "keras_models"
+    return importlib.import_module(f"{package}.pair.masks").kept(tuple(shape), rate).ravel().tolist()
+
+
+def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
+    """By how much of its rounding noise a session moves the learning rate of an Adam with PyTorch's betas."""
+    import torch
+
+    from compare.explain.torch_observer.changes import apply
+    from compare.explain.torch_observer.session import Session
+
+    def make() -> Any:
+        module = torch.nn.Linear(2, 1)
+        return module, torch.nn.MSELoss(), torch.optim.Adam(module.parameters(), betas=(0.9, 0.5))
+
+    session = Session(make, {})
+    session.rate_noise = 1.0
+    apply(session, [{"change": "update_rule", **choices}] if choices else [])
+    return session._rate_noise()
+
+
+def factor_of_rule(side: str, rates: list[float]) -> float:
+    """How many times as far `UpdateRule` moves a weight where its learning rate is doubled."""
+    import torch
+
+    from compare.explain.torch_observer.update_rule import UpdateRule
+
+    moved = []
+    for factor in (1.0, 2.0):
+        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        weight.grad = torch.ones_like(weight)
+        UpdateRule(torch.optim.SGD([weight], lr=0.1), {"learning_rates": rates} if rates else {}).step(factor)
+        moved.append(float(weight.detach()))
+    return moved[1] / moved[0]
+
+
+def row_order(side: str, batch: list[Any], seen: Any) -> list[int] | None:
+    """The order in which a session finds the rows of a batch."""
+    import numpy as np
+
+    from compare.explain.torch_observer.recording import row_order as order_of
+
+    found = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
+    return None if found is None else found.tolist()
+
+
+def told_tf32(side: str) -> tuple[bool, bool, bool]:
+    """Whether a framework that may take TF32 takes it: before, within and after `without`; as if there were a GPU."""
+    if side == "torch":
+        import torch
+
+        from compare.explain.torch_observer import tf32
+
+        found = lambda: tf32.in_use(torch.nn.Linear(1, 1))  # noqa: E731 - the mirror takes nothing
+    else:
+        from compare.explain.keras_observer import tf32
+
+        found = tf32.in_use
+    with _a_gpu(side):
+        before = found()
+        with tf32.without():
+            within = found()
+        return before, within, found()
+
+
+@contextlib.contextmanager
+def _a_gpu(side: str) -> Iterator[None]:
+    """A framework that finds a GPU, or has been told that TF32 may be taken."""
+    if side == "keras-tensorflow":
+        with mock.patch("tensorflow.config.list_physical_devices", return_value=["a GPU"]):
+            yield
+    elif side == "keras-jax":
+        with mock.patch("jax.devices", return_value=[SimpleNamespace(platform="gpu")]):
+            yield
+    else:
+        import torch
+
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision("highest")

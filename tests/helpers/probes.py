@@ -1,0 +1,193 @@
+"""What tests run inside the process of a framework; each takes a side, "torch" or "keras-<backend>", first."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from helpers.spoiled_weights import SPOILED
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from compare.experiment.initial_weights import GATES
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def package(side: str) -> Any:
+    """The package of a side: both offer the same functions."""
+    return importlib.import_module("torch_models" if side == "torch" else "keras_models")
+
+
+def new_model(side: str, shape: Mapping[str, Any], tensors: Tensors | None = None) -> Any:
+    """Build a model in the precision of its shape, with the given weights or its own."""
+    if side != "torch":
+        import keras
+
+        keras.config.set_floatx(shape.get("dtype", "float32"))
+    model = package(side).build(**shape)
+    if tensors is not None:
+        package(side).load_canonical(model, dict(tensors))
+    return model
+
+
+def own_weights(side: str, shape: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The weights that a framework's own initialisers give a model."""
+    return package(side).to_canonical(new_model(side, shape))
+
+
+def loaded_weights(side: str, shape: Mapping[str, Any], tensors: Tensors) -> dict[str, np.ndarray]:
+    """Load weights and read them again."""
+    return package(side).to_canonical(new_model(side, shape, tensors))
+
+
+def outputs(side: str, shape: Mapping[str, Any], tensors: Tensors, inputs: np.ndarray) -> np.ndarray:
+    """What a model with the given weights predicts."""
+    return package(side).predict(new_model(side, shape, tensors), inputs)
+
+
+def train(
+    side: str,
+    shape: Mapping[str, Any],
+    tensors: Tensors,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    schedule: np.ndarray,
+    batch_size: int,
+) -> tuple[list[str], list[tuple[int, np.ndarray]], dict[str, np.ndarray]]:
+    """Train with the default optimizer: the columns, what was yielded and the weights at the end."""
+    both = package(side)
+    model = new_model(side, shape, tensors)
+    if side == "torch":
+        import torch
+
+        loss, optimizer = torch.nn.MSELoss(), both.build_optimizer(model.parameters())
+    else:
+        import keras
+
+        loss, optimizer = keras.losses.MeanSquaredError(), both.build_optimizer()
+    yielded = list(both.train(model, loss, optimizer, inputs, targets, schedule, batch_size))
+    return both.columns(model), yielded, both.to_canonical(model)
+
+
+def build_unknown_optimizer(side: str) -> None:
+    """Ask for an optimizer that there is not."""
+    if side == "torch":
+        package(side).build_optimizer([], "adm")
+    package(side).build_optimizer("adm")
+
+
+def canonical_shapes(cell: str, features: int, units: int, layers: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a model's canonical tensors, from their definition."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(layers):
+        width = features if layer == 0 else units
+        biases = ("input_bias", "recurrent_bias") if cell == "gru" else ("bias",)
+        own = {"kernel": (width, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
+        for name, size in own.items():
+            shapes |= {f"layer{layer}/forward/{name}{gate}": size for gate in GATES[cell]}
+    return shapes | {"head/kernel": (units, outputs), "head/bias": (outputs,)}
+
+
+def check_round_trips(side: str, spoiled: str | None = None) -> None:
+    """Load canonical tensors into models of many shapes and read them again, to the last bit.
+
+    With `spoiled`, other tensors are loaded than are expected back: the check must then raise AssertionError.
+    """
+    # A failure that is expected need not be made small first.
+    phases = [Phase.generate] if spoiled else [Phase.generate, Phase.shrink]
+
+    @settings(max_examples=15, database=None, deadline=None, derandomize=True, phases=phases)
+    @given(
+        cell=st.sampled_from(["simple_rnn", "lstm", "gru"]),
+        features=st.integers(1, 3),
+        units=st.integers(1, 4),
+        layers=st.integers(1, 2),
+        outputs=st.integers(1, 3),
+        seed=st.integers(0, 1000),
+    )
+    def check(cell: str, features: int, units: int, layers: int, outputs: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        shape = {"cell": cell, "features": features, "units": units, "layers": layers, "outputs": outputs}
+        expected = {
+            name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**shape).items()
+        }
+        given_tensors = SPOILED[spoiled](expected) if spoiled else expected
+        obtained = loaded_weights(side, shape, given_tensors)
+        assert obtained.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert obtained[name].dtype == tensor.dtype, name
+            assert obtained[name].tobytes() == tensor.tobytes(), name
+
+    check()
+
+
+def stock_weights(side: str, cell: str, features: int, units: int, outputs: int) -> dict[str, np.ndarray]:
+    """The weights that stock PyTorch's own modules start with, where it has two biases their sum."""
+    assert side == "torch"
+    import torch
+
+    torch.manual_seed(0)
+    recurrent = package(side).CELLS[cell](features, units)
+    head = torch.nn.Linear(units, outputs)
+    model = package(side).build(cell=cell, features=features, units=units, outputs=outputs)
+    model.layers[0].load_state_dict(recurrent.state_dict())
+    model.head.load_state_dict(head.state_dict())
+    return package(side).to_canonical(model)
+
+
+def narrowed_operations(side: str, dtype: str) -> list[str]:
+    """Which operations Keras computes in a narrower precision than the given one."""
+    import keras
+
+    from keras_models.precision import narrowed_operations as narrowed
+
+    assert side != "torch"
+    keras.config.set_floatx(dtype)
+    return narrowed(dtype)
+
+
+def adam_updates(
+    side: str,
+    gradients: list[np.ndarray],
+    learning_rate: float,
+    stock: bool = False,
+    twin: tuple[str, int] | None = None,
+) -> list[np.ndarray]:
+    """What the PyTorch side's optimizer adds to a parameter for each gradient; of a twin, given (precision, seed)."""
+    assert side == "torch"
+    import torch
+
+    from torch_models.twins import perturb_optimizer
+
+    parameter = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.from_numpy(gradients[0]).dtype))
+    optimizer = package(side).build_optimizer([parameter], learning_rate=learning_rate, stock=stock)
+    if twin is not None:
+        perturb_optimizer(optimizer, *twin)
+    updates = []
+    for gradient in gradients:
+        parameter.detach().zero_()
+        parameter.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        updates.append(parameter.detach().numpy().copy())
+    return updates
+
+
+def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
+    """Which parameters of a PyTorch layer's biases are trained, and that a frozen one is zero."""
+    assert side == "torch"
+    torch_models = package(side)
+    model = torch_models.build(cell=cell, units=3)
+    if both:
+        torch_models.train_both_biases(model)
+    found = {name: parameter for name, parameter in model.layers[0].named_parameters() if name.startswith("bias")}
+    assert all(parameter.requires_grad or not parameter.any() for parameter in found.values())
+    return {name: parameter.requires_grad for name, parameter in found.items()}
+
+
+def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:
+    """The weights of a twin."""
+    assert side == "torch"
+    from torch_models.twins import perturb_weights
+
+    return perturb_weights(tensors, precision, seed)
