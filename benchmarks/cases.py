@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compare.config.case import load_case, with_fields
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.judge import Comparison
 from compare.judge.metrics import forecast_metrics, judged
 from compare.run.harness import prepare, run_cases
@@ -32,13 +32,13 @@ CASES = {
 }
 
 
-def baseline(start: Start) -> float:
+def baseline(experiment: Experiment) -> float:
     """Return the metric of the forecast or the class that needs no model."""
-    training, test = start.examples.training, start.examples.test
-    if start.scaling is not None:
+    training, test = experiment.examples.training, experiment.examples.test
+    if experiment.scaling is not None:
         # The target is the first feature of these series, scaled alike.
-        last = np.repeat(start.scaling.undo(test.inputs[:, -1:, 0]), test.targets.shape[1], axis=1)
-        mse = forecast_metrics(start.scaling.undo(test.targets), last)["mse"]
+        last = np.repeat(experiment.scaling.undo(test.inputs[:, -1:, 0]), test.targets.shape[1], axis=1)
+        mse = forecast_metrics(experiment.scaling.undo(test.targets), last)["mse"]
         assert mse is not None
         return mse
     seen, _ = judged(training.targets, np.zeros((*training.targets.shape, 1)), training.mask)
@@ -63,10 +63,12 @@ def main(out: Path) -> None:
         name: [with_fields(load_case(name), {"name": f"{name}-{seed}", "seed": seed}) for seed in range(seeds)]
         for name, (_, seeds) in CASES.items()
     }
-    starts = {start.case.name: start for start in prepare([case for group in cases.values() for case in group])}
+    experiments = {
+        experiment.case.name: experiment for experiment in prepare([case for group in cases.values() for case in group])
+    }
     out.mkdir(parents=True)
     with Pool(out / "logs", jobs=2, timeout=600) as pool:
-        verdict = run_cases(list(starts.values()), backends, out, pool)
+        verdict = run_cases(list(experiments.values()), backends, out, pool)
     runners = [keras_runner(backend) for backend in backends]
     print(f"| case | metric | seeds | without a model | {REFERENCE_RUNNER} | {' | '.join(runners)} | agree |")
     print("|---|---|---|---|---|" + "---|" * (len(runners) + 1))
@@ -80,7 +82,7 @@ def main(out: Path) -> None:
         cells += [figures(of_case[runner], runner, metric) for runner in runners]
         statuses = [one.status for found in of_case.values() for one in found]
         print(
-            f"| {name} | {metric} | {seeds} | {baseline(starts[names[0]]):.4g} | {' | '.join(cells)} | "
+            f"| {name} | {metric} | {seeds} | {baseline(experiments[names[0]]):.4g} | {' | '.join(cells)} | "
             f"{statuses.count('agrees')} of {len(statuses)} |"
         )
 

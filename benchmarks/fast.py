@@ -25,7 +25,7 @@ import torch
 import keras_models
 import torch_models
 from compare.config.case import load_case, with_fields
-from compare.experiment.experiment import Start, make_start
+from compare.experiment.experiment import Experiment, make_experiment
 from keras_models import fast
 from keras_models.direct import direct_call, direct_loss
 
@@ -35,12 +35,12 @@ ROUNDS = {10: (25, 12), 200: (9, 3)}  # timesteps: rounds, steps in each
 Step = Callable[[Any, Any], None]
 
 
-def keras_model(start: Start, is_fast: bool) -> keras.Model:
+def keras_model(experiment: Experiment, is_fast: bool) -> keras.Model:
     """The case's model, of Keras's own layers or of fast ones."""
-    model = keras_models.build(cell=start.case.model.cell, units=start.case.model.units)
+    model = keras_models.build(cell=experiment.case.model.cell, units=experiment.case.model.units)
     if is_fast:
         fast.enable(model)
-    keras_models.load_canonical(model, dict(start.weights))
+    keras_models.load_canonical(model, dict(experiment.weights))
     model.compile(optimizer=keras.optimizers.Adam(), loss=keras.losses.MeanSquaredError(), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -62,10 +62,10 @@ def keras_step(model: keras.Model, direct: bool) -> Step:
     return step
 
 
-def torch_step(start: Start) -> Step:
+def torch_step(experiment: Experiment) -> Step:
     """A training step as one writes it in PyTorch."""
-    model = torch_models.build(cell=start.case.model.cell, units=start.case.model.units)
-    torch_models.load_canonical(model, dict(start.weights))
+    model = torch_models.build(cell=experiment.case.model.cell, units=experiment.case.model.units)
+    torch_models.load_canonical(model, dict(experiment.weights))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], foreach=True)
     loss = torch.nn.MSELoss()
 
@@ -77,27 +77,27 @@ def torch_step(start: Start) -> Step:
     return step
 
 
-def steps_by_name(start: Start) -> dict[str, Step]:
+def steps_by_name(experiment: Experiment) -> dict[str, Step]:
     """What is timed."""
     return {
-        "PyTorch": torch_step(start),
-        "stock": keras_step(keras_model(start, False), direct=False),
-        "fast": keras_step(keras_model(start, True), direct=True),
-        "fast, through the model": keras_step(keras_model(start, True), direct=False),
-        "stock, train_on_batch": keras_model(start, False).train_on_batch,
-        "fast, train_on_batch": keras_model(start, True).train_on_batch,
+        "PyTorch": torch_step(experiment),
+        "stock": keras_step(keras_model(experiment, False), direct=False),
+        "fast": keras_step(keras_model(experiment, True), direct=True),
+        "fast, through the model": keras_step(keras_model(experiment, True), direct=False),
+        "stock, train_on_batch": keras_model(experiment, False).train_on_batch,
+        "fast, train_on_batch": keras_model(experiment, True).train_on_batch,
     }
 
 
-def measure(start: Start) -> dict[str, list[float]]:
+def measure(experiment: Experiment) -> dict[str, list[float]]:
     """Milliseconds a step, by what is timed, one for each round."""
-    rounds, count = ROUNDS[start.case.data.window]
-    windows, size = start.windows, start.case.training.batch_size
+    rounds, count = ROUNDS[experiment.case.data.window]
+    windows, size = experiment.windows, experiment.case.training.batch_size
     batches = [
         (torch.tensor(windows.training_inputs[chosen]), torch.tensor(windows.training_targets[chosen]))
-        for chosen in start.schedule[0, : size * count].reshape(count, size)
+        for chosen in experiment.schedule[0, : size * count].reshape(count, size)
     ]
-    steps = steps_by_name(start)
+    steps = steps_by_name(experiment)
     found: dict[str, list[float]] = {name: [] for name in steps}
     for name, step in cycle(steps.items()):
         began = time.process_time()
@@ -124,8 +124,8 @@ def main() -> None:
     found = {}
     for timesteps in ROUNDS:
         for cell in CELLS:
-            start = make_start(with_fields(load_case(cell), {"data.window": timesteps, "data.points": 1000}))
-            found[timesteps, cell] = measure(start)
+            experiment = make_experiment(with_fields(load_case(cell), {"data.window": timesteps, "data.points": 1000}))
+            found[timesteps, cell] = measure(experiment)
     names = list(next(iter(found.values())))
     print("\n| timesteps | cell | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
     for (timesteps, cell), times in found.items():

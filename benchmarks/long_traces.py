@@ -15,7 +15,7 @@ import numpy as np
 
 from compare.config.case import load_case, with_fields
 from compare.data.windows import batch_schedule
-from compare.experiment.experiment import Start, make_start
+from compare.experiment.experiment import Experiment, make_experiment
 from compare.judge import judge
 from compare.trace.trace import TraceWriter, read_trace
 
@@ -23,43 +23,43 @@ STEPS_PER_EPOCH = 10
 ROWS_A_RECORD = 128
 
 
-def write(folder: Path, start: Start, runner: str, seed: int) -> None:
+def write(folder: Path, experiment: Experiment, runner: str, seed: int) -> None:
     """Write a trace of as many steps as the start has."""
     generator = np.random.default_rng(seed)
-    tensors = list(start.weights)
+    tensors = list(experiment.weights)
     columns = ["loss", *(f"{kind}/{name}" for kind in ("gradient", "update") for name in tensors), "batch"]
     manifest = {
-        "case": start.case.name, "runner": runner, "dtype": "float32", "precision": "float32", "narrowed": [],
-        "steps": start.steps, "epochs": start.case.training.epochs, "versions": {}, "execution": {"kernel": "loop"},
+        "case": experiment.case.name, "runner": runner, "dtype": "float32", "precision": "float32", "narrowed": [],
+        "steps": experiment.steps, "epochs": experiment.case.training.epochs, "versions": {}, "execution": {"kernel": "loop"},
         "hashes": {"data": "", "schedule": "", "weights": ""},
     }  # fmt: skip
     common = np.random.default_rng(0)
     with TraceWriter(folder, manifest, columns) as trace:
-        for first in range(0, start.steps, ROWS_A_RECORD):
-            rows = common.uniform(0.5, 1.5, (min(ROWS_A_RECORD, start.steps - first), len(columns)))
+        for first in range(0, experiment.steps, ROWS_A_RECORD):
+            rows = common.uniform(0.5, 1.5, (min(ROWS_A_RECORD, experiment.steps - first), len(columns)))
             rows *= 1 + np.finfo("float32").eps * generator.choice([-1.0, 1.0], rows.shape)
             rows[:, -1] = 1.0
             trace.append(rows)
-        epochs = start.case.training.epochs
+        epochs = experiment.case.training.epochs
         for epoch in sorted({2**power for power in range(epochs.bit_length())} | {epochs}):
-            trace.checkpoint(epoch, start.weights)
-        trace.finish({"predictions": start.examples.test.targets}, {"stopped": None})
+            trace.checkpoint(epoch, experiment.weights)
+        trace.finish({"predictions": experiment.examples.test.targets}, {"stopped": None})
 
 
 def main(folder: Path, steps: int) -> None:
     """Write the traces, and read and judge them."""
     fields = {"data.points": 210, "model.units": 4, "training.batch_size": 16, "training.epochs": 1}
-    start = make_start(with_fields(load_case("lstm"), fields))
-    case = with_fields(start.case, {"training.epochs": steps // start.steps})
-    schedule = batch_schedule(0, case.training.epochs, start.schedule.shape[1])
-    start = Start(case, start.windows, start.scaling, start.weights, schedule)
+    experiment = make_experiment(with_fields(load_case("lstm"), fields))
+    case = with_fields(experiment.case, {"training.epochs": steps // experiment.steps})
+    schedule = batch_schedule(0, case.training.epochs, experiment.schedule.shape[1])
+    experiment = Experiment(case, experiment.windows, experiment.scaling, experiment.weights, schedule)
     names = ["torch", "keras-torch", *(f"twin-{number}" for number in range(4))]
     for seed, name in enumerate(names):
-        write(folder / name, start, name, seed)
+        write(folder / name, experiment, name, seed)
     began = time.monotonic()
-    expected, obtained, *twins = (read_trace(folder / name) for name in names)
+    expected, obtained, *members = (read_trace(folder / name) for name in names)
     read = time.monotonic()
-    comparison = judge(expected, obtained, twins, start)
+    comparison = judge(expected, obtained, members, experiment)
     done = time.monotonic()
     assert comparison.status == "agrees", comparison.first_difference
     print(f"| {comparison.steps} | {read - began:.2f} | {done - read:.2f} |")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from compare.config.case import DEFAULT_SUITE, load_case
-from compare.experiment.experiment import make_start, write_start
+from compare.experiment.experiment import make_experiment, write_experiment
 
 ROUNDS = 3
 RUNNERS = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name in DEFAULT_SUITE:
-            write_start(make_start(load_case(name)), folder / name)
+            write_experiment(make_experiment(load_case(name)), folder / name)
         for number in range(ROUNDS):
             scripts, run = stock_scripts(folder), default_run(folder / f"out{number}")
             print(f"stock scripts {scripts:.1f} s, default run {run:.1f} s, ratio {run / scripts:.2f}", flush=True)

@@ -4,15 +4,15 @@ from keras_models.dropout_probe import dropout_probe
 from keras_models.fit import fit
 from keras_models.forecast import forecast
 from keras_models.losses import build_loss
-from keras_models.one_step import OneStep
 from keras_models.optimizers import build_optimizer, load_slots, read_slots
 from keras_models.recurrent import CELLS, build
+from keras_models.single_step import SingleStep
 from keras_models.training import columns, execution, predict, train
-from keras_models.weights import load_canonical, load_carried, read_carried, to_canonical
+from keras_models.weights import load_canonical, load_non_trainable, read_non_trainable, to_canonical
 
 __all__ = [
     "CELLS",
-    "OneStep",
+    "SingleStep",
     "build",
     "build_loss",
     "build_optimizer",
@@ -22,10 +22,10 @@ __all__ = [
     "fit",
     "forecast",
     "load_canonical",
-    "load_carried",
+    "load_non_trainable",
     "load_slots",
     "predict",
-    "read_carried",
+    "read_non_trainable",
     "read_slots",
     "to_canonical",
     "train",

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_models.layers import directions
-from keras_models.one_step import layer_outputs
+from keras_models.single_step import layer_outputs
 from keras_models.training import Arrays
 
 # Rows that each dropout is given: of ones, enough to tell a rate of 0.2 from one of 0.21.

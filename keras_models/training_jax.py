@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_models.weights import Layout, group_norms
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
+SingleStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -28,7 +28,7 @@ def compile_steps(
 
     @jax.jit
     def run(state: Any, steps: Any, inputs: Any, targets: jax.Array) -> tuple[Any, jax.Array]:
-        def one_step(step: Any, carry: Any) -> Any:
+        def single_step(step: Any, carry: Any) -> Any:
             (trainable, non_trainable, optimizer_variables), rows = carry
             (loss, aux), gradients = gradient_of_loss(
                 trainable,
@@ -47,7 +47,7 @@ def compile_steps(
             return (updated, non_trainable, optimizer_variables), rows.at[step].set(jnp.concatenate(row))
 
         rows = jnp.zeros((len(targets), width), dtype=state[0][0].dtype)
-        return jax.lax.fori_loop(0, steps, one_step, (state, rows))
+        return jax.lax.fori_loop(0, steps, single_step, (state, rows))
 
     groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 
@@ -69,7 +69,7 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+def compile_single_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> SingleStepFunctions:
     """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_models.weights import Layout, group_norms
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
+SingleStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def _traced_once(free: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -80,7 +80,7 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+def compile_single_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> SingleStepFunctions:
     """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     variables = model.trainable_variables
     values = [variable.value for variable in variables]

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from keras_models.direct import direct_call, direct_loss
 from keras_models.fast import Execution, executions
-from keras_models.weights import Layout, group_norms, load_carried, read_carried
+from keras_models.weights import Layout, group_norms, load_non_trainable, read_non_trainable
 
-OneStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
+SingleStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
@@ -47,7 +47,7 @@ def compile_steps(
     return run_steps
 
 
-def compile_one_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> OneStepFunctions:
+def compile_single_step(model: keras.Model, layer_outputs: Callable[[Any], dict[str, Any]]) -> SingleStepFunctions:
     """Return functions to the layers' outputs, to outputs, loss and gradients, and one that applies gradients."""
     variables = model.trainable_variables
     values = [variable.value for variable in variables]
@@ -96,7 +96,7 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     "kernel" joins all layers' kernels by "+". "python-loop" is Keras's own loop over timesteps, "bptt" the loop of
     `keras_models.fast`; "fallbacks" has why a layer of it did not run there.
     """
-    carried = read_carried(model)
+    non_trainable = read_non_trainable(model)
     operations = _Operations()
     recurrent = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
     hooks = [layer.register_forward_pre_hook(operations.enter) for layer in recurrent]
@@ -104,7 +104,7 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
         outputs = model(inputs, training=True)
     for hook in hooks:
         hook.remove()
-    load_carried(model, carried)  # to look is not to take a step
+    load_non_trainable(model, non_trainable)  # to look is not to take a step
     fast = executions(model)
     # In cuDNN Bidirectional computes its layers without calling them.
     everything = set().union(*operations.names.values())

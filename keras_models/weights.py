@@ -115,12 +115,12 @@ def load_canonical(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
         layout.variable.assign(layout.join(tensors))
 
 
-def read_carried(model: keras.Model) -> dict[str, np.ndarray]:
+def read_non_trainable(model: keras.Model) -> dict[str, np.ndarray]:
     """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
     return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _carried(model).items()}
 
 
-def load_carried(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
+def load_non_trainable(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
     """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
     variables = _carried(model)
     check_names_and_shapes(

@@ -4,15 +4,15 @@ from torch_models.dropout_probe import dropout_probe
 from torch_models.forecast import forecast
 from torch_models.kernels import execution
 from torch_models.losses import build_loss
-from torch_models.one_step import OneStep
 from torch_models.optimizers import build_optimizer, load_slots, read_slots
 from torch_models.recurrent import CELLS, build, train_both_biases
+from torch_models.single_step import SingleStep
 from torch_models.training import columns, predict, train
-from torch_models.weights import load_canonical, load_carried, read_carried, to_canonical
+from torch_models.weights import load_canonical, load_non_trainable, read_non_trainable, to_canonical
 
 __all__ = [
     "CELLS",
-    "OneStep",
+    "SingleStep",
     "build",
     "build_loss",
     "build_optimizer",
@@ -21,10 +21,10 @@ __all__ = [
     "execution",
     "forecast",
     "load_canonical",
-    "load_carried",
+    "load_non_trainable",
     "load_slots",
     "predict",
-    "read_carried",
+    "read_non_trainable",
     "read_slots",
     "to_canonical",
     "train",

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_models.recurrent import Recurrent
 from torch_models.training import Arrays, to_tensors
-from torch_models.weights import load_carried, read_carried
+from torch_models.weights import load_non_trainable, read_non_trainable
 
 # The operations by which a kernel is known; looked for in this order.
 MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
@@ -31,10 +31,10 @@ def execution(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
     "loop" is ATen's own loop over timesteps, one operation at a time.
     """
     device = next(model.parameters()).device
-    carried = read_carried(model)
+    non_trainable = read_non_trainable(model)
     with _Operations() as operations:
         model(to_tensors(model, inputs))
-    load_carried(model, carried)  # to look is not to take a step
+    load_non_trainable(model, non_trainable)  # to look is not to take a step
     kernel = next((name for name, mark in MARKS.items() if any(mark in seen for seen in operations.names)), "loop")
     return {
         "kernel": kernel,

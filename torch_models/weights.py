@@ -134,13 +134,13 @@ def load_canonical(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
             layout.second_bias.zero_()
 
 
-def read_carried(model: Recurrent) -> dict[str, np.ndarray]:
+def read_non_trainable(model: Recurrent) -> dict[str, np.ndarray]:
     """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
     return {name: buffer.cpu().numpy().copy() for name, buffer in _carried(model).items()}
 
 
 @torch.no_grad()
-def load_carried(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
+def load_non_trainable(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
     """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
     buffers = _carried(model)
     check_names_and_shapes(

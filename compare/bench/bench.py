@@ -14,7 +14,7 @@ from typing import Any
 
 from compare.config.case import Case, ModelConfig, TrainingConfig, with_fields
 from compare.errors import InputError
-from compare.experiment.experiment import Start, make_start, write_start
+from compare.experiment.experiment import Experiment, make_experiment, write_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
 
 ROUNDS = 9
@@ -86,11 +86,11 @@ class BenchError(RuntimeError):
 class Child:
     """A process that trains one side in one way."""
 
-    def __init__(self, runner: str, engine: str, start: Path, log: Path) -> None:
+    def __init__(self, runner: str, engine: str, experiment: Path, log: Path) -> None:
         self.runner, self.engine, self.log = runner, engine, log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "compare.bench.child", runner, engine, str(start)],
+                [sys.executable, "-m", "compare.bench.child", runner, engine, str(experiment)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -142,17 +142,17 @@ def run_bench(
         check_case(case)
     rows: list[Row] = []
     speed = 0.0
-    starts = [make_start(case) for case in cases]
-    for start in starts:
+    experiments = [make_experiment(case) for case in cases]
+    for experiment in experiments:
         for runner in (REFERENCE_RUNNER, *map(keras_runner, backends)):
-            with _children(start, runner) as children:
+            with _children(experiment, runner) as children:
                 speed = speed or children[0].facts["operations_per_second"]
                 for number in range(rounds):
                     for child in children:
                         child.train(EPOCHS)
-                    say(f"{start.case.name} {runner}: round {number + 1} of {rounds}")
-                rows += [_row(start, child, children[0], speed) for child in children]
-    return Bench(rows, speed, rounds, EPOCHS * starts[0].steps_per_epoch, _notes(rows))
+                    say(f"{experiment.case.name} {runner}: round {number + 1} of {rounds}")
+                rows += [_row(experiment, child, children[0], speed) for child in children]
+    return Bench(rows, speed, rounds, EPOCHS * experiments[0].steps_per_epoch, _notes(rows))
 
 
 def check_case(case: Case) -> None:
@@ -167,7 +167,7 @@ def check_case(case: Case) -> None:
 
 
 @contextmanager
-def _children(start: Start, runner: str) -> Iterator[list[Child]]:
+def _children(experiment: Experiment, runner: str) -> Iterator[list[Child]]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         children = []
         for number, (engine, fields) in enumerate({"stock": {}, **ENGINES}.items()):
@@ -176,20 +176,20 @@ def _children(start: Start, runner: str) -> Iterator[list[Child]]:
             if "training.keras_layers" in fields and runner != keras_runner("torch"):
                 continue
             place = Path(folder) / str(number)
-            write_start(replace(start, case=with_fields(start.case, fields)), place)
+            write_experiment(replace(experiment, case=with_fields(experiment.case, fields)), place)
             child = Child(runner, engine, place, Path(folder) / f"{number}.log")
             stack.callback(child.end)
             children.append(child)
         yield children
 
 
-def _row(start: Start, child: Child, stock: Child, speed: float) -> Row:
-    steps = EPOCHS * start.steps_per_epoch
+def _row(experiment: Experiment, child: Child, stock: Child, speed: float) -> Row:
+    steps = EPOCHS * experiment.steps_per_epoch
     times = [seconds / steps * 1e3 for seconds in child.seconds]
     stock_times = [seconds / steps * 1e3 for seconds in stock.seconds]
     return Row(
-        case=start.case.name,
-        cell=start.case.model.cell,
+        case=experiment.case.name,
+        cell=experiment.case.model.cell,
         runner=child.runner,
         engine=child.engine,
         ms_per_step=(median(times), min(times), max(times)),
@@ -197,22 +197,22 @@ def _row(start: Start, child: Child, stock: Child, speed: float) -> Row:
         ratio=median(one / other for one, other in zip(times, stock_times, strict=True)),
         first_step_s=child.facts["first_step_s"],
         peak_memory_mib=child.peak_memory_mib,
-        arithmetic=operations(start) / speed / (median(times) / 1e3),
+        arithmetic=operations(experiment) / speed / (median(times) / 1e3),
         kernel=child.facts["execution"]["kernel"],
         device=child.facts["execution"]["device"],
     )
 
 
-def operations(start: Start) -> float:
+def operations(experiment: Experiment) -> float:
     """Count the floating-point operations of the products of matrices in a training step of a whole batch.
 
     Each product forward takes two of its size on the way back: one for its input's gradient, one for its weights'.
     """
-    model, batch, time = start.case.model, start.case.training.batch_size, start.case.data.window
+    model, batch, time = experiment.case.model, experiment.case.training.batch_size, experiment.case.data.window
     gates, units = GATES[model.cell], model.units
-    seen = [start.examples.features or 1, *[units] * (model.layers - 1)]
+    seen = [experiment.examples.features or 1, *[units] * (model.layers - 1)]
     forward = sum(2 * batch * time * gates * units * (width + units) for width in seen)
-    forward += 2 * batch * units * start.examples.outputs
+    forward += 2 * batch * units * experiment.examples.outputs
     return 3.0 * forward
 
 

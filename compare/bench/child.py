@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.experiment.experiment import read_start
+from compare.experiment.experiment import read_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
 from compare.workers.sides import KerasSide, Side, TorchSide
 
@@ -24,7 +24,7 @@ Epochs = Callable[[int], None]
 
 def recorded(side: Side) -> Epochs:
     """Return what trains as a run does, each step recorded, for a number of epochs."""
-    steps = -(-side.schedule.shape[1] // side.start.case.training.batch_size)
+    steps = -(-side.schedule.shape[1] // side.experiment.case.training.batch_size)
     # The same epoch again and again, without holding them all.
     side.schedule = np.broadcast_to(side.schedule[0], (2**40, side.schedule.shape[1]))
     calls = side.train()
@@ -41,7 +41,7 @@ def stock(side: Side) -> Epochs:
     """Return the loop that a framework's users have, with nothing recorded: `fit`, or one written by hand for torch."""
     chosen = np.asarray(side.schedule[0])
     assert isinstance(side.inputs, np.ndarray)  # `check_case` lets nothing else pass
-    inputs, targets, size = side.inputs[chosen], side.targets[chosen], side.start.case.training.batch_size
+    inputs, targets, size = side.inputs[chosen], side.targets[chosen], side.experiment.case.training.batch_size
     if isinstance(side, KerasSide):
         side.model.compile(optimizer="adam", loss="mse")
 
@@ -85,20 +85,20 @@ def main(runner: str, engine: str, folder: str) -> None:
     os.dup2(2, 1)
     keep_tensorflow_out(runner)
     __import__("torch" if runner == REFERENCE_RUNNER else "keras")
-    start = read_start(Path(folder))
+    experiment = read_experiment(Path(folder))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
     way = stock if engine == "stock" else recorded
 
     began = time.perf_counter()
-    side: Side = kind(start, None)
-    side.schedule = side.schedule[:1, : start.case.training.batch_size]
+    side: Side = kind(experiment, None)
+    side.schedule = side.schedule[:1, : experiment.case.training.batch_size]
     way(side)(1)
     facts: dict[str, Any] = {"first_step_s": time.perf_counter() - began, **side.facts()}
     facts["execution"] = side.package.execution(side.model, side.batch(0)[0])
     if runner == REFERENCE_RUNNER:
         facts["operations_per_second"] = operations_per_second()
 
-    train = way(kind(start, None))
+    train = way(kind(experiment, None))
     train(1)  # what is compiled for the other size of the last batch is no part of a step
     print(json.dumps(facts), file=events)
     for line in sys.stdin:

@@ -7,7 +7,7 @@ import numpy as np
 
 from compare.config.case import Case, load_case, with_fields
 from compare.errors import InputError
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 
 Choices = Mapping[str, Sequence[Any]]
 
@@ -72,7 +72,7 @@ def clean_case(index: int, backend: str) -> Case:
     for fields in _drawn(index, backend):
         try:
             case = with_fields(load_case(fields.pop("cell")), {"name": f"clean-{index:03d}", "seed": index, **fields})
-            make_start(case)
+            make_experiment(case)
         except InputError:
             continue
         return case

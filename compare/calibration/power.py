@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from compare.calibration.null_cases import clean_case
 from compare.config.case import Case, load_case, with_fields
 from compare.errors import InputError
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
 from compare.run.harness import Job, run_jobs
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
@@ -62,7 +62,7 @@ class Trial:
         if self.fault is not None:
             runner = keras_runner(self.backend) if self.fault.side == "keras" else REFERENCE_RUNNER
             faults[runner] = str(folder / self.fault.function)
-        return Job(make_start(self.case), [self.backend], faults)
+        return Job(make_experiment(self.case), [self.backend], faults)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Outcome:
     tensor: str | None
     phase_right: bool | None
     tensor_right: bool | None
-    journey_share: float | None
+    trajectory_share: float | None
     step_share: float | None
 
 
@@ -165,7 +165,7 @@ def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
         tensor_right=None
         if fault is None or not fault.tensors
         else placed and first is not None and first.tensor in fault.tensors,
-        journey_share=comparison.largest_share_of_allowed,
+        trajectory_share=comparison.largest_share_of_allowed,
         step_share=comparison.largest_step_share,
     )
 

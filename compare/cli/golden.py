@@ -68,16 +68,16 @@ def _record(options: argparse.Namespace) -> int:
 
     check_work_options(options)
     backends = choose_backends(options.backend)
-    starts = prepare(chosen_cases(options))
+    experiments = prepare(chosen_cases(options))
     golden, interpreters = Path(options.golden), read_interpreters(options.python)
     jobs = options.jobs or os.cpu_count() or 1
-    cases = [start.case for start in starts]
+    cases = [experiment.case for experiment in experiments]
     with (
         tempfile.TemporaryDirectory(prefix="rnn-parity-") as logs,
         Pool(Path(logs), jobs, options.timeout, interpreters=interpreters) as pool,
-        progress(options, planned(starts, backends), cases) as on_event,
+        progress(options, planned(experiments, backends), cases) as on_event,
     ):
-        verdict, kept = record_golden(starts, backends, golden, pool, on_event)
+        verdict, kept = record_golden(experiments, backends, golden, pool, on_event)
     if options.json:
         print(json.dumps(verdict.as_json(), indent=1))
     elif options.quiet:
@@ -103,7 +103,7 @@ def _check(options: argparse.Namespace) -> int:
     interpreters = read_interpreters(options.python)
     out = Path(options.out or folder_of_now())
     create_folder(out)
-    cases = [golden.start.case for golden in found]
+    cases = [golden.experiment.case for golden in found]
     tasks = sum(len(trainings(golden, out)) for golden in found)
     jobs = options.jobs or os.cpu_count() or 1
     with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters) as pool:

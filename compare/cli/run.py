@@ -88,22 +88,24 @@ def _run(options: argparse.Namespace) -> int:
     check_work_options(options)
     backends = choose_backends(options.backend)
     kernels = _required_kernels(options.require_kernel, backends)
-    starts = prepare(chosen_cases(options))
+    experiments = prepare(chosen_cases(options))
     out = Path(options.out or folder_of_now())
-    create_out(out, [start.case for start in starts], backends)
+    create_out(out, [experiment.case for experiment in experiments], backends)
     with Pool(out / "logs", options.jobs or os.cpu_count() or 1, options.timeout) as pool:
-        with progress(options, planned(starts, backends), [start.case for start in starts]) as on_event:
-            verdict = run_cases(starts, backends, out, pool, on_event, kernels=kernels)
+        with progress(
+            options, planned(experiments, backends), [experiment.case for experiment in experiments]
+        ) as on_event:
+            verdict = run_cases(experiments, backends, out, pool, on_event, kernels=kernels)
         threads = pool.threads
-    report(options, verdict, [start.case for start in starts], out, threads)
+    report(options, verdict, [experiment.case for experiment in experiments], out, threads)
     return verdict.exit_code
 
 
-def planned(starts: Sequence[Any], backends: Sequence[str]) -> int:
+def planned(experiments: Sequence[Any], backends: Sequence[str]) -> int:
     """Count the trainings of a run."""
     from compare.run.harness import plan
 
-    return sum(len(plan(start, backends, Path())) for start in starts)
+    return sum(len(plan(experiment, backends, Path())) for experiment in experiments)
 
 
 def _required_kernels(given: Sequence[str], backends: Sequence[str]) -> dict[str, str]:

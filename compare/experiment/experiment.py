@@ -24,7 +24,7 @@ CROSSENTROPY = "sparse_categorical_crossentropy"
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class Experiment:
     """The same start for both sides of a case."""
 
     case: "Case"
@@ -122,7 +122,7 @@ class Start:
         return schedule[epoch, batch * size : (batch + 1) * size]
 
 
-def make_start(case: "Case") -> Start:
+def make_experiment(case: "Case") -> Experiment:
     """Load a case's series, cut and scale it, draw the batch schedule and the initial weights.
 
     Raises InputError for data that cannot be used.
@@ -141,7 +141,7 @@ def make_start(case: "Case") -> Start:
         schedule = np.tile(stream_order(count, case), (case.training.epochs, 1))
     else:
         schedule = batch_schedule(case.seed, case.training.epochs, count)
-    return Start(case, windows, scaling, weights, schedule)
+    return Experiment(case, windows, scaling, weights, schedule)
 
 
 def check_model(case: "Case", examples: Examples) -> None:
@@ -190,18 +190,18 @@ def check_model(case: "Case", examples: Examples) -> None:
         raise InputError("sequence_first is for plain sequences; leave out masks, given states and dropout")
 
 
-def start_hashes(
+def experiment_hashes(
     data: Mapping[str, np.ndarray], schedule: np.ndarray, weights: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
     """Hash what a side starts from; each process does so with the arrays that it holds."""
     return {"data": digest(data), "schedule": digest({"schedule": schedule}), "weights": digest(weights)}
 
 
-def write_start(start: Start, folder: Path) -> None:
+def write_experiment(experiment: Experiment, folder: Path) -> None:
     """Write a start into a folder; a series as it is, not as the windows cut from it."""
     folder.mkdir(parents=True, exist_ok=True)
-    windows, scaling = start.windows, start.scaling
-    facts: dict[str, Any] = {"case": start.case.model_dump(mode="json")}
+    windows, scaling = experiment.windows, experiment.scaling
+    facts: dict[str, Any] = {"case": experiment.case.model_dump(mode="json")}
     if isinstance(windows, Windows):
         write_tensors(folder / "series.safetensors", {"features": windows.features, "target": windows.target})
         facts |= {"training": windows.training, "first_test": windows.first_test, "notes": windows.notes}
@@ -222,18 +222,18 @@ def write_start(start: Start, folder: Path) -> None:
         }
     if scaling is not None:
         facts["scaling"] = {"mean": scaling.mean, "standard_deviation": scaling.standard_deviation}
-    write_tensors(folder / "weights.safetensors", start.weights)
-    np.save(folder / "schedule.npy", start.schedule, allow_pickle=False)
-    write_json(folder / "start.json", facts)
+    write_tensors(folder / "weights.safetensors", experiment.weights)
+    np.save(folder / "schedule.npy", experiment.schedule, allow_pickle=False)
+    write_json(folder / "experiment.json", facts)
 
 
-def read_start(folder: Path, read_case: Callable[[Any], Any] = plain_case) -> Start:
+def read_experiment(folder: Path, read_case: Callable[[Any], Any] = plain_case) -> Experiment:
     """Read a start; the schedule stays on disk and is read as it is used.
 
     Its case has the fields that were written, validated only if `read_case` does so. Raises ValueError where a part of
     it is missing.
     """
-    facts = json.loads((folder / "start.json").read_text("utf-8"))
+    facts = json.loads((folder / "experiment.json").read_text("utf-8"))
     case = read_case(facts["case"])
     windows: Windows | Examples
     if "examples" in facts:
@@ -252,7 +252,7 @@ def read_start(folder: Path, read_case: Callable[[Any], Any] = plain_case) -> St
         windows = Windows(series["features"], series["target"], window, horizon, *cut)
     scaling = Scaling(**facts["scaling"]) if "scaling" in facts else None
     schedule = np.load(folder / "schedule.npy", mmap_mode="r", allow_pickle=False)
-    return Start(case, windows, scaling, _read_whole(folder / "weights.safetensors"), schedule)
+    return Experiment(case, windows, scaling, _read_whole(folder / "weights.safetensors"), schedule)
 
 
 def _read_whole(file: Path) -> dict[str, np.ndarray]:

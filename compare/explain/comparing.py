@@ -14,7 +14,7 @@ PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation"
 # What is allowed, absolutely: TWIN_FACTOR times what a change of the weights' last bits does to one side, and UNITS
 # units of float32 in the largest number of the tensor. Both sides round every operation of a step in an order of their
 # own, a twin only its weights. What was used of it is in benchmarks/explain.md.
-TWIN_FACTOR, UNITS, UNIT = 24.0, 48.0, 2.0**-24
+ENSEMBLE_FACTOR, UNITS, UNIT = 24.0, 48.0, 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ class Comparator:
     def __init__(self, matches: Sequence[Match], excluded: Iterable[str], adaptive: float | None) -> None:
         self.matches, self.excluded, self.adaptive = matches, set(excluded), adaptive
 
-    def stages(self, keras: Run, torch: Run, twins: Sequence[Run], steps: Sequence[int], count: int) -> list[Stage]:
+    def stages(self, keras: Run, torch: Run, members: Sequence[Run], steps: Sequence[int], count: int) -> list[Stage]:
         """List every stage of the recorded steps, the losses of the others, and the evaluation after them all."""
         found = [self._start(keras, torch)]
         for step in range(count):
             if step in steps:
-                found += self._step(step, keras, torch, twins)
+                found += self._step(step, keras, torch, members)
             else:
-                finding = self._loss_alone(step, keras, torch, twins)
+                finding = self._loss_alone(step, keras, torch, members)
                 found.append(Stage(step, "loss", (finding,)))
-        found.append(self._forward(count, "evaluation", "end/evaluation/", keras, torch, twins))
+        found.append(self._forward(count, "evaluation", "end/evaluation/", keras, torch, members))
         return found
 
     def _start(self, keras: Run, torch: Run) -> Stage:
@@ -100,25 +100,25 @@ class Comparator:
                     findings += self._tensors(0, "start", match, name, left, right, [], 0.0)
         return Stage(0, "start", tuple(findings))
 
-    def _step(self, step: int, keras: Run, torch: Run, twins: Sequence[Run]) -> list[Stage]:
-        stages = [self._forward(step, "forward", f"{step}/", keras, torch, twins)]
+    def _step(self, step: int, keras: Run, torch: Run, members: Sequence[Run]) -> list[Stage]:
+        stages = [self._forward(step, "forward", f"{step}/", keras, torch, members)]
         name = f"{step}/loss"
         loss = self._values(
-            step, "loss", "loss", keras.get(name), torch.get(name), [twin.get(name) for twin in twins], 0.0
+            step, "loss", "loss", keras.get(name), torch.get(name), [member.get(name) for member in members], 0.0
         )
         stages.append(Stage(step, "loss", (loss,)))
         relative: dict[str, float] = {}
         for phase in ("gradient", "clip", "update"):
-            findings = self._of_tensors(step, phase, keras, torch, twins, relative)
+            findings = self._of_tensors(step, phase, keras, torch, members, relative)
             stages.append(Stage(step, phase, tuple(findings)))
             relative = {_tensor(one): one.relative_allowed for one in findings if math.isfinite(one.relative_allowed)}
         return stages
 
-    def _loss_alone(self, step: int, keras: Run, torch: Run, twins: Sequence[Run]) -> Finding:
+    def _loss_alone(self, step: int, keras: Run, torch: Run, members: Sequence[Run]) -> Finding:
         left, right = keras["losses"][step], torch["losses"][step]
-        return self._values(step, "loss", "loss", left, right, [twin["losses"][step] for twin in twins], 0.0)
+        return self._values(step, "loss", "loss", left, right, [member["losses"][step] for member in members], 0.0)
 
-    def _forward(self, step: int, phase: str, prefix: str, keras: Run, torch: Run, twins: Sequence[Run]) -> Stage:
+    def _forward(self, step: int, phase: str, prefix: str, keras: Run, torch: Run, members: Sequence[Run]) -> Stage:
         findings = []
         for match in self.matches:
             for what in ("in", "out"):
@@ -128,7 +128,7 @@ class Comparator:
                 if left is None and right is None:
                     continue
                 mask, order = keras.get(f"{prefix}mask/{match.keras['key']}"), torch.get(f"{prefix}order")
-                values: list[Any] = [right, *(twin.get(theirs) for twin in twins)]
+                values: list[Any] = [right, *(member.get(theirs) for member in members)]
                 if left is None or right is None or left.shape != right.shape:
                     mask = order = None
                 else:
@@ -150,11 +150,11 @@ class Comparator:
         self, step: int, phase: str, place: str, left: Any, values: Sequence[Any], kept: Any, match: Match, what: str
     ) -> Finding:
         """As `_values`, of the elements that are not masked; `values` are PyTorch's and the twins'."""
-        left, right, *twins = (value if value is None else value[kept] for value in (left, *values))
-        return self._values(step, phase, place, left, right, twins, 0.0, match, what)
+        left, right, *members = (value if value is None else value[kept] for value in (left, *values))
+        return self._values(step, phase, place, left, right, members, 0.0, match, what)
 
     def _of_tensors(
-        self, step: int, phase: str, keras: Run, torch: Run, twins: Sequence[Run], relative: Mapping[str, float]
+        self, step: int, phase: str, keras: Run, torch: Run, members: Sequence[Run], relative: Mapping[str, float]
     ) -> list[Finding]:
         """Compare every tensor in a phase; `relative` is what each was allowed in the phase before."""
         findings: list[Finding] = []
@@ -166,7 +166,7 @@ class Comparator:
                 if phase == "update":
                     left, size = _moved(keras, step, ours, f"{ours}")
                     right, _ = _moved(torch, step, theirs, f"start/weights/{theirs}")
-                    moved = [_moved(twin, step, theirs, f"start/weights/{theirs}")[0] for twin in twins]
+                    moved = [_moved(member, step, theirs, f"start/weights/{theirs}")[0] for member in members]
                     floor = 8 * UNIT * size
                     if left is not None:
                         # What rounding does to a gradient goes on into its update.
@@ -177,7 +177,7 @@ class Comparator:
                         floor += UNIT / (1 - self.adaptive ** (step + 1)) * float(np.max(np.abs(left), initial=0.0))
                 else:
                     left, right = keras.get(f"{step}/{phase}/{ours}"), torch.get(f"{step}/{phase}/{theirs}")
-                    moved = [twin.get(f"{step}/{phase}/{theirs}") for twin in twins]
+                    moved = [member.get(f"{step}/{phase}/{theirs}") for member in members]
                     # A gradient is a sum over the batch whose terms may cancel: of their size, not of the sum's.
                     floor = 4 * UNIT * float(np.sum(np.abs(torch.get(f"{step}/output_gradient", np.zeros(1)))))
                 if left is None and right is None:
@@ -186,14 +186,22 @@ class Comparator:
         return findings
 
     def _tensors(
-        self, step: int, phase: str, match: Match, name: str, left: Any, right: Any, twins: Sequence[Any], floor: float
+        self,
+        step: int,
+        phase: str,
+        match: Match,
+        name: str,
+        left: Any,
+        right: Any,
+        members: Sequence[Any],
+        floor: float,
     ) -> list[Finding]:
         """One finding for each gate of a recurrent layer's tensor, in Keras's order, scaled by the whole tensor."""
         gates = GATES.get(match.kind, ())
-        whole = self._values(step, phase, match.canonical(name), left, right, twins, floor, match, name)
+        whole = self._values(step, phase, match.canonical(name), left, right, members, floor, match, name)
         if not gates or left is None or right is None or left.shape != right.shape or whole.error <= whole.allowed:
             return [whole]
-        parts = [_cut(twin, len(gates)) for twin in twins]
+        parts = [_cut(member, len(gates)) for member in members]
         return [
             self._values(
                 step, phase, f"{match.canonical(name)}/{gate}",
@@ -204,7 +212,7 @@ class Comparator:
         ]  # fmt: skip
 
     def _values(
-        self, step: int, phase: str, place: str, left: Any, right: Any, twins: Sequence[Any], floor: float,
+        self, step: int, phase: str, place: str, left: Any, right: Any, members: Sequence[Any], floor: float,
         match: Match | None = None, what: str = "", scale: float | None = None,
     ) -> Finding:  # fmt: skip
         if left is None or right is None:
@@ -222,10 +230,10 @@ class Comparator:
         if scale is None:
             scale = float(np.max(np.abs(left), initial=0.0))
         noise = 0.0
-        for twin in twins:
-            if twin is not None and np.shape(twin) == np.shape(right):
-                noise = max(noise, float(np.max(np.abs(np.asarray(twin, np.float64) - right), initial=0.0)))
-        allowed = TWIN_FACTOR * noise + UNITS * UNIT * scale + floor
+        for member in members:
+            if member is not None and np.shape(member) == np.shape(right):
+                noise = max(noise, float(np.max(np.abs(np.asarray(member, np.float64) - right), initial=0.0)))
+        allowed = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
         if not math.isfinite(allowed):
             allowed = 0.0
         return Finding(step, phase, place, error, allowed, scale, _ratio(left, right), "", match, what)

@@ -19,7 +19,7 @@ EPOCHS, MAX_STEPS = 2, 40
 # Steps kept whole: a few at the start, and around the smaller last batch of the first epoch.
 FIRST_STEPS = 4
 
-TWINS = (1, 2, 3)
+ENSEMBLE_SIZE = (1, 2, 3)
 
 # How many numbers a side may keep for one step before only the first steps are kept whole.
 MANY_NUMBERS = 2_000_000
@@ -188,15 +188,17 @@ class Investigation:
         ends = run.get(f"end/evaluation/mask/{key}")
         return found | ({} if ends is None else {f"mask:{len(self.batches)}": ends.astype(np.uint8)})
 
-    def stages(self, candidates: Sequence[Candidate], dropout: str, twins_of: Sequence[Candidate]) -> list[Stage]:
+    def stages(self, candidates: Sequence[Candidate], dropout: str, members_of: Sequence[Candidate]) -> list[Stage]:
         """Compare both sides with causes taken away, with what rounding does measured with those of `twins_of`."""
         keras, torch = self.keras_run(candidates, dropout), self.torch_run(candidates, dropout)
-        untwinned = self.torch_run(twins_of, dropout)
-        twins = [_moved_alike(torch, untwinned, self.torch_run(twins_of, dropout, seed)) for seed in TWINS]
+        without_ensemble = self.torch_run(members_of, dropout)
+        members = [
+            _moved_alike(torch, without_ensemble, self.torch_run(members_of, dropout, seed)) for seed in ENSEMBLE_SIZE
+        ]
         excluded = {name for candidate in candidates for name in candidate.excluded}
         rule = self.keras["rule"] or {}
         comparator = Comparator(self.matches, excluded, rule.get("beta_2"))
-        return comparator.stages(keras, torch, twins, self.steps, len(self.batches))
+        return comparator.stages(keras, torch, members, self.steps, len(self.batches))
 
     def context(self, stage: Stage, candidates: Sequence[Candidate], dropout: str) -> Context:
         """What the causes of a difference are proposed from."""
@@ -209,13 +211,13 @@ class Investigation:
 
 
 def _moved_alike(
-    run: Mapping[str, np.ndarray], untwinned: Mapping[str, np.ndarray], twin: Mapping[str, np.ndarray]
+    run: Mapping[str, np.ndarray], without_ensemble: Mapping[str, np.ndarray], member: Mapping[str, np.ndarray]
 ) -> Mapping[str, np.ndarray]:
     """The twin that a run would have, if rounding did to it what it does to another run."""
-    if run is untwinned:
-        return twin
+    if run is without_ensemble:
+        return member
     return {
-        name: run[name] + (value.astype(np.float64) - untwinned[name])
-        for name, value in twin.items()
-        if name in run and name in untwinned and run[name].shape == untwinned[name].shape == value.shape
+        name: run[name] + (value.astype(np.float64) - without_ensemble[name])
+        for name, value in member.items()
+        if name in run and name in without_ensemble and run[name].shape == without_ensemble[name].shape == value.shape
     }

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from compare.config.case import Case, Dtype, case_from_json
 from compare.errors import InputError
-from compare.experiment.experiment import Start, read_start
+from compare.experiment.experiment import Experiment, read_experiment
 from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
@@ -64,7 +64,7 @@ class Golden:
     """The golden traces of one case: its folder, its start, and each runner's folders, several where it was sampled."""
 
     folder: Path
-    start: Start
+    experiment: Experiment
     traces: Mapping[str, Sequence[Path]]
 
     @property
@@ -74,7 +74,7 @@ class Golden:
 
 
 def record_golden(
-    starts: Sequence[Start],
+    experiments: Sequence[Experiment],
     backends: Sequence[str],
     golden: Path,
     pool: Pool,
@@ -86,8 +86,8 @@ def record_golden(
     that a framework's known defect keeps from training has no trace. Raises InputError where the folder cannot be
     written, or holds a folder of the case's name that is no golden trace.
     """
-    for start in starts:
-        target = golden / start.case.name
+    for experiment in experiments:
+        target = golden / experiment.case.name
         if target.exists() and not (target / INDEX).is_file():
             raise InputError(f"{target} is no golden trace and would be overwritten; give another --golden DIR")
     try:
@@ -98,42 +98,44 @@ def record_golden(
         raise InputError(f"--golden {golden} cannot be written: {error.strerror}") from None
     kept = []
     try:
-        verdict = run_cases(starts, backends, out, pool, on_event)
-        for start in starts:
-            found = [comparison for comparison in verdict.comparisons if comparison.case == start.case.name]
+        verdict = run_cases(experiments, backends, out, pool, on_event)
+        for experiment in experiments:
+            found = [comparison for comparison in verdict.comparisons if comparison.case == experiment.case.name]
             if any(comparison.status == "failed" and not comparison.expected for comparison in found):
                 continue
             trained = [comparison.runner for comparison in found if comparison.status != "failed"]
-            _keep(start, [REFERENCE_RUNNER, *trained], plan(start, backends, out), golden / start.case.name)
-            kept.append(start.case.name)
+            _keep(
+                experiment, [REFERENCE_RUNNER, *trained], plan(experiment, backends, out), golden / experiment.case.name
+            )
+            kept.append(experiment.case.name)
     finally:
         shutil.rmtree(out)
     return verdict, kept
 
 
-def _keep(start: Start, runners: Sequence[str], tasks: Sequence[Task], target: Path) -> None:
+def _keep(experiment: Experiment, runners: Sequence[str], tasks: Sequence[Task], target: Path) -> None:
     """Move a case's traces to their place, only some of the steps that were taken apart."""
     source = tasks[0].out.parent
     traces: dict[str, list[str]] = {runner: [] for runner in runners}
-    wanted = {f"{step:08d}.safetensors" for step in _kept_steps(start)}
+    wanted = {f"{step:08d}.safetensors" for step in _kept_steps(experiment)}
     for task in tasks:
-        if task.runner not in traces or task.twin is not None:
+        if task.runner not in traces or task.member is not None:
             shutil.rmtree(task.out, ignore_errors=True)  # of a runner that failed there may be nothing
             continue
         traces[task.runner].append(task.out.name)
-        for file in (*task.out.glob("states/*"), *task.out.glob("one_step/*")):
+        for file in (*task.out.glob("states/*"), *task.out.glob("single_step/*")):
             if file.name not in wanted:
                 file.unlink()
     files = sorted(str(file.relative_to(source)) for file in source.rglob("*") if file.is_file())
-    write_json(source / INDEX, {"schema": SCHEMA, "case": start.case.name, "traces": traces, "files": files})
+    write_json(source / INDEX, {"schema": SCHEMA, "case": experiment.case.name, "traces": traces, "files": files})
     if target.exists():
         shutil.rmtree(target)
     source.rename(target)
 
 
-def _kept_steps(start: Start) -> set[int]:
+def _kept_steps(experiment: Experiment) -> set[int]:
     """The steps taken apart that are kept: the first, the smaller last batch of an epoch, and the last of them."""
-    return {0, start.steps_per_epoch - 1, start.recorded_steps[-1]}
+    return {0, experiment.steps_per_epoch - 1, experiment.recorded_steps[-1]}
 
 
 def golden_cases(golden: Path) -> list[str]:
@@ -190,14 +192,14 @@ def read_golden(folder: Path) -> Golden:
             if not trace.complete:
                 raise refuse(f"has no whole steps in {path.name}")
     try:
-        start = read_start(folder / "start", lambda fields: case_from_json(json.dumps(fields), str(folder)))
+        experiment = read_experiment(folder / "experiment", lambda fields: case_from_json(json.dumps(fields), str(folder)))
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise refuse(f"has a damaged start: {type(error).__name__}: {error}") from None
-    if start.case.name != folder.name:
-        raise refuse(f"is of case {start.case.name!r}; a recording cannot be renamed")
-    return Golden(folder, start, traces)
+    if experiment.case.name != folder.name:
+        raise refuse(f"is of case {experiment.case.name!r}; a recording cannot be renamed")
+    return Golden(folder, experiment, traces)
 
 
 def _first(error: ValidationError) -> str:
@@ -237,10 +239,10 @@ def _asked(runner: str, backends: Sequence[str] | None) -> bool:
 
 def trainings(golden: Golden, out: Path) -> list[Task]:
     """List today's trainings: those that were recorded, from the recorded start, and the PyTorch side's twins."""
-    tasks = plan(golden.start, golden.backends, out)
+    tasks = plan(golden.experiment, golden.backends, out)
     states = golden.folder / REFERENCE_RUNNER
     return [
-        replace(task, start=golden.folder / "start", reference=None if task.reference is None else states)
+        replace(task, experiment=golden.folder / "experiment", reference=None if task.reference is None else states)
         for task in tasks
     ]
 
@@ -252,14 +254,14 @@ def check_golden(
 
     `verdict.json` goes into `out`, a folder that exists.
     """
-    planned = {golden.start.case.name: trainings(golden, out) for golden in found}
+    planned = {golden.experiment.case.name: trainings(golden, out) for golden in found}
     failures: dict[Path, Failure] = {}
     for event in pool.run([task for tasks in planned.values() for task in tasks]):
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
     comparisons = [
-        _with_cause(golden.start.case, _compare(golden, runner, planned[golden.start.case.name], failures))
+        _with_cause(golden.experiment.case, _compare(golden, runner, planned[golden.experiment.case.name], failures))
         for golden in found
         for runner in golden.traces
     ]
@@ -269,31 +271,33 @@ def check_golden(
 
 
 def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mapping[Path, Failure]) -> Comparison:
-    case = golden.start.case
+    case = golden.experiment.case
 
     def failed(error: str, log: str | None = None) -> Comparison:
         return Comparison(case.name, runner, GOLDEN + runner, case.dtype, "failed", error=error, log=log)
 
-    twins = [task for task in tasks if task.twin is not None]
+    members = [task for task in tasks if task.member is not None]
     for task in tasks:
         if task.out in failures and task.runner in (runner, REFERENCE_RUNNER):
             return failed(f"{task.out.name}: {failures[task.out].error}", failures[task.out].log)
     expected = [_as_golden(read_trace(folder)) for folder in golden.traces[runner]]
     try:
-        obtained = [read_trace(task.out) for task in tasks if task.runner == runner and task.twin is None]
+        obtained = [read_trace(task.out) for task in tasks if task.runner == runner and task.member is None]
         if case.model.native_dropout:
-            comparison = judge_samples(expected, obtained, golden.start)
+            comparison = judge_samples(expected, obtained, golden.experiment)
             return _with_changes(comparison, expected[0], obtained[0])
         (today,) = obtained
         precision = today.manifest["precision"]
-        twinned = read_trace(next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.twin))
-        of_today = [read_trace(task.out) for task in twins if (task.twin or {})["precision"] == precision]
+        with_ensemble = read_trace(
+            next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
+        )
+        of_today = [read_trace(task.out) for task in members if (task.member or {})["precision"] == precision]
     except TraceError as error:
         return failed(str(error))
     references = None
     if not case.training.stock:
-        references = step_references(golden.start, golden.folder / REFERENCE_RUNNER, precision)
-    comparison = judge(expected[0], today, of_today, golden.start, references, twinned)
+        references = step_references(golden.experiment, golden.folder / REFERENCE_RUNNER, precision)
+    comparison = judge(expected[0], today, of_today, golden.experiment, references, with_ensemble)
     return _with_changes(comparison, expected[0], today)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.judge import completeness, metrics
 from compare.judge.single_step import StepReference, initial_state_differences, step_differences
 from compare.judge.tolerance import MARGIN, Envelope, errors_by_phase, measure_envelope, prediction_error
@@ -29,10 +29,10 @@ CONFUSED_CLASSES = 20
 def judge(
     expected: Trace,
     obtained: Trace,
-    twins: Sequence[Trace],
-    start: Start,
+    members: Sequence[Trace],
+    experiment: Experiment,
     references: Sequence[StepReference] | None = None,
-    twinned: Trace | None = None,
+    with_ensemble: Trace | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same start, same step, same journey, nothing absent.
 
@@ -41,16 +41,16 @@ def judge(
     """
     step_of = _last_steps(expected, obtained)
     completeness_checks = (
-        completeness.start_differences(expected, obtained),
-        completeness.absent_columns(expected, obtained, completeness.required_columns(start)),
+        completeness.experiment_differences(expected, obtained),
+        completeness.absent_columns(expected, obtained, completeness.required_columns(experiment)),
         completeness.absent_steps(expected, obtained),
         completeness.absent_weights(expected, obtained, step_of),
         completeness.absent_predictions(
             expected,
             obtained,
-            metrics.predictions_shape(start.examples),
-            start.case.data.future,
-            start.case.data.sampled,
+            metrics.predictions_shape(experiment.examples),
+            experiment.case.data.future,
+            experiment.case.data.sampled,
         ),
     )
     comparison = Comparison(
@@ -64,15 +64,19 @@ def judge(
         differences=[difference for check in completeness_checks for difference in check],
         notes=_notes(obtained),
         versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
-        epoch_losses={trace.manifest["runner"]: metrics.epoch_losses(trace, start) for trace in (expected, obtained)},
+        epoch_losses={
+            trace.manifest["runner"]: metrics.epoch_losses(trace, experiment) for trace in (expected, obtained)
+        },
     )
     if references is not None:
         comparison = _judge_steps(comparison, expected, obtained, references)
     norms = {reference.step: reference.rounded_norms for reference in references or ()}
-    comparison = _judge_journey(comparison, expected, obtained, (twinned or expected, twins, norms), step_of, start)
-    comparison = _with_predictions(comparison, expected, obtained, start)
+    comparison = _judge_trajectory(
+        comparison, expected, obtained, (with_ensemble or expected, members, norms), step_of, experiment
+    )
+    comparison = _with_predictions(comparison, expected, obtained, experiment)
     samples = {
-        trace.manifest["runner"]: "".join(start.examples.symbols[number] for number in trace.sample.ids)
+        trace.manifest["runner"]: "".join(experiment.examples.symbols[number] for number in trace.sample.ids)
         for trace in (expected, obtained)
         if trace.sample is not None
     }
@@ -87,11 +91,11 @@ def _judge_steps(
         differences.append(Difference("no-steps", 0, "start", "no step was taken apart"))
         return replace(comparison, differences=differences)
     folders = {trace.manifest["runner"]: trace.folder for trace in (expected, obtained)}
-    differences += initial_state_differences(references[0].start, folders, references[0].precision)
+    differences += initial_state_differences(references[0].experiment, folders, references[0].precision)
     furthest: dict[tuple[str, str], TensorUnits] = {}
     checks = 0
     for reference in references:
-        sides = {trace.manifest["runner"]: trace.one_step(reference.step) for trace in (expected, obtained)}
+        sides = {trace.manifest["runner"]: trace.single_step(reference.step) for trace in (expected, obtained)}
         found, measured = step_differences(reference, sides)
         differences += found
         for side, of_side in measured.items():
@@ -108,21 +112,21 @@ def _judge_steps(
     )
 
 
-def _judge_journey(
+def _judge_trajectory(
     comparison: Comparison,
     expected: Trace,
     obtained: Trace,
-    twinned: tuple[Trace, Sequence[Trace], Mapping[int, Mapping[str, float]]],
+    with_ensemble: tuple[Trace, Sequence[Trace], Mapping[int, Mapping[str, float]]],
     step_of: dict[int, int],
-    start: Start,
+    experiment: Experiment,
 ) -> Comparison:
     differences = list(comparison.differences)
-    present = set(completeness.required_columns(start)) <= set(expected.columns) == set(obtained.columns)
+    present = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
     if comparison.steps == 0 or not present:
         return replace(comparison, differences=differences)  # the absence is a difference already
     comparison = replace(comparison, max_relative_loss_difference=float(loss_errors(expected, obtained).max()))
     try:
-        envelope = measure_envelope(*twinned, obtained.manifest["precision"])
+        envelope = measure_envelope(*with_ensemble, obtained.manifest["precision"])
     except ValueError as error:
         differences.append(Difference("no-envelope", int(expected.manifest["steps"]), "update", str(error)))
         return replace(comparison, differences=differences)
@@ -145,7 +149,7 @@ def _judge_journey(
     left, right = expected.sample, obtained.sample
     if left is not None and right is not None and left.ids.shape == right.ids.shape:
         # A probability moves by at most half of what its logits move by, over the temperature.
-        allowed = MARGIN * envelope.predictions / 2 / (start.case.data.temperature or 1)
+        allowed = MARGIN * envelope.predictions / 2 / (experiment.case.data.temperature or 1)
         parted = other_sample(left, right, allowed, int(expected.manifest["steps"]))
         differences += [] if parted is None else [parted]
         checks += 1
@@ -161,27 +165,27 @@ def _judge_journey(
     )
 
 
-def _with_predictions(comparison: Comparison, expected: Trace, obtained: Trace, start: Start) -> Comparison:
+def _with_predictions(comparison: Comparison, expected: Trace, obtained: Trace, experiment: Experiment) -> Comparison:
     predictions = _comparable_predictions(expected, obtained)
-    if predictions is None or predictions[0].shape != metrics.predictions_shape(start.examples):
+    if predictions is None or predictions[0].shape != metrics.predictions_shape(experiment.examples):
         return comparison
     sides = dict(zip((comparison.reference, comparison.runner), predictions, strict=True))
-    curves, truth, scaling = comparison.curves, start.examples.test.targets, start.scaling
+    curves, truth, scaling = comparison.curves, experiment.examples.test.targets, experiment.scaling
     if curves is not None and scaling is not None:
         left, right = (scaling.undo(values) for values in predictions)
         curves = replace(curves, truth=scaling.undo(truth), expected_predictions=left, obtained_predictions=right)
     return replace(
         comparison,
         max_prediction_difference=prediction_error(*predictions),
-        metrics={side: metrics.metrics_of(start, values) for side, values in sides.items()},
+        metrics={side: metrics.metrics_of(experiment, values) for side, values in sides.items()},
         curves=curves,
-        classes=_class_results(sides, start),
+        classes=_class_results(sides, experiment),
     )
 
 
-def _class_results(sides: Mapping[str, np.ndarray], start: Start) -> ClassResults | None:
-    examples, test = start.examples, start.examples.test
-    if start.case.task == "forecasting":
+def _class_results(sides: Mapping[str, np.ndarray], experiment: Experiment) -> ClassResults | None:
+    examples, test = experiment.examples, experiment.examples.test
+    if experiment.case.task == "forecasting":
         return None
     confusion, by_timestep = {}, {}
     for side, logits in sides.items():

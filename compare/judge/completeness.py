@@ -4,18 +4,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.judge.verdict import Difference
 from compare.trace.trace import Trace
 
 
-def required_columns(start: Start) -> list[str]:
+def required_columns(experiment: Experiment) -> list[str]:
     """Name what both sides must have recorded at each step of a case, also where neither has it."""
-    phases = ("gradient", "update") if start.case.training.record == "norms" else ()
-    return ["loss", *(f"{phase}/{name}" for phase in phases for name in start.weights), "batch"]
+    phases = ("gradient", "update") if experiment.case.training.record == "norms" else ()
+    return ["loss", *(f"{phase}/{name}" for phase in phases for name in experiment.weights), "batch"]
 
 
-def start_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+def experiment_differences(expected: Trace, obtained: Trace) -> Iterator[Difference]:
     """Compare the hashes of data, schedule and initial weights, made inside each process."""
     for name in ("data", "schedule", "weights"):
         left, right = (trace.manifest.get("hashes", {}).get(name) for trace in (expected, obtained))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from compare.config.case import Case
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.judge import completeness
 from compare.judge.metrics import epoch_losses, metrics_of, predictions_shape
 from compare.judge.verdict import Comparison, Difference
@@ -16,7 +16,7 @@ from compare.trace.trace import Trace
 SIGNIFICANCE = 1e-3
 
 
-def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: Start) -> Comparison:
+def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experiment: Experiment) -> Comparison:
     """Compare trainings of two sides that draw their own dropout masks, several of each, with other draws.
 
     Same start; the same parts are random; at each place the rate and the scale are those of the case; the mean training
@@ -28,14 +28,14 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: S
         difference
         for left, right in zip(expected, obtained, strict=True)
         for difference in (
-            *completeness.start_differences(left, right),
-            *completeness.absent_columns(left, right, completeness.required_columns(start)),
+            *completeness.experiment_differences(left, right),
+            *completeness.absent_columns(left, right, completeness.required_columns(experiment)),
             *completeness.absent_steps(left, right),
-            *completeness.absent_predictions(left, right, predictions_shape(start.examples)),
+            *completeness.absent_predictions(left, right, predictions_shape(experiment.examples)),
         )
     ]
     comparison = Comparison(
-        case=start.case.name,
+        case=experiment.case.name,
         runner=runner,
         reference=first.manifest["runner"],
         dtype=first.manifest["dtype"],
@@ -43,17 +43,19 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], start: S
         checks=4 * len(expected),
         steps=min(len(first.rows), len(other.rows)),
         versions={**first.manifest["versions"], **other.manifest["versions"]},
-        epoch_losses={trace.manifest["runner"]: epoch_losses(trace, start) for trace in (first, other)},
+        epoch_losses={trace.manifest["runner"]: epoch_losses(trace, experiment) for trace in (first, other)},
     )
     if not differences:
-        differences += _probe_differences(expected, start.case)
-        differences += _probe_differences(obtained, start.case)
+        differences += _probe_differences(expected, experiment.case)
+        differences += _probe_differences(obtained, experiment.case)
         differences += _placement_differences(expected, obtained)
-        left, right = (np.array([epoch_losses(trace, start)[-1] for trace in side]) for side in (expected, obtained))
+        left, right = (
+            np.array([epoch_losses(trace, experiment)[-1] for trace in side]) for side in (expected, obtained)
+        )
         words, found = _compare_means(left, right, first.manifest["runner"], runner, int(first.manifest["steps"]))
         differences += found
         metrics = {
-            trace.manifest["runner"]: metrics_of(start, trace.predictions)
+            trace.manifest["runner"]: metrics_of(experiment, trace.predictions)
             for trace in (first, other)
             if trace.predictions is not None
         }

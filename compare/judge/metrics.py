@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from compare.data.examples import Examples
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.trace.trace import Trace
 
 Metrics = Mapping[str, float | None]
@@ -17,11 +17,11 @@ def predictions_shape(examples: Examples) -> tuple[int, ...]:
     return targets.shape if _are_values(targets) else (*targets.shape, examples.outputs)
 
 
-def metrics_of(start: Start, predictions: np.ndarray) -> Metrics:
+def metrics_of(experiment: Experiment, predictions: np.ndarray) -> Metrics:
     """Return the metrics of predictions for the held-out part, by task."""
-    test = start.examples.test
+    test = experiment.examples.test
     if _are_values(test.targets):
-        undo = start.scaling.undo if start.scaling is not None else lambda values: values.astype(np.float64)
+        undo = experiment.scaling.undo if experiment.scaling is not None else lambda values: values.astype(np.float64)
         return forecast_metrics(undo(test.targets), undo(predictions))
     return class_metrics(*judged(test.targets, predictions, test.mask))
 
@@ -94,13 +94,13 @@ def accuracy_by_timestep(labels: np.ndarray, logits: np.ndarray, mask: np.ndarra
     return np.where(counts > 0, (right & real).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def epoch_losses(trace: Trace, start: Start) -> list[float | None]:
+def epoch_losses(trace: Trace, experiment: Experiment) -> list[float | None]:
     """Return the mean loss of each whole epoch, each step weighted by its batch size; None where it is not finite."""
     if "loss" not in trace.columns:
         return []
     losses = trace.losses
-    steps = start.steps_per_epoch
-    sizes = np.array([len(start.batch(step)) for step in range(steps)], np.float64)
+    steps = experiment.steps_per_epoch
+    sizes = np.array([len(experiment.batch(step)) for step in range(steps)], np.float64)
     whole = losses[: len(losses) // steps * steps].reshape(-1, steps)
     with np.errstate(invalid="ignore", over="ignore"):
         means = whole @ sizes / sizes.sum()

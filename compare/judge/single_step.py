@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 from compare.judge.verdict import Difference
 from compare.reference import losses, network
 from compare.reference.clipping import clip
@@ -64,20 +64,26 @@ class StepReference:
     """What one step should compute, exactly, and how far rounding may carry a side from it."""
 
     def __init__(
-        self, start: Start, step: int, weights: Tensors, slots: Tensors, carried: Tensors, precision: str
+        self,
+        experiment: Experiment,
+        step: int,
+        weights: Tensors,
+        slots: Tensors,
+        non_trainable: Tensors,
+        precision: str,
     ) -> None:
-        windows = start.batch(step)
+        windows = experiment.batch(step)
         self.step = step
-        self.start = start
+        self.experiment = experiment
         self.precision = precision
-        inputs = start.batch_inputs(step, windows)
-        targets = start.examples.training.targets[windows]
+        inputs = experiment.batch_inputs(step, windows)
+        targets = experiment.examples.training.targets[windows]
         self.given = {
             **{f"inputs/{name}": inputs[name] for name in sorted(inputs)},
             "targets": targets,
             **{f"weights/{name}": weights[name] for name in in_order(weights)},
         }
-        self.weights, self.slots, self.carried = _float64(weights), _float64(slots), _float64(carried)
+        self.weights, self.slots, self.non_trainable = _float64(weights), _float64(slots), _float64(non_trainable)
         self.inputs = {name: _wide(array) for name, array in inputs.items()}
         self.targets = _wide(targets)
         self.unit = float(np.finfo(precision).eps) / 2
@@ -111,7 +117,7 @@ class StepReference:
         yield self._measure_loss(record)
         yield from self._measure_phase("gradient", record, self.exact, self.rounded)
 
-        training, gradients = self.start.case.training, _of_phase(record, "gradient")
+        training, gradients = self.experiment.case.training, _of_phase(record, "gradient")
 
         def clipped(rounding: Rounding) -> dict[str, np.ndarray]:
             return {f"clip/{name}": tensor for name, tensor in clip(training, gradients, rounding).items()}
@@ -137,7 +143,7 @@ class StepReference:
                 self.step,
                 rounding,
                 learning_rate,
-                casts=self.start.case.dtype == self.precision,
+                casts=self.experiment.case.dtype == self.precision,
             )
             found = {f"update/{name}": part for name, part in self._parted(new[ALL] - weights).items()}
             for name, values in new_slots.items():
@@ -149,7 +155,7 @@ class StepReference:
         exact, rounded = updated(EXACT), [updated(rounding) for rounding in self._roundings()]
         yield from self._measure_phase("update", record, exact, rounded)
         yield from self._measure_phase("slot", record, exact, rounded)
-        yield from self._measure_phase("carried", record, self.exact, self.rounded)
+        yield from self._measure_phase("non_trainable", record, self.exact, self.rounded)
 
     def _times_a_token_came(self) -> int:
         return int(np.bincount(np.ravel(self.given["inputs/sequence"])).max())
@@ -168,22 +174,22 @@ class StepReference:
         return [working(self.precision, seed) for seed in range(ROUNDED_REFERENCES)]
 
     def _forward_and_gradients(self, rounding: Rounding) -> dict[str, np.ndarray]:
-        model = self.start.case.model
-        passed = network.forward(model, self.weights, self.inputs, self.carried, rounding)
+        model = self.experiment.case.model
+        passed = network.forward(model, self.weights, self.inputs, self.non_trainable, rounding)
         loss, d_outputs = self._loss(passed.outputs, rounding)
         found = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in passed.stages.items()}
         found |= {f"gradient/{name}": tensor for name, tensor in passed.backward(d_outputs).items()}
-        return found | {f"carried/{name}": tensor for name, tensor in passed.carried.items()}
+        return found | {f"non_trainable/{name}": tensor for name, tensor in passed.non_trainable.items()}
 
     def _loss(self, outputs: np.ndarray, rounding: Rounding) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss without the penalty, and its gradient by the outputs."""
-        model = self.start.case.model
+        model = self.experiment.case.model
         mask = self.inputs.get("mask") if model.head == "every_output" else None
-        return losses.total(self.start.case.training.loss, outputs, self.targets, mask, rounding)
+        return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask, rounding)
 
     def _whole_loss(self, outputs: np.ndarray, rounding: Rounding) -> float:
         value = self._loss(outputs, rounding)[0]
-        model = self.start.case.model
+        model = self.experiment.case.model
         return float(rounding(value + network.penalty(model, self.weights, rounding)) if model.l2 else value)
 
     def _measure_forward(self, record: Tensors) -> Iterator[Measured]:
@@ -215,7 +221,7 @@ class StepReference:
 
     def _measure_learning_rate(self, record: Tensors) -> Measured:
         """Measure the learning rate; Keras computes schedules in float32 whatever the precision of the model."""
-        training = self.start.case.training
+        training = self.experiment.case.training
         expected = learning_rate_at(training, self.step)
         unit = self.unit if training.schedule == "constant" else float(np.finfo(np.float32).eps) / 2
         # A cosine ends at zero, with an error as large as that of a number near one.
@@ -226,17 +232,17 @@ class StepReference:
     def _measure_phase(
         self, kind: str, record: Tensors, exact: Tensors, rounded: list[dict[str, np.ndarray]]
     ) -> Iterator[Measured]:
-        phase = "update" if kind in ("slot", "carried") else kind
+        phase = "update" if kind in ("slot", "non_trainable") else kind
         blocks = _blocks(name for name in exact if name.startswith(f"{kind}/"))
         names = [name for names in blocks.values() for name in names]
         if not names:
             return
         # All tensors are measured at once: one by one takes longer than to compute them.
         truth = _joined({name: exact[name] for name in names})
-        starts = np.cumsum([0, *(exact[name].size for name in names[:-1])])
+        offsets = np.cumsum([0, *(exact[name].size for name in names[:-1])])
 
         def largest(tensors: Tensors) -> np.ndarray:
-            return np.maximum.reduceat(np.abs(_joined({name: tensors[name] for name in names}) - truth), starts)
+            return np.maximum.reduceat(np.abs(_joined({name: tensors[name] for name in names}) - truth), offsets)
 
         same_shape = {name: record[name].shape == exact[name].shape for name in names}
         scales = [_root_mean_square([exact[name] for name in block]) for block in blocks.values() for _ in block]
@@ -259,7 +265,7 @@ class StepReference:
             yield Measured(self.step, phase, tensor, _finite(float(error)), allowed)
 
 
-def initial_state_differences(start: Start, folders: Mapping[str, Path], precision: str) -> list[Difference]:
+def initial_state_differences(experiment: Experiment, folders: Mapping[str, Path], precision: str) -> list[Difference]:
     """Compare the weights and slots that each side starts with, in its trace's folder, with those that it should."""
     unit = float(np.finfo(precision).eps) / 2
     found = []
@@ -269,11 +275,11 @@ def initial_state_differences(start: Start, folders: Mapping[str, Path], precisi
             found.append(Difference("missing-state", 0, "update", f"{side} has no initial slots", off_side=side))
             continue
         weights, slots, _ = state
-        for name in in_order(start.weights):
-            if name not in weights or not np.array_equal(weights[name], start.weights[name]):
+        for name in in_order(experiment.weights):
+            if name not in weights or not np.array_equal(weights[name], experiment.weights[name]):
                 words = f"{side} does not start from the weights that were given to it"
                 found.append(Difference("initial-weights", 0, "forward", words, name, off_side=side))
-        expected = initial_slots(start.case.training, _float64(weights))
+        expected = initial_slots(experiment.case.training, _float64(weights))
         for name in sorted(expected.keys() | slots.keys()):
             if name not in expected or name not in slots:
                 words = f"the slot {name} of {side} is {'missing' if name in expected else 'not expected'}"

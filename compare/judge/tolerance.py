@@ -104,7 +104,7 @@ class Envelope:
 
 
 def measure_envelope(
-    reference: Trace, twins: Sequence[Trace], rounded_norms: Mapping[int, Mapping[str, float]], precision: str
+    reference: Trace, members: Sequence[Trace], rounded_norms: Mapping[int, Mapping[str, float]], precision: str
 ) -> Envelope:
     """Measure the envelope of a reference training from its twins, in the given working precision.
 
@@ -112,7 +112,7 @@ def measure_envelope(
 
     Raises ValueError where there are no twins, or one is not finite or not of the same length.
     """
-    if not twins:
+    if not members:
         raise ValueError("no twins: an envelope cannot be measured")
     unit = float(np.finfo(precision).eps)
     floor = FLOOR_UNITS * unit
@@ -132,20 +132,20 @@ def measure_envelope(
     by_phase["update"] = np.maximum(floor, unit * size / (MARGIN * _scale(reference, "update", steps)))
     weights: dict[int, float] = dict.fromkeys(reference.checkpoints, floor)
     predictions = forecast = floor
-    for twin in twins:
-        if twin.rows.shape != reference.rows.shape or twin.predictions is None or reference.predictions is None:
-            raise ValueError(f"twin {twin.folder.name} has {len(twin.rows)} steps, its reference {steps}")
-        if _shapes(twin) != _shapes(reference):
-            raise ValueError(f"twin {twin.folder.name} does not hold the tensors that its reference holds")
-        for errors in errors_by_phase(reference, twin, steps):
+    for member in members:
+        if member.rows.shape != reference.rows.shape or member.predictions is None or reference.predictions is None:
+            raise ValueError(f"twin {member.folder.name} has {len(member.rows)} steps, its reference {steps}")
+        if _shapes(member) != _shapes(reference):
+            raise ValueError(f"twin {member.folder.name} does not hold the tensors that its reference holds")
+        for errors in errors_by_phase(reference, member, steps):
             if errors.values.size:
                 strayed = np.maximum.accumulate(errors.values.max(axis=1))
                 by_phase[errors.phase] = np.maximum(by_phase[errors.phase], strayed)
         for epoch, tensors in reference.checkpoints.items():
-            weights[epoch] = max(weights[epoch], *weight_errors(tensors, twin.checkpoints[epoch]).values())
-        predictions = max(predictions, prediction_error(reference.predictions, twin.predictions))
-        if reference.forecast is not None and twin.forecast is not None:
-            forecast = max(forecast, prediction_error(reference.forecast, twin.forecast))
+            weights[epoch] = max(weights[epoch], *weight_errors(tensors, member.checkpoints[epoch]).values())
+        predictions = max(predictions, prediction_error(reference.predictions, member.predictions))
+        if reference.forecast is not None and member.forecast is not None:
+            forecast = max(forecast, prediction_error(reference.forecast, member.forecast))
     measured = [*by_phase.values(), np.asarray([*weights.values(), predictions, forecast])]
     if not all(np.isfinite(part).all() for part in measured):
         raise ValueError("a training or a twin of it is not finite, so that no envelope can be measured")

@@ -21,7 +21,7 @@ from compare.cli.run import write_reports
 from compare.config.case import Case, load_case, with_fields
 from compare.config.data import PATHS
 from compare.errors import InputError
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 from compare.explain.entry import explain_with, missing_backend
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
@@ -102,9 +102,9 @@ class Parity:
         with self._failing():
             chosen = self._case(case, fields)
             on = self._backends(backends)
-            starts = prepare([chosen])
+            experiments = prepare([chosen])
         with self._folder() as out:
-            verdict = run_cases(starts, on, out, self._workers.pool)
+            verdict = run_cases(experiments, on, out, self._workers.pool)
             self._report(verdict, [chosen], command := self._run_command(case, chosen, on, out))
             self._fail_unless(verdict, command, out)
         return verdict
@@ -151,15 +151,17 @@ class Parity:
             return self._regenerate(golden, chosen, asked, fails=not option("--parity-regen-all"))
         with self._failing(f"\nor: pytest {shlex.quote(self._node.nodeid)} --parity-regen"):
             found = choose_golden(golden, [case.name for case in chosen], asked)
-            for one, case in zip(found, chosen or [one.start.case for one in found], strict=True):
-                if one.start.case != case:
-                    raise InputError(f"golden trace {one.folder} is of another case: {_changed(one.start.case, case)}")
-        names = [one.start.case.name for one in found]
+            for one, case in zip(found, chosen or [one.experiment.case for one in found], strict=True):
+                if one.experiment.case != case:
+                    raise InputError(
+                        f"golden trace {one.folder} is of another case: {_changed(one.experiment.case, case)}"
+                    )
+        names = [one.experiment.case.name for one in found]
         backend = ["--backend", *asked] if asked else []
         command = _command("check", *names, "--golden", _shown(golden), *backend)
         with self._folder() as out:
             verdict = check_golden(found, out, self._workers.pool)
-            self._report(verdict, [one.start.case for one in found], command)
+            self._report(verdict, [one.experiment.case for one in found], command)
             self._fail_unless(verdict, command, out)
         return verdict
 
@@ -167,9 +169,11 @@ class Parity:
         with self._failing():
             recorded = [] if cases else [read_golden(golden / name) for name in golden_cases(golden)]
             known = sorted({backend for one in recorded for backend in one.backends})
-            starts = prepare(cases or [one.start.case for one in recorded])
-            verdict, kept = record_golden(starts, asked or known or choose_backends(None), golden, self._workers.pool)
-        names = [start.case.name for start in starts]
+            experiments = prepare(cases or [one.experiment.case for one in recorded])
+            verdict, kept = record_golden(
+                experiments, asked or known or choose_backends(None), golden, self._workers.pool
+            )
+        names = [experiment.case.name for experiment in experiments]
         if kept != names:
             _fail(f"Golden traces in {_shown(golden)} were not rewritten: a runner failed.\n\n{_table(verdict)}")
         if fails:
@@ -187,7 +191,7 @@ class Parity:
         steps = self._marked.get("steps")
         if steps is None or "training.epochs" in fields:
             return case
-        return with_fields(case, {"training.epochs": -(-steps // make_start(case).steps_per_epoch)})
+        return with_fields(case, {"training.epochs": -(-steps // make_experiment(case).steps_per_epoch)})
 
     def _name(self, given: str | Path) -> str:
         """What the command line takes for a case: a file's path, or a built-in name."""

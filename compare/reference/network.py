@@ -27,7 +27,7 @@ class Forward:
     """
 
     stages: dict[str, Array]
-    carried: dict[str, Array]
+    non_trainable: dict[str, Array]
     backward: Callable[[Array], dict[str, Array]]
 
     @property
@@ -45,7 +45,7 @@ def forward(
     model: ModelConfig,
     weights: Weights,
     inputs: Mapping[str, Array],
-    carried: Weights | None = None,
+    non_trainable: Weights | None = None,
     rounding: Rounding = EXACT,
 ) -> Forward:
     """Run the network in training on a batch: "sequence", and by name all else that the model takes.
@@ -54,7 +54,7 @@ def forward(
     """
     pending: list[layers.Backward] = []
     stages: dict[str, Array] = {}
-    now = dict(carried or {})
+    now = dict(non_trainable or {})
     sequence = inputs["sequence"]
     if model.embedding:
         sequence, undo = layers.embedding(weights, sequence, rounding)
@@ -122,7 +122,7 @@ def _recurrent_layer(
     index: int,
     sequence: Array,
     inputs: Mapping[str, Array],
-    carried: dict[str, Array],
+    non_trainable: dict[str, Array],
     rounding: Rounding,
 ) -> tuple[Array, tuple[Array, layers.Backward], layers.Backward]:
     """Return a layer's outputs at every timestep, what it returns where only the last is asked for, and the gradient.
@@ -141,7 +141,7 @@ def _recurrent_layer(
             f"layer{index}/{direction}",
             sequence[:, ::-1] if turned else sequence,
             rounding,
-            _first_state(model, index, place, inputs, carried),
+            _first_state(model, index, place, inputs, non_trainable),
             None if mask is None else (mask[:, ::-1] if turned else mask),
             model.zeros_padding(index),
             Drops(
@@ -152,7 +152,7 @@ def _recurrent_layer(
         )
     if model.stateful:
         for part in ("h", "c") if model.cell == "lstm" else ("h",):
-            carried[f"layer{index}/forward/state/{part}"] = passes["forward"].state[part]
+            non_trainable[f"layer{index}/forward/state/{part}"] = passes["forward"].state[part]
 
     def undo(direction: str, d_outputs: Array, gradients: dict[str, Array]) -> Array:
         """Return the gradient of the sequence, given that of one direction's outputs as they were computed."""
@@ -194,11 +194,11 @@ def _recurrent_layer(
 
 
 def _first_state(
-    model: ModelConfig, index: int, place: str, inputs: Mapping[str, Array], carried: Mapping[str, Array]
+    model: ModelConfig, index: int, place: str, inputs: Mapping[str, Array], non_trainable: Mapping[str, Array]
 ) -> dict[str, Array] | None:
     parts = ("h", "c") if model.cell == "lstm" else ("h",)
     if model.stateful:
-        return {part: carried[f"layer{index}/forward/state/{part}"] for part in parts}
+        return {part: non_trainable[f"layer{index}/forward/state/{part}"] for part in parts}
     return {part: inputs[f"{place}.{part}"] for part in parts} if model.initial_state == "given" else None
 
 

@@ -75,7 +75,7 @@ def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str,
     lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]
     lines.append(_distribution("one step, against the reference", [outcome.step_share for outcome in power.clean]))
     lines.append(
-        _distribution("whole training, against the envelope", [outcome.journey_share for outcome in power.clean])
+        _distribution("whole training, against the envelope", [outcome.trajectory_share for outcome in power.clean])
     )
     alarms = [outcome for outcome in power.clean if outcome.status != "agrees"]
     lines += ["", *(f"- {outcome.name} on {outcome.runner}: {outcome.status}; {outcome.said}" for outcome in alarms)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compare.config.case import Case
 from compare.errors import InputError
-from compare.experiment.experiment import Start, make_start, write_start
+from compare.experiment.experiment import Experiment, make_experiment, write_experiment
 from compare.judge import Comparison, StepReference, Verdict, judge
 from compare.judge.distribution import judge_samples
 from compare.judge.folds import summarise_folds
@@ -21,7 +21,7 @@ from compare.workers.backends import REFERENCE_RUNNER, keras_runner, versions_of
 from compare.workers.pool import Event, Pool, Task
 
 # Four twins: the largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
-TWINS = 4
+ENSEMBLE_SIZE = 4
 
 # Trainings of each side where it draws its own dropout masks: the spread of eight tells a mean that is off by one.
 SAMPLES = 8
@@ -41,7 +41,7 @@ class Failure:
     log: str | None
 
 
-def prepare(cases: Sequence[Case]) -> list[Start]:
+def prepare(cases: Sequence[Case]) -> list[Experiment]:
     """Make the starts of cases before anything is written.
 
     Raises InputError for data that cannot be used, two cases of one name, or none.
@@ -52,7 +52,7 @@ def prepare(cases: Sequence[Case]) -> list[Start]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two cases are named {name!r}; give each case its own name")
-    return [make_start(case) for case in cases]
+    return [make_experiment(case) for case in cases]
 
 
 def create_out(out: Path, cases: Sequence[Case], backends: Sequence[str]) -> None:
@@ -83,16 +83,18 @@ def create_folder(out: Path, known: str = "") -> None:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, str] | None = None) -> list[Task]:
+def plan(
+    experiment: Experiment, backends: Sequence[str], out: Path, faults: Mapping[str, str] | None = None
+) -> list[Task]:
     """List the trainings of one case: the PyTorch side, its twins, and a Keras runner for every backend."""
-    case = start.case
+    case = experiment.case
     folder = out / case.name
 
-    def task(runner: str, name: str, twin: dict[str, object] | None = None) -> Task:
+    def task(runner: str, name: str, member: dict[str, object] | None = None) -> Task:
         # With stock settings the two sides are not meant to take the same step: only the journey is compared.
-        reference = None if twin or case.training.stock else folder / REFERENCE_RUNNER
-        fault = None if twin else (faults or {}).get(runner)
-        return Task(runner, case.name, folder / "start", folder / name, reference, twin, fault)
+        reference = None if member or case.training.stock else folder / REFERENCE_RUNNER
+        fault = None if member else (faults or {}).get(runner)
+        return Task(runner, case.name, folder / "experiment", folder / name, reference, member, fault)
 
     runners = (REFERENCE_RUNNER, *map(keras_runner, backends))
     if case.model.native_dropout:
@@ -100,7 +102,7 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
             Task(
                 runner,
                 case.name,
-                folder / "start",
+                folder / "experiment",
                 folder / _sample(runner, number),
                 sample=number,
                 fault=(faults or {}).get(runner),
@@ -110,8 +112,8 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
         ]
     tasks = [task(runner, runner) for runner in runners]
     for precision in _precisions(case, backends):
-        for seed in range(1, TWINS + 1):
-            tasks.append(task(REFERENCE_RUNNER, _twin(precision, seed), {"precision": precision, "seed": seed}))
+        for seed in range(1, ENSEMBLE_SIZE + 1):
+            tasks.append(task(REFERENCE_RUNNER, _member(precision, seed), {"precision": precision, "seed": seed}))
     return tasks
 
 
@@ -119,7 +121,7 @@ def plan(start: Start, backends: Sequence[str], out: Path, faults: Mapping[str, 
 class Job:
     """One case to be compared on some backends, with faults planted by runner and kernels required by runner."""
 
-    start: Start
+    experiment: Experiment
     backends: Sequence[str]
     faults: Mapping[str, str] = field(default_factory=dict)
     kernels: Mapping[str, str] = field(default_factory=dict)
@@ -127,11 +129,11 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the case, by which a run knows it."""
-        return self.start.case.name
+        return self.experiment.case.name
 
 
 def run_cases(
-    starts: Sequence[Start],
+    experiments: Sequence[Experiment],
     backends: Sequence[str],
     out: Path,
     pool: Pool,
@@ -144,9 +146,9 @@ def run_cases(
     A fault, given by runner as FILE.py:function, is planted in that runner after its start was hashed. A runner that
     ran another kernel than the one required of it has failed.
     """
-    jobs = [Job(start, backends, faults or {}, kernels or {}) for start in starts]
+    jobs = [Job(experiment, backends, faults or {}, kernels or {}) for experiment in experiments]
     comparisons = run_jobs(jobs, out, pool, on_event)
-    verdict = Verdict(comparisons, summarise_folds([start.case for start in starts], comparisons))
+    verdict = Verdict(comparisons, summarise_folds([experiment.case for experiment in experiments], comparisons))
     write_json(out / "verdict.json", verdict.as_json())
     return verdict
 
@@ -161,8 +163,8 @@ def run_jobs(
     waiting: dict[str, set[Path]] = {}
     tasks = []
     for job in jobs:
-        write_start(job.start, out / job.name / "start")
-        of_job = [task for task in plan(job.start, job.backends, out, job.faults) if not is_done(task)]
+        write_experiment(job.experiment, out / job.name / "experiment")
+        of_job = [task for task in plan(job.experiment, job.backends, out, job.faults) if not is_done(task)]
         waiting[job.name] = {task.out for task in of_job}
         tasks += of_job
     failures: dict[Path, Failure] = {}
@@ -194,8 +196,8 @@ def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Com
     read = cache(read_trace)  # the PyTorch side and its twins are compared with each of the others
     for backend in job.backends:
         comparison = _compare(job, keras_runner(backend), out, failures, read)
-        comparison = replace(comparison, data_notes=job.start.examples.notes)
-        found.append(with_defects(job.start.case, comparison))
+        comparison = replace(comparison, data_notes=job.experiment.examples.notes)
+        found.append(with_defects(job.experiment.case, comparison))
     return found
 
 
@@ -211,7 +213,7 @@ def is_done(task: Task) -> bool:
 def _compare(
     job: Job, runner: str, out: Path, failures: Mapping[Path, Failure], read: Callable[[Path], Trace]
 ) -> Comparison:
-    start, case = job.start, job.start.case
+    experiment, case = job.experiment, job.experiment.case
     folder = out / case.name
 
     def failed(error: str, log: str | None = None) -> Comparison:
@@ -227,13 +229,13 @@ def _compare(
             left, right = (
                 [read(folder / _sample(side, number)) for number in samples] for side in (REFERENCE_RUNNER, runner)
             )
-            return judge_samples(left, right, start)
+            return judge_samples(left, right, experiment)
         expected, obtained = read(folder / REFERENCE_RUNNER), read(folder / runner)
-        names = [_twin(obtained.manifest["precision"], seed) for seed in range(1, TWINS + 1)]
+        names = [_member(obtained.manifest["precision"], seed) for seed in range(1, ENSEMBLE_SIZE + 1)]
         for name in names:
             if folder / name in failures:
                 return failed(f"{name} of {REFERENCE_RUNNER}: {failures[folder / name].error}")
-        twins = [read(folder / name) for name in names]
+        members = [read(folder / name) for name in names]
     except TraceError as error:
         return failed(str(error))
     for trace in (expected, obtained):
@@ -242,18 +244,18 @@ def _compare(
             return failed(f"{side} ran the kernel {kernel!r}, {job.kernels[side]!r} was required")
     references = None
     if not case.training.stock:
-        references = step_references(start, folder / REFERENCE_RUNNER, obtained.manifest["precision"])
-    return judge(expected, obtained, twins, start, references)
+        references = step_references(experiment, folder / REFERENCE_RUNNER, obtained.manifest["precision"])
+    return judge(expected, obtained, members, experiment, references)
 
 
 @lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references
-def step_references(start: Start, reference: Path, precision: str) -> list[StepReference]:
+def step_references(experiment: Experiment, reference: Path, precision: str) -> list[StepReference]:
     """Compute what the steps that were taken apart should give, from the PyTorch side's states."""
     found = []
-    for step in start.recorded_steps:
+    for step in experiment.recorded_steps:
         state = read_state(reference, step)
         if state is not None:
-            found.append(StepReference(start, step, *state, precision))
+            found.append(StepReference(experiment, step, *state, precision))
     return found
 
 
@@ -266,5 +268,5 @@ def _sample(runner: str, number: int) -> str:
     return f"{runner}-sample-{number}" if number else runner
 
 
-def _twin(precision: str, seed: int) -> str:
-    return f"twin-{precision}-{seed}"
+def _member(precision: str, seed: int) -> str:
+    return f"member-{precision}-{seed}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compare.experiment.experiment import write_start
+from compare.experiment.experiment import write_experiment
 from compare.run.harness import is_done, plan
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
@@ -44,7 +44,7 @@ class PooledSweep:
             if event.kind == "failed" and task.runner != JUDGE:
                 failures = self.failures.setdefault(task.case, {})
                 failures[task.out.name] = {"error": event.error or "unknown", "log": event.log}
-                write_json(task.start.parent / FAILURES, failures)
+                write_json(task.experiment.parent / FAILURES, failures)
             if task.runner == JUDGE and event.kind in ("done", "failed"):
                 yield self._record(task, event.error)
 
@@ -54,14 +54,14 @@ class PooledSweep:
         # What was judged before is judged again: it may have been a failure that is tried once more.
         for left in (folder / JUDGE, folder / FAILURES):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-        start = self.sweep.start(point)
-        write_start(start, folder / "start")
-        trainings = plan(start, self.sweep.backends, self.traces)
+        experiment = self.sweep.start(point)
+        write_experiment(experiment, folder / "experiment")
+        trainings = plan(experiment, self.sweep.backends, self.traces)
         yield from (task for task in trainings if not is_done(task))
         yield Task(
             JUDGE,
             point.name,
-            folder / "start",
+            folder / "experiment",
             folder / JUDGE,
             after=tuple(task.out for task in trainings),
             backends=tuple(self.sweep.backends),

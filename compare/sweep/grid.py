@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compare.config.case import Case, load_case, with_fields
 from compare.config.data import PATHS
 from compare.errors import InputError, nearest
-from compare.experiment.experiment import Start, make_start
+from compare.experiment.experiment import Experiment, make_experiment
 from compare.storage import digest
 from compare.workers.backends import BACKENDS, choose_backends
 
@@ -65,9 +65,9 @@ class Sweep:
         varied = [f"{name}={value}" for name, value in point.fields.items() if len(self.axes[name]) > 1]
         return " ".join(varied) or point.name
 
-    def start(self, point: Point) -> Start:
+    def start(self, point: Point) -> Experiment:
         """Make what both sides of a case start from."""
-        return make_start(with_fields(self.base, {**self.common, **point.fields, "name": point.name}))
+        return make_experiment(with_fields(self.base, {**self.common, **point.fields, "name": point.name}))
 
     def points(self) -> Iterator[Point]:
         """Check and name every case.
@@ -77,12 +77,12 @@ class Sweep:
         for values in product(*self.axes.values()):
             fields = dict(zip(self.axes, values, strict=True))
             try:
-                start = make_start(with_fields(self.base, {**self.common, **fields}))
+                experiment = make_experiment(with_fields(self.base, {**self.common, **fields}))
             except InputError as error:
                 chosen = ", ".join(f"{name} = {value!r}" for name, value in fields.items())
                 raise InputError(f"{self.source}: with {chosen}: {error}") from None
             # The data are in the name too: with another content of a file it is another case.
-            content = start.case.to_json() + digest(_data(start))
+            content = experiment.case.to_json() + digest(_data(experiment))
             yield Point(f"{self.base.name}-{hashlib.sha256(content.encode()).hexdigest()[:NAME_DIGITS]}", fields)
 
 
@@ -159,8 +159,8 @@ def _check_list(name: str, values: Any) -> None:
             raise InputError(f"{name} has {value!r} twice")
 
 
-def _data(start: Start) -> dict[str, np.ndarray]:
-    parts = {"training": start.examples.training, "test": start.examples.test}
+def _data(experiment: Experiment) -> dict[str, np.ndarray]:
+    parts = {"training": experiment.examples.training, "test": experiment.examples.test}
     return {
         f"{name}/{field}": array
         for name, part in parts.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.config.case import case_from_json
-from compare.experiment.experiment import read_start
+from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison
 from compare.run.harness import Failure, Job, judge_job
 from compare.storage import read_json, write_json
@@ -22,7 +22,7 @@ VERDICT = "verdict.json"
 def judge_task(task: Mapping[str, Any], runner: str, send: Any) -> None:
     """Judge a case and write its record; a task as `compare.workers.pool.Task` writes it."""
     del runner, send  # a judge is of no framework and has no progress to tell
-    folder = Path(task["start"]).parent
+    folder = Path(task["experiment"]).parent
     Path(task["out"]).mkdir(exist_ok=True)
     write_json(Path(task["out"]) / VERDICT, judge_case(folder, task["backends"]))
 
@@ -33,9 +33,9 @@ def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
     The record is the same wherever the trainings were made: nothing in it is of a time or a place.
     """
     one_thread()
-    start = read_start(folder / "start", lambda fields: case_from_json(json.dumps(fields)))
+    experiment = read_experiment(folder / "experiment", lambda fields: case_from_json(json.dumps(fields)))
     failures = {folder / name: Failure(**failure) for name, failure in (read_json(folder / FAILURES) or {}).items()}
-    return record_of(start.case.name, judge_job(Job(start, backends), folder.parent, failures))
+    return record_of(experiment.case.name, judge_job(Job(experiment, backends), folder.parent, failures))
 
 
 def failed_case(name: str, dtype: str, backends: Sequence[str], error: str) -> dict[str, Any]:

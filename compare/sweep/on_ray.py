@@ -92,8 +92,8 @@ class RayWorker:
     def send(self, task: Task) -> None:
         """Send a task with the files that it needs: all of its case for the judge, else its start and its states."""
         self.heard = time.monotonic()
-        case = task.start.parent
-        files = {f"{case.name}/start/{name}": data for name, data in read_files(task.start, "*").items()}
+        case = task.experiment.parent
+        files = {f"{case.name}/experiment/{name}": data for name, data in read_files(task.experiment, "*").items()}
         if task.runner == JUDGE:
             files = {f"{case.name}/{name}": data for name, data in read_files(case, "**/*").items()}
         elif task.needs is not None:
@@ -102,7 +102,7 @@ class RayWorker:
         base = case.parent
         sent = replace(
             task,
-            start=task.start.relative_to(base),
+            experiment=task.experiment.relative_to(base),
             out=task.out.relative_to(base),
             reference=None if task.reference is None else task.reference.relative_to(base),
             after=(),

@@ -58,17 +58,17 @@ class TraceWriter:
         step: int,
         weights: Mapping[str, np.ndarray],
         slots: Mapping[str, np.ndarray],
-        carried: Mapping[str, np.ndarray],
+        non_trainable: Mapping[str, np.ndarray],
     ) -> None:
         """Keep weights, optimizer slots and what else is carried on before a step: both sides take it apart from it."""
         tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
-        tensors |= {f"carried/{name}": tensor for name, tensor in carried.items()}
+        tensors |= {f"non_trainable/{name}": tensor for name, tensor in non_trainable.items()}
         self._keep("states", step, tensors)
 
-    def one_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
+    def single_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
         """Keep everything computed in one step that was taken apart."""
-        self._keep("one_step", step, record)
+        self._keep("single_step", step, record)
 
     def _keep(self, part: str, number: int, tensors: Mapping[str, np.ndarray]) -> None:
         # Not made before it is needed: to make and remove a folder takes as long as to train a step.
@@ -125,9 +125,9 @@ class Trace:
     def _predicted(self) -> dict[str, np.ndarray]:
         return read_tensors(self.folder / "predictions.safetensors") or {}
 
-    def one_step(self, step: int) -> dict[str, np.ndarray] | None:
+    def single_step(self, step: int) -> dict[str, np.ndarray] | None:
         """Everything computed in a step that was taken apart; None where it was not written."""
-        return read_tensors(_numbered(self.folder / "one_step", step))
+        return read_tensors(_numbered(self.folder / "single_step", step))
 
     @property
     def losses(self) -> np.ndarray:
@@ -161,11 +161,11 @@ def read_state(folder: Path, step: int) -> State | None:
     tensors = read_tensors(_numbered(folder / "states", step))
     if tensors is None:
         return None
-    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}, "carried": {}}
+    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}, "non_trainable": {}}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         kinds[kind][rest] = tensor
-    return kinds["weights"], kinds["slots"], kinds["carried"]
+    return kinds["weights"], kinds["slots"], kinds["non_trainable"]
 
 
 def _numbered(folder: Path, number: int) -> Path:

@@ -8,23 +8,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 
 # What a compiled step does not depend on: it is given a constant learning rate as a variable.
 GIVEN = ("epochs", "learning_rate")
 
 
-def program_of(start: Start) -> str:
+def program_of(experiment: Experiment) -> str:
     """Describe all that a Keras side is built and compiled from."""
-    case, examples = start.case, start.examples
+    case, examples = experiment.case, experiment.examples
     given = GIVEN if case.training.schedule == "constant" else GIVEN[:1]
     training = {name: value for name, value in vars(case.training).items() if name not in given}
-    inputs = start.training_inputs
+    inputs = experiment.training_inputs
     arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
     shapes = {name: array.shape[1:] for name, array in arrays.items()}
     sizes = (examples.features, examples.vocabulary, examples.outputs, examples.training.targets.shape[1:])
     # On JAX a program has room for so many steps.
-    batches = start.schedule.shape[1] // case.training.batch_size
+    batches = experiment.schedule.shape[1] // case.training.batch_size
     return json.dumps([vars(case.model), training, case.dtype, case.task, shapes, sizes, batches])
 
 
@@ -35,20 +35,24 @@ class KeptSide:
         self.side: Any = None
         self.program = ""
 
-    def take(self, start: Start) -> Any:
+    def take(self, experiment: Experiment) -> Any:
         """Take the side that is kept, started anew, if it serves for a case; else release it and return None."""
         side, self.side = self.side, None
         if side is None:
             return None
-        if self.program != program_of(start):
+        if self.program != program_of(experiment):
             side.release()
             return None
-        side.restart(start)
+        side.restart(experiment)
         return side
 
-    def keep(self, side: Any, start: Start) -> None:
+    def keep(self, side: Any, experiment: Experiment) -> None:
         """Keep a side after its case; not one that draws its own numbers or carries states outside its variables."""
-        if start.case.model.native_dropout or start.case.model.stateful or start.case.training.engine == "fit":
+        if (
+            experiment.case.model.native_dropout
+            or experiment.case.model.stateful
+            or experiment.case.training.engine == "fit"
+        ):
             side.release()
             return
-        self.side, self.program = side, program_of(start)
+        self.side, self.program = side, program_of(experiment)

@@ -52,10 +52,10 @@ class Task:
 
     runner: str
     case: str
-    start: Path
+    experiment: Path
     out: Path
     reference: Path | None = None
-    twin: dict[str, Any] | None = None
+    member: dict[str, Any] | None = None
     fault: str | None = None
     sample: int = 0
     after: tuple[Path, ...] = ()
@@ -64,10 +64,10 @@ class Task:
     def message(self, base: Path = Path()) -> dict[str, Any]:
         """What a worker is told; its folders are below `base`."""
         return {
-            "start": str(base / self.start),
+            "experiment": str(base / self.experiment),
             "out": str(base / self.out),
             "reference": None if self.reference is None else str(base / self.reference),
-            "twin": self.twin,
+            "member": self.member,
             "fault": self.fault,
             "sample": self.sample,
             "backends": self.backends,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.experiment.experiment import Start
+from compare.experiment.experiment import Experiment
 
 
 class Side:
@@ -19,14 +19,14 @@ class Side:
     loss: Any
     optimizer: Any
 
-    def __init__(self, start: Start) -> None:
-        self.start = start
-        self.inputs, self.targets = start.training_inputs, start.examples.training.targets
-        self.schedule = start.schedule
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.inputs, self.targets = experiment.training_inputs, experiment.examples.training.targets
+        self.schedule = experiment.schedule
 
     def model_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build` take."""
-        case, examples = self.start.case, self.start.examples
+        case, examples = self.experiment.case, self.experiment.examples
         own = ("initial_state", "sequence_first")
         return {name: value for name, value in vars(case.model).items() if name not in own} | {
             "features": examples.features or 1,
@@ -40,7 +40,7 @@ class Side:
 
     def optimizer_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build_optimizer` take."""
-        training = self.start.case.training
+        training = self.experiment.case.training
         same = ("learning_rate", "momentum", "nesterov", "weight_decay", "clipvalue", "clipnorm", "global_clipnorm")
         of_schedule = ("schedule", "decay_steps", "decay_rate", "boundaries", "values")
         return {"name": training.optimizer} | {option: getattr(training, option) for option in same + of_schedule}
@@ -60,7 +60,7 @@ class Side:
     @property
     def norms(self) -> bool:
         """Whether the norms of gradients and updates are recorded at each step."""
-        return self.start.case.training.record == "norms"
+        return self.experiment.case.training.record == "norms"
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load canonical weights into the model."""
@@ -80,8 +80,8 @@ class Side:
             self.inputs,
             self.targets,
             self.schedule,
-            self.start.case.training.batch_size,
-            draw=self.draw if self.start.case.model.given_masks else None,
+            self.experiment.case.training.batch_size,
+            draw=self.draw if self.experiment.case.model.given_masks else None,
             norms=self.norms,
             **self.training_arguments(),
         )
@@ -94,25 +94,25 @@ class Side:
         """The optimizer's slots now, in the canonical form."""
         return self.package.read_slots(self.model, self.optimizer)
 
-    def one_step(self) -> Any:
+    def single_step(self) -> Any:
         """Return what takes single steps with this side's model."""
         raise NotImplementedError
 
     def draw(self, step: int, count: int) -> dict[str, np.ndarray]:
         """The dropout masks of a step, by name."""
-        return self.start.draw(step, count)
+        return self.experiment.draw(step, count)
 
     def batch(self, step: int) -> tuple[Any, np.ndarray]:
         """What this side trains a step on: inputs and targets, none where its schedule does not reach so far."""
-        windows = self.start.batch_of(self.schedule, step)
+        windows = self.experiment.batch_of(self.schedule, step)
         if not isinstance(self.inputs, Mapping):
             return self.inputs[windows], self.targets[windows]
         inputs = {name: array[windows] for name, array in self.inputs.items()}
         return inputs | self.draw(step, len(windows)), self.targets[windows]
 
-    def carried(self) -> dict[str, np.ndarray]:
+    def non_trainable(self) -> dict[str, np.ndarray]:
         """What a step changes beside weights and slots, in the canonical form."""
-        return self.package.read_carried(self.model)
+        return self.package.read_non_trainable(self.model)
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights now, in the canonical form."""
@@ -130,15 +130,15 @@ class Side:
 class TorchSide(Side):
     """The native PyTorch side; with `twin` its weights and its Adam differ in the last bit."""
 
-    def __init__(self, start: Start, twin: dict[str, Any] | None, sample: int = 0) -> None:
+    def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
         import torch
+        from torch_models.ensemble import perturb_optimizer, perturb_weights
 
         import torch_models
-        from torch_models.twins import perturb_optimizer, perturb_weights
 
-        super().__init__(start)
+        super().__init__(experiment)
         self.torch, self.package = torch, torch_models
-        case = start.case
+        case = experiment.case
         torch.manual_seed(case.seed + sample)
         self.model = torch_models.build(**self.model_arguments(), sequence_first=case.model.sequence_first)
         if case.training.stock:
@@ -147,23 +147,23 @@ class TorchSide(Side):
             self.model.named_parameters(), **self.optimizer_arguments(), stock=case.training.stock
         )
         self.loss = torch_models.build_loss(case.training.loss)
-        weights = dict(start.weights)
-        if twin is not None:
-            weights = perturb_weights(weights, twin["precision"], twin["seed"])
-            perturb_optimizer(self.optimizer, twin["precision"], twin["seed"])
+        weights = dict(experiment.weights)
+        if member is not None:
+            weights = perturb_weights(weights, member["precision"], member["seed"])
+            perturb_optimizer(self.optimizer, member["precision"], member["seed"])
         self.load_weights(weights)
 
     def training_arguments(self) -> dict[str, Any]:
-        return {"pauses": self.start.recorded_steps}
+        return {"pauses": self.experiment.recorded_steps}
 
-    def one_step(self) -> Any:
-        return self.package.OneStep(self.model, self.loss, self.optimizer)
+    def single_step(self) -> Any:
+        return self.package.SingleStep(self.model, self.loss, self.optimizer)
 
     def facts(self) -> dict[str, Any]:
         return {
             "versions": {"torch": self.torch.__version__},
             "threads": self.torch.get_num_threads(),
-            "precision": self.start.case.dtype,
+            "precision": self.experiment.case.dtype,
             "narrowed": [],
         }
 
@@ -171,10 +171,10 @@ class TorchSide(Side):
 class KerasSide(Side):
     """The Keras side, on the backend that `KERAS_BACKEND` names."""
 
-    def __init__(self, start: Start, twin: dict[str, Any] | None, sample: int = 0) -> None:
-        if twin is not None:
+    def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
+        if member is not None:
             raise ValueError("twins are trained on the PyTorch side")
-        case = start.case
+        case = experiment.case
         if os.environ["KERAS_BACKEND"] == "jax":
             import jax
 
@@ -184,7 +184,7 @@ class KerasSide(Side):
         import keras_models
         from keras_models.precision import narrowed_operations
 
-        super().__init__(start)
+        super().__init__(experiment)
         self.keras, self.package = keras, keras_models
         keras.config.set_floatx(case.dtype)
         self.narrowed = narrowed_operations(case.dtype)
@@ -200,24 +200,24 @@ class KerasSide(Side):
             fast.enable(self.model)
         self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
         self.loss = keras_models.build_loss(case.training.loss)
-        self.load_weights(start.weights)
+        self.load_weights(experiment.weights)
         # What training a model again can go on with, and what its variables go back to for that.
         self.programs: dict[str, Any] = {}
         self.optimizer.build(self.model.trainable_variables)
         state = [*self.model.non_trainable_variables, *self.optimizer.variables]
         self.first = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in state]
 
-    def restart(self, start: Start) -> None:
+    def restart(self, experiment: Experiment) -> None:
         """Begin another case with the same model, optimizer and compiled programs."""
-        super().__init__(start)
+        super().__init__(experiment)
         for variable, value in self.first:
             variable.assign(value)
-        if start.case.training.schedule == "constant":
-            self.optimizer.learning_rate = start.case.training.learning_rate
-        self.load_weights(start.weights)
+        if experiment.case.training.schedule == "constant":
+            self.optimizer.learning_rate = experiment.case.training.learning_rate
+        self.load_weights(experiment.weights)
 
     def training_arguments(self) -> dict[str, Any]:
-        return {} if self.start.case.training.engine == "fit" else {"programs": self.programs}
+        return {} if self.experiment.case.training.engine == "fit" else {"programs": self.programs}
 
     def execution(self) -> dict[str, Any]:
         if "execution" not in self.programs:
@@ -226,11 +226,11 @@ class KerasSide(Side):
 
     @property
     def engine(self) -> Any:
-        return self.package.fit if self.start.case.training.engine == "fit" else self.package.train
+        return self.package.fit if self.experiment.case.training.engine == "fit" else self.package.train
 
-    def one_step(self) -> Any:
+    def single_step(self) -> Any:
         if "one step" not in self.programs:
-            self.programs["one step"] = self.package.OneStep(self.model)
+            self.programs["one step"] = self.package.SingleStep(self.model)
         return self.programs["one step"]
 
     def facts(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class KerasSide(Side):
         return {
             "versions": {"keras": self.keras.__version__, backend: importlib.metadata.version(backend)},
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-            "precision": "float32" if self.narrowed else self.start.case.dtype,
+            "precision": "float32" if self.narrowed else self.experiment.case.dtype,
             "narrowed": self.narrowed,
         }
 

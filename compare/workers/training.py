@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from compare.data.text_sampling import draw_uniforms, sample_text
-from compare.experiment.experiment import Start, read_start, start_hashes
+from compare.experiment.experiment import Experiment, experiment_hashes, read_experiment
 from compare.trace.trace import TraceWriter, read_state
 from compare.workers.backends import REFERENCE_RUNNER, backend_of, keep_tensorflow_out
 from compare.workers.kept_side import KeptSide
@@ -45,55 +45,60 @@ def checkpoint_epochs(epochs: int) -> set[int]:
 
 def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     """Train one case and write its trace."""
-    start = read_start(Path(task["start"]))
+    experiment = read_experiment(Path(task["experiment"]))
     kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
     # A fault changes a side for good.
-    kept = None if task.get("fault") else KEPT.take(start)
-    side: Side = kept or kind(start, task.get("twin"), task.get("sample", 0))
+    kept = None if task.get("fault") else KEPT.take(experiment)
+    side: Side = kept or kind(experiment, task.get("member"), task.get("sample", 0))
     reference = task.get("reference")
-    parts = {"training": (side.inputs, side.targets), "test": (start.test_inputs, start.examples.test.targets)}
+    parts = {
+        "training": (side.inputs, side.targets),
+        "test": (experiment.test_inputs, experiment.examples.test.targets),
+    }
     data = {f"{part}/targets": targets for part, (_, targets) in parts.items()}
     for part, (inputs, _) in parts.items():
         named = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
         data |= {f"{part}/{name}": array for name, array in named.items()}
     manifest = {
-        "case": start.case.name,
+        "case": experiment.case.name,
         "runner": runner,
-        "dtype": start.case.dtype,
-        "twin": task.get("twin"),
-        "steps": start.steps,
-        "epochs": start.case.training.epochs,
-        "hashes": start_hashes(data, side.schedule, side.weights()),
+        "dtype": experiment.case.dtype,
+        "member": task.get("member"),
+        "steps": experiment.steps,
+        "epochs": experiment.case.training.epochs,
+        "hashes": experiment_hashes(data, side.schedule, side.weights()),
         **side.facts(),
         "execution": side.execution(),
     }
     if task.get("fault"):
         load_fault(task["fault"])(side)
-    if start.case.model.native_dropout:
+    if experiment.case.model.native_dropout:
         manifest["dropout"] = side.package.dropout_probe(side.model, side.batch(0)[0])
     with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
-        recorded = start.recorded_steps if runner == REFERENCE_RUNNER else [0]
-        end = _train(side, trace, start, send, recorded if reference is not None else ())
-        predicted = _predict(side, start)
+        recorded = experiment.recorded_steps if runner == REFERENCE_RUNNER else [0]
+        end = _train(side, trace, experiment, send, recorded if reference is not None else ())
+        predicted = _predict(side, experiment)
         if reference is not None:
             _take_apart(side, trace, Path(reference))
         trace.finish(predicted, end)
     if isinstance(side, KerasSide) and not task.get("fault"):
-        KEPT.keep(side, start)
+        KEPT.keep(side, experiment)
     else:
         side.release()
         settle()
 
 
-def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Collection[int]) -> dict[str, Any]:
+def _train(
+    side: Side, trace: TraceWriter, experiment: Experiment, send: Any, recorded: Collection[int]
+) -> dict[str, Any]:
     """Train, writing what happens; the state before each step of `recorded` is kept."""
-    epochs = start.case.training.epochs
+    epochs = experiment.case.training.epochs
     kept = checkpoint_epochs(epochs)
     steps = 0
     began = last_sent = time.monotonic()
     if 0 in recorded:
-        trace.state(0, side.weights(), side.slots(), side.carried())
+        trace.state(0, side.weights(), side.slots(), side.non_trainable())
     for epoch, rows in side.train():
         losses = rows[:, trace.columns.index("loss")]
         not_finite = np.flatnonzero(~np.isfinite(losses))
@@ -103,21 +108,21 @@ def _train(side: Side, trace: TraceWriter, start: Start, send: Any, recorded: Co
         trace.append(rows)
         steps += len(rows)
         if steps in recorded:
-            trace.state(steps, side.weights(), side.slots(), side.carried())
-        if steps == (epoch + 1) * start.steps_per_epoch and epoch + 1 in kept:
+            trace.state(steps, side.weights(), side.slots(), side.non_trainable())
+        if steps == (epoch + 1) * experiment.steps_per_epoch and epoch + 1 in kept:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
-        if now - last_sent > PROGRESS_SECONDS or steps == start.steps:
+        if now - last_sent > PROGRESS_SECONDS or steps == experiment.steps:
             last_sent = now
             send({"event": "progress", "epoch": epoch + 1, "loss": float(losses[-1])})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
 
 
-def _predict(side: Side, start: Start) -> dict[str, np.ndarray]:
+def _predict(side: Side, experiment: Experiment) -> dict[str, np.ndarray]:
     """Predict the held-out part, and forecast and sample from its end as far as the case asks for it."""
-    data, last = start.case.data, start.examples.test.inputs[-1:]
-    predicted = {"predictions": side.predict(start.test_inputs)}
+    data, last = experiment.case.data, experiment.examples.test.inputs[-1:]
+    predicted = {"predictions": side.predict(experiment.test_inputs)}
     if data.future:
         predicted["forecast"] = side.package.forecast(side.model, last, data.future)
     if data.sampled:
@@ -125,7 +130,7 @@ def _predict(side: Side, start: Start) -> dict[str, np.ndarray]:
         def predict_next(ids: np.ndarray) -> np.ndarray:
             return side.predict(ids[None, -data.window :])[0, -1]
 
-        uniforms = draw_uniforms(start.case.seed, data.sampled)
+        uniforms = draw_uniforms(experiment.case.seed, data.sampled)
         sample = sample_text(predict_next, last[0], uniforms, data.temperature)
         predicted |= {"sample": sample.ids, "margins": sample.margins}
     return predicted
@@ -133,17 +138,17 @@ def _predict(side: Side, start: Start) -> dict[str, np.ndarray]:
 
 def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
     """Take the recorded steps apart, each from the PyTorch side's state before it and with this side's own batch."""
-    one_step = side.one_step()
-    for step in side.start.recorded_steps:
+    single_step = side.single_step()
+    for step in side.experiment.recorded_steps:
         state = read_state(reference, step)
         inputs, targets = side.batch(step)
         if state is None or not len(targets):
             continue  # the PyTorch side stopped before, or this side has no such batch: the judge misses the step
-        weights, slots, carried = state
+        weights, slots, non_trainable = state
         if slots.keys() != side.slots().keys():
             return  # another update rule, which shows in the slots that each side starts with
         side.load_weights(weights)
-        trace.one_step(step, one_step(slots, carried, step, inputs, targets))
+        trace.single_step(step, single_step(slots, non_trainable, step, inputs, targets))
 
 
 @cache

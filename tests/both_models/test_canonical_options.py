@@ -7,7 +7,7 @@ import pytest
 from helpers.framework_processes import SIDES, FrameworkProcesses
 from helpers.model_options import OPTIONS, example
 
-CARRIED = ["simple_rnn stateful", "lstm stateful", "gru stateful", "lstm batch normalization every_output"]
+NON_TRAINABLE = ["simple_rnn stateful", "lstm stateful", "gru stateful", "lstm batch normalization every_output"]
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -34,14 +34,14 @@ def test_names_of_options_are_the_definition(frameworks: FrameworkProcesses, nam
         assert {key: tensor.shape for key, tensor in obtained.items()} == expected
 
 
-@pytest.mark.parametrize("name", CARRIED)
+@pytest.mark.parametrize("name", NON_TRAINABLE)
 @pytest.mark.parametrize("side", SIDES)
 def test_what_is_carried_on_comes_back(frameworks: FrameworkProcesses, side: str, name: str) -> None:
     """Carried states and running figures are loaded whole, by the same names on all sides, and read to the last bit."""
     some = example(name, "float32")
-    obtained = frameworks.call(side, "carried_round_trip", some, some.carried)
-    assert obtained.keys() == some.carried.keys()
-    for key, value in some.carried.items():
+    obtained = frameworks.call(side, "carried_round_trip", some, some.non_trainable)
+    assert obtained.keys() == some.non_trainable.keys()
+    for key, value in some.non_trainable.items():
         np.testing.assert_array_equal(obtained[key], value, strict=True, err_msg=key)
 
 
@@ -50,11 +50,11 @@ def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesse
     """A state that is missing, left over or of another shape is refused by its name."""
     some = example("lstm stateful", "float32")
     state = "layer0/forward/state/c"
-    left = {name: value for name, value in some.carried.items() if name != state}
-    shape = some.carried[state].shape
+    left = {name: value for name, value in some.non_trainable.items() if name != state}
+    shape = some.non_trainable[state].shape
     for changed, words in (
         (left, f"{state} is missing"),
-        (some.carried | {"layer7/x": np.zeros(1)}, "layer7/x is not in the model"),
+        (some.non_trainable | {"layer7/x": np.zeros(1)}, "layer7/x is not in the model"),
         (left | {state: np.zeros((1, 1))}, rf"{state} has shape \(1, 1\), expected \({shape[0]}, {shape[1]}\)"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -24,7 +24,7 @@ def check_both_sides(frameworks: FrameworkProcesses, side: str, some: Example, a
     """Raise AssertionError where a Keras side's step or predictions are not the PyTorch side's."""
     steps, predictions = (
         {name: frameworks.call(name, function, some, False) for name in ("torch", side)}
-        for function in ("one_step", "predictions")
+        for function in ("single_step", "predictions")
     )
     names = reference_step(some).keys()
     expected = {name: steps["torch"][name] for name in names} | {"predictions": predictions["torch"]}

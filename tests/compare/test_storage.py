@@ -9,7 +9,7 @@ from helpers.small_runs import tiny_case
 
 from compare.config.case import Case
 from compare.errors import InputError
-from compare.experiment.experiment import make_start, read_start, write_start
+from compare.experiment.experiment import make_experiment, read_experiment, write_experiment
 from compare.storage import digest, file_to_write, read_tensors, write_json, write_tensors
 
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(2, dtype=np.float32)}
@@ -62,26 +62,26 @@ def test_tensors_are_read_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_a_start_is_the_same_after_reading(tmp_path: Path) -> None:
     """What a worker reads from disk is what the harness made: windows, schedule, weights and scaling."""
-    start = make_start(tiny_case("gru", {"data.horizon": 2, "dtype": "float64"}))
-    write_start(start, tmp_path / "start")
-    obtained = read_start(tmp_path / "start", Case.model_validate)
-    assert obtained.case == start.case
-    assert obtained.scaling == start.scaling
-    assert obtained.steps == start.steps == 18
+    experiment = make_experiment(tiny_case("gru", {"data.horizon": 2, "dtype": "float64"}))
+    write_experiment(experiment, tmp_path / "experiment")
+    obtained = read_experiment(tmp_path / "experiment", Case.model_validate)
+    assert obtained.case == experiment.case
+    assert obtained.scaling == experiment.scaling
+    assert obtained.steps == experiment.steps == 18
     for part in ("training_inputs", "training_targets", "test_inputs", "test_targets"):
-        assert digest({part: getattr(obtained.windows, part)}) == digest({part: getattr(start.windows, part)})
-    assert digest(obtained.weights) == digest(start.weights)
-    assert digest({"schedule": obtained.schedule}) == digest({"schedule": start.schedule})
+        assert digest({part: getattr(obtained.windows, part)}) == digest({part: getattr(experiment.windows, part)})
+    assert digest(obtained.weights) == digest(experiment.weights)
+    assert digest({"schedule": obtained.schedule}) == digest({"schedule": experiment.schedule})
 
 
 @pytest.mark.parametrize("damaged", ["series.safetensors", "weights.safetensors"])
 def test_a_damaged_start_is_refused(tmp_path: Path, damaged: str) -> None:
     """A start that is not whole raises ValueError rather than being trained on."""
-    write_start(make_start(tiny_case()), tmp_path / "start")
-    file = tmp_path / "start" / damaged
+    write_experiment(make_experiment(tiny_case()), tmp_path / "experiment")
+    file = tmp_path / "experiment" / damaged
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="holds no whole start"):
-        read_start(tmp_path / "start")
+        read_experiment(tmp_path / "experiment")
 
 
 def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

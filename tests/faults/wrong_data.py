@@ -22,7 +22,7 @@ def all_targets_shifted(side):
 
 def batches_swapped_in_third_epoch(side):
     """Two batches change places in the third epoch."""
-    size = side.start.case.training.batch_size
+    size = side.experiment.case.training.batch_size
 
     def change(schedule):
         schedule[2] = np.concatenate([schedule[2, size : 2 * size], schedule[2, :size], schedule[2, 2 * size :]])
@@ -43,7 +43,7 @@ def samples_swapped_within_a_batch(side):
 
 def last_partial_batch_dropped(side):
     """The last, smaller batch of every epoch is dropped."""
-    size = side.start.case.training.batch_size
+    size = side.experiment.case.training.batch_size
     _replace_schedule(side, lambda schedule: schedule[:, : schedule.shape[1] // size * size])
 
 

@@ -5,7 +5,7 @@ On the Keras side another optimizer is put in; on the PyTorch side the matched o
 
 
 def _keras_optimizer(side, name, **changed):
-    training = side.start.case.training
+    training = side.experiment.case.training
     side.optimizer = getattr(side.keras.optimizers, name)(**({"learning_rate": training.learning_rate} | changed))
 
 
@@ -51,12 +51,12 @@ def beta_1(side):
 
 def learning_rate_slightly(side):
     """PyTorch side: the learning rate is larger by one part in ten thousand."""
-    _change_groups(side, lr=side.start.case.training.learning_rate * 1.0001)
+    _change_groups(side, lr=side.experiment.case.training.learning_rate * 1.0001)
 
 
 def keras_learning_rate_twice(side):
     """Keras side: the learning rate is twice as large."""
-    _keras_optimizer(side, "Adam", learning_rate=2 * side.start.case.training.learning_rate)
+    _keras_optimizer(side, "Adam", learning_rate=2 * side.experiment.case.training.learning_rate)
 
 
 def no_bias_correction(side):
@@ -136,7 +136,7 @@ def momentum_without_learning_rate(side):
 
 def keras_nesterov_forgotten(side):
     """Keras side: SGD without Nesterov's form of the momentum."""
-    _keras_optimizer(side, "SGD", momentum=side.start.case.training.momentum)
+    _keras_optimizer(side, "SGD", momentum=side.experiment.case.training.momentum)
 
 
 def accumulator_from_zero(side):
@@ -172,12 +172,12 @@ def nadam_decay(side):
 
 def keras_clip_by_variable(side):
     """Keras side: each variable is clipped by its own norm instead of all together."""
-    _keras_optimizer(side, "Adam", clipnorm=side.start.case.training.global_clipnorm)
+    _keras_optimizer(side, "Adam", clipnorm=side.experiment.case.training.global_clipnorm)
 
 
 def clip_norm_slightly(side):
     """PyTorch side: the global norm is clipped at a limit one per cent smaller."""
-    limit = side.start.case.training.global_clipnorm
+    limit = side.experiment.case.training.global_clipnorm
     side.optimizer.defaults["global_clipnorm"] = limit * 0.99
 
 
@@ -189,4 +189,4 @@ def clip_forgotten(side):
 
 def keras_clip_value_for_norm(side):
     """Keras side: gradients are clipped by value where the case clips by global norm."""
-    _keras_optimizer(side, "Adam", clipvalue=side.start.case.training.global_clipnorm)
+    _keras_optimizer(side, "Adam", clipvalue=side.experiment.case.training.global_clipnorm)

@@ -10,7 +10,7 @@ Tensors = dict[str, np.ndarray]
 def _change(side, change: Callable[[Tensors], Tensors]) -> None:
     load = side.load_weights
     side.load_weights = lambda weights: load(change(dict(weights)))
-    side.load_weights(side.start.weights)
+    side.load_weights(side.experiment.weights)
 
 
 def _is_recurrent_bias(name: str) -> bool:
@@ -61,7 +61,7 @@ def recurrent_kernel_transposed(side):
 def one_gate_transposed(side):
     """The recurrent kernel of one gate is transposed."""
     ends = ("recurrent_kernel/forget", "recurrent_kernel/reset")
-    name = next(name for name in side.start.weights if name.endswith(ends))
+    name = next(name for name in side.experiment.weights if name.endswith(ends))
     _change(side, lambda weights: weights | {name: weights[name].T})
 
 
@@ -115,7 +115,7 @@ def one_element_last_bits(side):
 
 def head_scaled(side):
     """The head's kernel is larger by one part in ten thousand."""
-    factor = np.dtype(side.start.case.dtype).type(1.0001)
+    factor = np.dtype(side.experiment.case.dtype).type(1.0001)
     _change(side, lambda weights: weights | {"head/kernel": weights["head/kernel"] * factor})
 
 

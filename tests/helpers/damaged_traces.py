@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.experiment.experiment import read_start
+from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison, judge
 from compare.storage import read_tensors, write_tensors
 from compare.trace.trace import Trace, TraceWriter, read_trace
@@ -23,7 +23,7 @@ class DamagedTraces:
 
     def __init__(self, case_folder: Path, copy: Path) -> None:
         self.folder = Path(shutil.copytree(case_folder, copy))
-        self.start = read_start(self.folder / "start")
+        self.experiment = read_experiment(self.folder / "experiment")
 
     def path(self, side: str) -> Path:
         """The folder of a trace."""
@@ -34,14 +34,14 @@ class DamagedTraces:
         return read_trace(self.path(side))
 
     @property
-    def twins(self) -> list[Trace]:
+    def members(self) -> list[Trace]:
         """The traces of all twins."""
         return [read_trace(folder) for folder in sorted(self.folder.glob("twin-*"))]
 
-    def judge(self, twins: list[Trace] | None = None) -> Comparison:
+    def judge(self, members: list[Trace] | None = None) -> Comparison:
         """Judge the traces as they are now."""
-        twins = self.twins if twins is None else twins
-        return judge(self.read("expected"), self.read("obtained"), twins, self.start)
+        members = self.members if members is None else members
+        return judge(self.read("expected"), self.read("obtained"), members, self.experiment)
 
     def change_manifest(self, side: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change what a trace says of itself."""

@@ -41,7 +41,7 @@ class Example:
     weights: dict[str, np.ndarray]
     inputs: dict[str, np.ndarray]
     targets: np.ndarray
-    carried: dict[str, np.ndarray]
+    non_trainable: dict[str, np.ndarray]
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -63,8 +63,8 @@ class Example:
         def cast(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {name: _cast(array, dtype) for name, array in arrays.items()}
 
-        weights, inputs, carried = cast(self.weights), cast(self.inputs), cast(self.carried)
-        return Example(self.option, self.model, weights, inputs, _cast(self.targets, dtype), carried)
+        weights, inputs, non_trainable = cast(self.weights), cast(self.inputs), cast(self.non_trainable)
+        return Example(self.option, self.model, weights, inputs, _cast(self.targets, dtype), non_trainable)
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -211,16 +211,16 @@ def _inputs(case: Case, option: Option, generator: np.random.Generator) -> dict[
 
 def _carried(model: ModelConfig, generator: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
     """States in the middle of an epoch, and running figures that have moved."""
-    carried: dict[str, np.ndarray] = {}
+    non_trainable: dict[str, np.ndarray] = {}
     width = 2 * model.units if model.bidirectional == "concat" else model.units
     for index in range(model.layers):
         if model.stateful:
             for part in ("h", "c") if model.cell == "lstm" else ("h",):
-                carried[f"layer{index}/forward/state/{part}"] = generator.normal(0, 0.5, (BATCH, model.units))
+                non_trainable[f"layer{index}/forward/state/{part}"] = generator.normal(0, 0.5, (BATCH, model.units))
         if model.normalization == "batch":
-            carried[f"normalization{index}/moving_mean"] = generator.normal(0, 0.2, width)
-            carried[f"normalization{index}/moving_variance"] = generator.uniform(0.5, 1.5, width)
-    return {name: array.astype(dtype) for name, array in carried.items()}
+            non_trainable[f"normalization{index}/moving_mean"] = generator.normal(0, 0.2, width)
+            non_trainable[f"normalization{index}/moving_variance"] = generator.uniform(0.5, 1.5, width)
+    return {name: array.astype(dtype) for name, array in non_trainable.items()}
 
 
 def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], allowed: float) -> None:

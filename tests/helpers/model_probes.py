@@ -17,7 +17,7 @@ from compare.experiment.initial_weights import draw_initial_weights
 LEARNING_RATE = 0.05
 
 
-def one_step(side: str, example: Example, compiled: bool = True) -> dict[str, np.ndarray]:
+def single_step(side: str, example: Example, compiled: bool = True) -> dict[str, np.ndarray]:
     """Take a training step of an example: forward/…, loss, gradient/… and carried/… as `OneStep` records them.
 
     On TensorFlow and JAX the step can be left uncompiled, which saves most of the time of a single one.
@@ -28,22 +28,22 @@ def one_step(side: str, example: Example, compiled: bool = True) -> dict[str, np
         loss = both.build_loss(example.option.loss)
         if side == "torch":
             optimizer = both.build_optimizer(model.named_parameters(), "sgd", learning_rate=LEARNING_RATE)
-            take = both.OneStep(model, loss, optimizer)
+            take = both.SingleStep(model, loss, optimizer)
         else:
             import keras
 
             optimizer = both.build_optimizer("sgd", learning_rate=LEARNING_RATE)
             model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
             optimizer.build(model.trainable_variables)
-            take = both.OneStep(model)
-        return take(both.read_slots(model, optimizer), example.carried, 0, inputs_of(example), example.targets)
+            take = both.SingleStep(model)
+        return take(both.read_slots(model, optimizer), example.non_trainable, 0, inputs_of(example), example.targets)
 
 
 def predictions(side: str, example: Example, compiled: bool = True) -> np.ndarray:
     """What a model with an example's weights and running figures predicts; of a stateful one from zero states."""
     with _compiled(side, compiled):
         model = new_model(side, example.keywords, example.weights)
-        package(side).load_carried(model, example.carried)
+        package(side).load_non_trainable(model, example.non_trainable)
         return package(side).predict(model, inputs_of(example))
 
 
@@ -80,8 +80,8 @@ def _compiled(side: str, compiled: bool) -> Iterator[None]:
 def carried_round_trip(side: str, example: Example, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Load what is carried on into a model and read it again."""
     model = new_model(side, example.keywords, example.weights)
-    package(side).load_carried(model, dict(tensors))
-    return package(side).read_carried(model)
+    package(side).load_non_trainable(model, dict(tensors))
+    return package(side).read_non_trainable(model)
 
 
 FIELDS = st.fixed_dictionaries(

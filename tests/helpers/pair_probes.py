@@ -14,11 +14,11 @@ def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: 
     from compare.explain.torch_observer.update_rule import UpdateRule, rule_of
 
     torch.manual_seed(0)
-    start = torch.randn(4, 3, dtype=torch.float64)
+    experiment = torch.randn(4, 3, dtype=torch.float64)
     gradients = [torch.randn(4, 3, dtype=torch.float64) * 10.0 ** -(step % 3) for step in range(6)]
     ends = []
     for own in (False, True):
-        weight = torch.nn.Parameter(start.clone())
+        weight = torch.nn.Parameter(experiment.clone())
         optimizer = getattr(torch.optim, name)([weight], **options)
         assert rule_of(optimizer) is not None
         rule = UpdateRule(optimizer, choices) if own else optimizer
@@ -26,7 +26,7 @@ def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: 
             weight.grad = gradient.clone()
             rule.step()
         ends.append(weight.detach())
-    return float((ends[0] - ends[1]).abs().max() / (ends[0] - start).abs().max())
+    return float((ends[0] - ends[1]).abs().max() / (ends[0] - experiment).abs().max())
 
 
 def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool) -> float:

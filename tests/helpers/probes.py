@@ -152,18 +152,17 @@ def adam_updates(
     gradients: list[np.ndarray],
     learning_rate: float,
     stock: bool = False,
-    twin: tuple[str, int] | None = None,
+    member: tuple[str, int] | None = None,
 ) -> list[np.ndarray]:
     """What the PyTorch side's optimizer adds to a parameter for each gradient; of a twin, given (precision, seed)."""
     assert side == "torch"
     import torch
-
-    from torch_models.twins import perturb_optimizer
+    from torch_models.ensemble import perturb_optimizer
 
     parameter = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.from_numpy(gradients[0]).dtype))
     optimizer = package(side).build_optimizer([parameter], learning_rate=learning_rate, stock=stock)
-    if twin is not None:
-        perturb_optimizer(optimizer, *twin)
+    if member is not None:
+        perturb_optimizer(optimizer, *member)
     updates = []
     for gradient in gradients:
         parameter.detach().zero_()
@@ -188,6 +187,6 @@ def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
 def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:
     """The weights of a twin."""
     assert side == "torch"
-    from torch_models.twins import perturb_weights
+    from torch_models.ensemble import perturb_weights
 
     return perturb_weights(tensors, precision, seed)

@@ -142,10 +142,10 @@ def carried_over(side: str, example: Example, inputs: np.ndarray) -> dict[str, A
     half = inputs.shape[1] // 2
     parts = [torch.tensor(inputs[:, :half]), torch.tensor(inputs[:, half:])]
     found: dict[str, Any] = {"parts": [model(part).detach().numpy().copy() for part in parts]}
-    found["states"] = both.read_carried(model)
+    found["states"] = both.read_non_trainable(model)
     found["attached"] = [name for name, buffer in model.named_buffers() if buffer.requires_grad]
     model.reset_states()
-    found["reset"] = both.read_carried(model)
+    found["reset"] = both.read_non_trainable(model)
     found["again"] = model(parts[0]).detach().numpy()
     found["whole"] = both.predict(model, inputs)
     return found
@@ -157,7 +157,7 @@ def sequence_first_and_not(side: str, example: Example) -> list[Arrays]:
     for sequence_first in (True, False):
         model = new_model(side, {**example.keywords, "sequence_first": sequence_first}, example.weights)
         optimizer = both.build_optimizer(model.named_parameters(), "sgd")
-        take = both.OneStep(model, both.build_loss("mse"), optimizer)
+        take = both.SingleStep(model, both.build_loss("mse"), optimizer)
         record = take(both.read_slots(model, optimizer), {}, 0, example.inputs["sequence"], example.targets)
         found.append(record | {"predictions": both.predict(model, example.inputs["sequence"])})
     return found

@@ -8,7 +8,7 @@ from compare.reference import losses, network
 
 def whole_loss(example: Example, weights: dict[str, np.ndarray]) -> tuple[np.longdouble, network.Forward]:
     """The loss of a network with the given weights, its penalty included, and its forward pass."""
-    passed = network.forward(example.model, weights, example.inputs, example.carried)
+    passed = network.forward(example.model, weights, example.inputs, example.non_trainable)
     loss, _ = loss_of(example, passed.outputs)
     return loss + (network.penalty(example.model, weights) if example.model.l2 else 0), passed
 
@@ -25,4 +25,4 @@ def reference_step(example: Example) -> dict[str, np.ndarray]:
     found = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": np.asarray(loss)}
     gradients = passed.backward(loss_of(example, passed.outputs)[1])
     found |= {f"gradient/{tensor}": gradient for tensor, gradient in gradients.items()}
-    return found | {f"carried/{tensor}": value for tensor, value in passed.carried.items()}
+    return found | {f"non_trainable/{tensor}": value for tensor, value in passed.non_trainable.items()}

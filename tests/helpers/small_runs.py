@@ -47,7 +47,7 @@ def run_cases_in(
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     """Run cases in a new folder, with faults planted by runner, each as FILE:function of tests/faults."""
-    starts = prepare(cases)
+    experiments = prepare(cases)
     folder.mkdir(parents=True)
     places = {runner: str(FAULTS / fault) for runner, fault in (faults or {}).items()}
-    return Run(folder, run_cases(starts, backends, folder, pool, on_event, places))
+    return Run(folder, run_cases(experiments, backends, folder, pool, on_event, places))

@@ -108,7 +108,7 @@ def test_states_are_carried_over_batches(frameworks: FrameworkProcesses, cell: s
     found = frameworks.call("torch", "carried_over", some, some.inputs["sequence"])
     np.testing.assert_allclose(found["parts"][1], found["whole"], rtol=ALLOWED, atol=ALLOWED)
     assert np.abs(found["parts"][0] - found["whole"]).max() > 1e-2
-    assert set(found["states"]) == set(some.carried)
+    assert set(found["states"]) == set(some.non_trainable)
     assert all(value.any() for value in found["states"].values())
     assert not any(value.any() for value in found["reset"].values())
     assert found["attached"] == []

@@ -10,7 +10,7 @@ from helpers.small_runs import tiny_case
 from compare.bench.bench import ENGINES, Bench, BenchError, Child, check_case, operations, run_bench
 from compare.config.case import built_in_names, load_case
 from compare.errors import InputError
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 from compare.report.bench_table import draw_bench, markdown
 
 PLAIN = ("simple_rnn", "lstm", "gru", "deep", "co2", "elnino")
@@ -66,8 +66,8 @@ def test_table_and_picture_show_every_row(bench: Bench) -> None:
 
 def test_operations_are_those_of_the_matrix_products() -> None:
     """A GRU of 4 units on one feature: 3 gates of products (1 + 4) x 4 at each of 10 timesteps, and a head of 4 x 1."""
-    start = make_start(tiny_case("gru"))
-    assert operations(start) == 3 * (2 * 16 * 10 * 3 * 4 * (1 + 4) + 2 * 16 * 4 * 1)
+    experiment = make_experiment(tiny_case("gru"))
+    assert operations(experiment) == 3 * (2 * 16 * 10 * 3 * 4 * (1 + 4) + 2 * 16 * 4 * 1)
 
 
 @pytest.mark.parametrize("name", built_in_names())

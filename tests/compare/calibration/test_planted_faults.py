@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.small_runs import BACKENDS, CELLS, STEPS, STEPS_PER_EPOCH, Run, run_cases_in, tiny_case
 
-from compare.experiment.experiment import Start, make_start
+from compare.experiment.experiment import Experiment, make_experiment
 from compare.judge import Comparison
 from compare.storage import read_tensors
 from compare.trace.trace import read_trace
@@ -64,31 +64,31 @@ def test_wrong_weights_are_found_at_the_first_step(
     assert first.phase in FIRST
 
 
-def step_of_window(start: Start, window: int) -> int:
+def step_of_window(experiment: Experiment, window: int) -> int:
     """The first step whose batch holds a window."""
-    (position,) = (start.schedule[0] == window).nonzero()[0]
-    return int(position) // start.case.training.batch_size
+    (position,) = (experiment.schedule[0] == window).nonzero()[0]
+    return int(position) // experiment.case.training.batch_size
 
 
 @pytest.mark.parametrize(
     ("runner", "fault", "step"),
     [
-        ("keras-tensorflow", "batches_swapped_in_third_epoch", lambda start: 2 * STEPS_PER_EPOCH),
-        ("keras-torch", "last_partial_batch_dropped", lambda start: STEPS_PER_EPOCH - 1),
-        ("keras-torch", "one_epoch_missing", lambda start: 2 * STEPS_PER_EPOCH),
-        ("keras-torch", "one_window_shifted", lambda start: step_of_window(start, 5)),
-        ("keras-jax", "not_a_number", lambda start: step_of_window(start, 20)),
-        ("torch", "batches_swapped_in_third_epoch", lambda start: 2 * STEPS_PER_EPOCH),
+        ("keras-tensorflow", "batches_swapped_in_third_epoch", lambda experiment: 2 * STEPS_PER_EPOCH),
+        ("keras-torch", "last_partial_batch_dropped", lambda experiment: STEPS_PER_EPOCH - 1),
+        ("keras-torch", "one_epoch_missing", lambda experiment: 2 * STEPS_PER_EPOCH),
+        ("keras-torch", "one_window_shifted", lambda experiment: step_of_window(experiment, 5)),
+        ("keras-jax", "not_a_number", lambda experiment: step_of_window(experiment, 20)),
+        ("torch", "batches_swapped_in_third_epoch", lambda experiment: 2 * STEPS_PER_EPOCH),
     ],
 )
 def test_wrong_data_are_found_at_their_step(
-    pool: Pool, tmp_path: Path, runner: str, fault: str, step: Callable[[Start], int]
+    pool: Pool, tmp_path: Path, runner: str, fault: str, step: Callable[[Experiment], int]
 ) -> None:
     """A reordered or missing batch, a wrong window or NaN in one differs at the step that trains on it."""
     comparison = run_with(pool, tmp_path / "out", runner, f"wrong_data.py:{fault}", "lstm")
     assert comparison.status == "differs"
     assert comparison.first_difference is not None
-    assert comparison.first_difference.step == step(make_start(tiny_case("lstm")))
+    assert comparison.first_difference.step == step(make_experiment(tiny_case("lstm")))
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("one_epoch_missing", "missing-steps"), ("not_a_number", "not-finite")])
@@ -120,7 +120,7 @@ def test_a_training_that_diverges_keeps_its_trace(pool: Pool, tmp_path: Path) ->
     """After a loss that is not finite the training stops; the steps before it and the one itself are kept."""
     run_with(pool, tmp_path / "out", "keras-torch", "wrong_data.py:not_a_number", "lstm")
     trace = read_trace(tmp_path / "out" / "lstm" / "keras-torch")
-    step = step_of_window(make_start(tiny_case("lstm")), 20)
+    step = step_of_window(make_experiment(tiny_case("lstm")), 20)
     assert len(trace.rows) == step + 1
     assert trace.losses[-1] != trace.losses[-1]
     assert trace.complete
@@ -134,7 +134,7 @@ def test_what_was_hashed_is_what_was_trained(clean_run: Run) -> None:
         hashes = [read_trace(folder / runner).manifest["hashes"] for runner in runners]
         assert hashes[0].keys() == {"data", "schedule", "weights"}
         assert all(other == hashes[0] for other in hashes)
-        initial = read_tensors(folder / "start" / "weights.safetensors")
+        initial = read_tensors(folder / "experiment" / "weights.safetensors")
         assert initial is not None
         for epoch, tensors in read_trace(folder / "torch").checkpoints.items():
             assert epoch in (1, 2, 3)

@@ -101,7 +101,7 @@ def test_quiet_prints_the_conclusion_alone(differing: subprocess.CompletedProces
 def test_options_reach_the_case(differing: subprocess.CompletedProcess[str], folder: Path) -> None:
     """The case that was run is kept, with what the options changed."""
     assert differing.returncode == 1
-    case = json.loads((folder / "differing" / "lstm" / "start" / "start.json").read_text())["case"]
+    case = json.loads((folder / "differing" / "lstm" / "experiment" / "experiment.json").read_text())["case"]
     assert case["training"]["stock"] is True
     assert case["training"]["epochs"] == 2
     assert case["data"]["features"] == ["sunspots", "year"]

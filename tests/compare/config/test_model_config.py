@@ -7,7 +7,7 @@ import pytest
 
 from compare.config.case import case_from_json, case_from_toml, make_case
 from compare.errors import InputError
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 
 CLASSES = {"loss": "sparse_categorical_crossentropy"}
 
@@ -105,7 +105,7 @@ def test_models_that_do_not_fit_their_data_are_refused(fields: dict[str, Any], w
     model = {"cell": "gru", "units": 3, **fields.get("model", {})}
     case = make_case({"name": "mine", **fields, "model": model}, "mine.toml")
     with pytest.raises(InputError) as refused:
-        make_start(case)
+        make_experiment(case)
     assert words in str(refused.value)
 
 

@@ -12,7 +12,7 @@ from compare.config.case import Case, make_case
 from compare.data import Series, load_data
 from compare.data.csv_file import read_csv
 from compare.errors import InputError
-from compare.experiment.experiment import make_start, read_start, write_start
+from compare.experiment.experiment import make_experiment, read_experiment, write_experiment
 
 
 def case_of(dataset: str, **data: object) -> Case:
@@ -78,13 +78,13 @@ def test_a_year_has_no_calendar(refused: Callable[..., str]) -> None:
 
 def test_several_steps_ahead_and_several_features(tmp_path: Path) -> None:
     """A series gives windows of all its features and several steps to predict, and its notes reach the examples."""
-    start = make_start(case_of("co2", calendar=True, window=20, horizon=4))
-    assert start.examples.training.inputs.shape[1:] == (20, 3)
-    assert start.examples.test.targets.shape[1:] == (4,)
-    write_start(start, tmp_path / "start")
-    again = read_start(tmp_path / "start").examples
-    assert again.notes == start.examples.notes == load("co2").notes
-    assert np.array_equal(again.training.inputs, start.examples.training.inputs)
+    experiment = make_experiment(case_of("co2", calendar=True, window=20, horizon=4))
+    assert experiment.examples.training.inputs.shape[1:] == (20, 3)
+    assert experiment.examples.test.targets.shape[1:] == (4,)
+    write_experiment(experiment, tmp_path / "experiment")
+    again = read_experiment(tmp_path / "experiment").examples
+    assert again.notes == experiment.examples.notes == load("co2").notes
+    assert np.array_equal(again.training.inputs, experiment.examples.training.inputs)
 
 
 @pytest.mark.parametrize("dataset", ["sunspots", "co2", "elnino"])

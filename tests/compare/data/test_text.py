@@ -10,7 +10,7 @@ from compare.config.case import Case, make_case, with_fields
 from compare.data import load_data
 from compare.data.examples import Examples
 from compare.data.text import PADDING, TOKEN, UNKNOWN, make_vocabulary, to_ids
-from compare.experiment.experiment import make_start, read_start, write_start
+from compare.experiment.experiment import make_experiment, read_experiment, write_experiment
 
 Refused = Callable[..., str]
 
@@ -167,10 +167,10 @@ def test_labelled_texts_are_read_in_their_columns(tmp_path: Path) -> None:
 def test_the_vocabulary_is_saved(tmp_path: Path) -> None:
     """What the ids and the classes stand for is kept with the start of a run."""
     fields = {"model.embedding": 2, "training.loss": "sparse_categorical_crossentropy"}
-    start = make_start(with_fields(tokens_case(window=20), fields))
-    write_start(start, tmp_path / "start")
-    again = read_start(tmp_path / "start").examples
-    assert again.symbols == start.examples.symbols
+    experiment = make_experiment(with_fields(tokens_case(window=20), fields))
+    write_experiment(experiment, tmp_path / "experiment")
+    again = read_experiment(tmp_path / "experiment").examples
+    assert again.symbols == experiment.examples.symbols
     assert again.symbols[:2] == (PADDING, UNKNOWN)
     assert again.labels == ("bad", "good")
 

@@ -14,8 +14,8 @@ MATCH = Match("head", "dense", {"key": "k", "kind": "dense", "shapes": SHAPES}, 
 def run(side: str) -> dict[str, np.ndarray]:
     """One recorded step of a side, both sides' alike."""
     key = {"keras": "k", "torch": "t"}[side]
-    start = f"{key}/kernel" if side == "keras" else f"start/weights/{key}/kernel"
-    found = {start: KERNEL, f"0/weights/{key}/kernel": KERNEL - np.float32(0.01)}
+    experiment = f"{key}/kernel" if side == "keras" else f"start/weights/{key}/kernel"
+    found = {experiment: KERNEL, f"0/weights/{key}/kernel": KERNEL - np.float32(0.01)}
     for name in ("gradient", "clip"):
         found[f"0/{name}/{key}/kernel"] = KERNEL / 4
     for prefix in ("0/", "end/evaluation/"):
@@ -24,10 +24,10 @@ def run(side: str) -> dict[str, np.ndarray]:
 
 
 def stages(
-    keras: dict[str, np.ndarray], torch: dict[str, np.ndarray], twins: list[dict[str, np.ndarray]]
+    keras: dict[str, np.ndarray], torch: dict[str, np.ndarray], members: list[dict[str, np.ndarray]]
 ) -> list[Stage]:
     """Compare two runs."""
-    return Comparator([MATCH], (), None).stages(keras, torch, twins, [0], 1)
+    return Comparator([MATCH], (), None).stages(keras, torch, members, [0], 1)
 
 
 def differing(found: list[Stage]) -> list[tuple[str, str]]:
@@ -69,10 +69,10 @@ def test_each_absence_and_error_is_found(name: str, phase: str, spoil: str) -> N
 
 def test_what_twins_do_is_allowed() -> None:
     """A difference as large as that of a twin is rounding; without the twin it is not."""
-    torch, twin = run("torch"), run("torch")
+    torch, member = run("torch"), run("torch")
     torch["0/gradient/t/kernel"] = torch["0/gradient/t/kernel"] + np.float32(200 * UNIT)
-    twin["0/gradient/t/kernel"] = torch["0/gradient/t/kernel"] + np.float32(200 * UNIT)
-    assert differing(stages(run("keras"), torch, [twin])) == []
+    member["0/gradient/t/kernel"] = torch["0/gradient/t/kernel"] + np.float32(200 * UNIT)
+    assert differing(stages(run("keras"), torch, [member])) == []
     assert differing(stages(run("keras"), torch, [torch])) == [("gradient", "head/kernel")]
 
 

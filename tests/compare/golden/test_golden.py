@@ -48,14 +48,14 @@ def test_today_agrees_with_the_recording(recorded: Path, check: Callable[[Path],
 
 def another_learning_rate(golden: Path) -> None:
     """The recording was made with another learning rate than its case has."""
-    start = read_json(golden / "lstm" / "start" / "start.json")
-    start["case"]["training"]["learning_rate"] *= 2
-    write_json(golden / "lstm" / "start" / "start.json", start)
+    experiment = read_json(golden / "lstm" / "experiment" / "experiment.json")
+    experiment["case"]["training"]["learning_rate"] *= 2
+    write_json(golden / "lstm" / "experiment" / "experiment.json", experiment)
 
 
 def other_weights(golden: Path) -> None:
     """One initial weight is another."""
-    file = golden / "lstm" / "start" / "weights.safetensors"
+    file = golden / "lstm" / "experiment" / "weights.safetensors"
     tensors = read_tensors(file)
     tensors["head/kernel"] += np.float32(1e-3)
     write_tensors(file, tensors)
@@ -90,7 +90,7 @@ def edited(file: str, tensor: str) -> Callable[[Path], None]:
         pytest.param(other_weights, (0, "start", "weights"), "unknown", id="initial-weights"),
         pytest.param(another_loss, (7, "loss", None), "unknown", id="loss"),
         pytest.param(
-            edited("one_step/00000005.safetensors", "gradient/head/kernel"),
+            edited("single_step/00000005.safetensors", "gradient/head/kernel"),
             (5, "gradient", "head/kernel"),
             "golden-torch",
             id="gradient",
@@ -144,9 +144,9 @@ def test_a_defect_that_has_come_since_is_no_expected_one(pool: Pool, tmp_path: P
     case = tiny_case("stateful", {"training.keras_layers": "fast"})
     _, kept = record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
     assert kept == ["stateful"]
-    start = read_json(tmp_path / "golden" / "stateful" / "start" / "start.json")
-    start["case"]["training"]["keras_layers"] = "stock"
-    write_json(tmp_path / "golden" / "stateful" / "start" / "start.json", start)
+    experiment = read_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json")
+    experiment["case"]["training"]["keras_layers"] = "stock"
+    write_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json", experiment)
     verdict = check(tmp_path / "golden")
     assert verdict.exit_code == 3
     torch, keras = verdict.comparisons
@@ -180,5 +180,5 @@ def test_recording_again_replaces(golden: Path, pool: Pool) -> None:
     """A case recorded again is the new one alone."""
     record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["torch"], golden, pool)
     (found,) = choose_golden(golden)
-    assert found.start.case.training.epochs == 1
+    assert found.experiment.case.training.epochs == 1
     assert sorted(path.name for path in golden.glob("lstm/torch/checkpoints/*")) == ["00000001.safetensors"]

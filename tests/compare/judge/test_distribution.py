@@ -8,7 +8,7 @@ import pytest
 from helpers.small_runs import BACKENDS, Run, run_cases_in, tiny_case
 
 from compare.config.case import Case
-from compare.experiment.experiment import read_start
+from compare.experiment.experiment import read_experiment
 from compare.judge.distribution import judge_samples
 from compare.run.harness import SAMPLES
 from compare.trace.trace import Trace, read_trace
@@ -88,5 +88,5 @@ def test_one_sample_shows_what_is_random(clean: Run, unseen: int, kinds: list[st
     )
     assert len(left) == len(right) == SAMPLES
     right[:unseen] = [without_random(trace, "layer0") for trace in right[:unseen]]
-    comparison = judge_samples(left, right, read_start(folder / "start"))
+    comparison = judge_samples(left, right, read_experiment(folder / "experiment"))
     assert [difference.kind for difference in comparison.differences] == kinds

@@ -11,7 +11,7 @@ from helpers.damaged_traces import RUNNERS, DamagedTraces
 from helpers.small_runs import STEPS_PER_EPOCH, Run
 
 from compare.config.case import make_case
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 from compare.judge.metrics import (
     accuracy_by_timestep,
     class_metrics,
@@ -169,16 +169,16 @@ def test_metrics_follow_from_the_task(task: str, data: dict[str, object], shape:
     model = {"cell": "gru", "units": 2, "head": "every_output" if task == "tagging" else "last_state"}
     training = {"loss": "mse" if task == "forecasting" else "sparse_categorical_crossentropy"}
     fields = {"name": "a", "task": task, "model": model, "data": data, "training": training}
-    start = make_start(make_case(fields, "a"))
-    targets = start.examples.test.targets
-    assert predictions_shape(start.examples) == shape
+    experiment = make_experiment(make_case(fields, "a"))
+    targets = experiment.examples.test.targets
+    assert predictions_shape(experiment.examples) == shape
     if task == "forecasting":
-        assert metrics_of(start, targets)["mse"] == 0
-        assert metrics_of(start, targets + 1)["mse"] == pytest.approx(
-            start.scaling.standard_deviation**2 if start.scaling else 1
+        assert metrics_of(experiment, targets)["mse"] == 0
+        assert metrics_of(experiment, targets + 1)["mse"] == pytest.approx(
+            experiment.scaling.standard_deviation**2 if experiment.scaling else 1
         )
     else:
-        assert metrics_of(start, 50 * np.eye(start.examples.outputs)[targets])["accuracy"] == 1
+        assert metrics_of(experiment, 50 * np.eye(experiment.examples.outputs)[targets])["accuracy"] == 1
 
 
 def test_epoch_losses_weigh_each_step_by_its_batch(clean_run: Run, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_epoch_losses_weigh_each_step_by_its_batch(clean_run: Run, tmp_path: Pat
     trace = traces.read("obtained")
     losses = trace.losses.reshape(-1, STEPS_PER_EPOCH)
     expected = (losses[:, :5].sum(axis=1) * 16 + losses[:, 5] * 6) / 86
-    obtained = epoch_losses(trace, traces.start)
+    obtained = epoch_losses(trace, traces.experiment)
     np.testing.assert_allclose(obtained, expected, rtol=1e-12)
     assert not np.allclose(obtained, losses.mean(axis=1), rtol=1e-6)
     comparison = clean_run.comparison("gru", "keras-tensorflow")
@@ -201,25 +201,27 @@ def test_epochs_that_were_not_finished_have_no_loss(clean_run: Run, tmp_path: Pa
     traces = DamagedTraces(clean_run.folder / "gru", tmp_path / "gru")
     trace = traces.read("obtained")
     rows = trace.rows[: 2 * STEPS_PER_EPOCH - 1].copy()
-    assert len(epoch_losses(replace(trace, rows=rows), traces.start)) == 1
+    assert len(epoch_losses(replace(trace, rows=rows), traces.experiment)) == 1
     rows[0, trace.columns.index("loss")] = np.nan
-    assert epoch_losses(replace(trace, rows=rows), traces.start) == [None]
-    assert epoch_losses(replace(trace, columns=tuple("x" * len(trace.columns))), traces.start) == []
+    assert epoch_losses(replace(trace, rows=rows), traces.experiment) == [None]
+    assert epoch_losses(replace(trace, columns=tuple("x" * len(trace.columns))), traces.experiment) == []
 
 
 def test_a_comparison_has_metrics_of_both_sides_in_own_units(clean_run: Run, tmp_path: Path) -> None:
     """The metrics of a run are those of the stored predictions after their scaling is undone."""
     traces = DamagedTraces(clean_run.folder / "gru", tmp_path / "gru")
     comparison = clean_run.comparison("gru", "keras-tensorflow")
-    start = traces.start
-    truth = start.windows.test_targets.astype(np.float64)
+    experiment = traces.experiment
+    truth = experiment.windows.test_targets.astype(np.float64)
     assert comparison.metrics.keys() == set(RUNNERS.values())
     for side, runner in RUNNERS.items():
         predictions = traces.read(side).predictions
         assert predictions is not None
-        error = (predictions.astype(np.float64) - truth) * start.scaling.standard_deviation
+        error = (predictions.astype(np.float64) - truth) * experiment.scaling.standard_deviation
         assert comparison.metrics[runner]["mse"] == pytest.approx(np.mean(error**2), rel=1e-9)
         assert comparison.metrics[runner]["mae"] == pytest.approx(np.mean(np.abs(error)), rel=1e-9)
-        r2 = 1 - np.sum(error**2) / np.sum((start.scaling.undo(truth) - start.scaling.undo(truth).mean()) ** 2)
+        r2 = 1 - np.sum(error**2) / np.sum(
+            (experiment.scaling.undo(truth) - experiment.scaling.undo(truth).mean()) ** 2
+        )
         assert comparison.metrics[runner]["r2"] == pytest.approx(r2, rel=1e-9)
     assert math.isfinite(comparison.max_prediction_difference)

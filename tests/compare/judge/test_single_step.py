@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.small_runs import Run
 
-from compare.experiment.experiment import Start, read_start
+from compare.experiment.experiment import Experiment, read_experiment
 from compare.judge.single_step import StepReference, initial_state_differences, step_differences
 from compare.judge.verdict import Difference
 from compare.trace.trace import read_state, read_trace
@@ -23,22 +23,22 @@ def folder(clean_run: Run) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path) -> Start:
+def start(folder: Path) -> Experiment:
     """What both sides started from."""
-    return read_start(folder / "start")
+    return read_experiment(folder / "experiment")
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path, start: Start) -> StepReference:
+def reference(folder: Path, experiment: Experiment) -> StepReference:
     """What step 4 should compute."""
     state = read_state(folder / "torch", 4)
     assert state is not None
-    return StepReference(start, 4, *state, "float32")
+    return StepReference(experiment, 4, *state, "float32")
 
 
 def records(folder: Path) -> dict[str, Record]:
     """Both sides' records of step 4."""
-    found = {side: read_trace(folder / side).one_step(4) for side in ("torch", RUNNER)}
+    found = {side: read_trace(folder / side).single_step(4) for side in ("torch", RUNNER)}
     return {side: record for side, record in found.items() if record is not None}
 
 
@@ -107,15 +107,15 @@ def test_change_is_placed(
 
 
 @pytest.mark.parametrize(("size", "rounding"), [(1e-19, True), (1e-12, False)], ids=["no digits left", "digits"])
-def test_squares_without_digits_may_be_zero(folder: Path, start: Start, size: float, rounding: bool) -> None:
+def test_squares_without_digits_may_be_zero(folder: Path, experiment: Experiment, size: float, rounding: bool) -> None:
     """A framework may make zeros of squares that are smaller than the smallest normal number, and of no others."""
-    state, record = read_state(folder / "torch", 0), read_trace(folder / "torch").one_step(0)
+    state, record = read_state(folder / "torch", 0), read_trace(folder / "torch").single_step(0)
     assert state is not None
     assert record is not None
     tiny = {name: record[name] * np.float32(size) for name in record if name.startswith("clip/")}
     zeros = {name: record[name] * 0 for name in record if name.startswith("slot/velocity/")}
 
-    measured = StepReference(start, 0, *state, "float32").measure(record | tiny | zeros)
+    measured = StepReference(experiment, 0, *state, "float32").measure(record | tiny | zeros)
     shares = [one.share for one in measured if one.tensor.startswith("slot/velocity/")]
     assert len(shares) == len(zeros)
     assert (max(shares) <= 1) is rounding
@@ -144,17 +144,17 @@ def test_not_a_number_is_a_difference(folder: Path, reference: StepReference) ->
     assert [d for d in differences if d.phase == "gradient" and d.off_side == "torch"]
 
 
-def test_start_is_compared(folder: Path, start: Start, tmp_path: Path) -> None:
+def test_start_is_compared(folder: Path, experiment: Experiment, tmp_path: Path) -> None:
     """The weights and slots that a side starts with are those given to it; a missing state is a difference."""
     folders = {side: folder / side for side in ("torch", RUNNER)}
 
-    def found(case_start: Start) -> list[Difference]:
-        return initial_state_differences(case_start, folders, "float32")
+    def found(case_experiment: Experiment) -> list[Difference]:
+        return initial_state_differences(case_experiment, folders, "float32")
 
-    assert found(start) == []
-    name = next(iter(start.weights))
-    weights = {**start.weights, name: start.weights[name] + 1}
-    other = Start(start.case, start.windows, start.scaling, weights, start.schedule)
+    assert found(experiment) == []
+    name = next(iter(experiment.weights))
+    weights = {**experiment.weights, name: experiment.weights[name] + 1}
+    other = Experiment(experiment.case, experiment.windows, experiment.scaling, weights, experiment.schedule)
     assert {(d.kind, d.tensor) for d in found(other)} == {("initial-weights", name)}
-    (missing,) = initial_state_differences(start, {"torch": tmp_path}, "float32")
+    (missing,) = initial_state_differences(experiment, {"torch": tmp_path}, "float32")
     assert missing.kind == "missing-state"

@@ -44,7 +44,7 @@ def epoch_scale(figures: np.ndarray) -> np.ndarray:
 def allowed_losses(traces: DamagedTraces) -> np.ndarray:
     """What is allowed between the roots of two losses at each step, written once more from its definition."""
     roots = np.sqrt(traces.read("expected").losses)
-    separations = [np.abs(np.sqrt(twin.losses) - roots) / epoch_scale(roots[:, None]) for twin in traces.twins]
+    separations = [np.abs(np.sqrt(member.losses) - roots) / epoch_scale(roots[:, None]) for member in traces.members]
     farthest = np.maximum.accumulate(np.maximum(np.max(separations, axis=0), 0))
     return MARGIN * np.maximum(farthest, FLOOR)
 
@@ -170,7 +170,7 @@ def test_columns_are_matched_by_name(traces: DamagedTraces) -> None:
 
 def test_without_twins_nothing_agrees(traces: DamagedTraces) -> None:
     """Without twins nothing is known of rounding, so that even equal traces are not said to agree."""
-    comparison = traces.judge(twins=[])
+    comparison = traces.judge(members=[])
     assert comparison.status == "differs"
     assert comparison.first_difference is not None
     assert comparison.first_difference.kind == "no-envelope"
@@ -179,7 +179,7 @@ def test_without_twins_nothing_agrees(traces: DamagedTraces) -> None:
 def test_a_step_may_stray_as_far_as_its_own_rounding(traces: DamagedTraces) -> None:
     """From a step on that rounds by more than the twins differ, as much is allowed of its phase, and of no other."""
     expected, norms = traces.read("expected"), {0: {"loss": 0.0, "gradient": 0.0}, 4: {"loss": 0.0, "gradient": 0.1}}
-    narrow, wide = (measure_envelope(expected, traces.twins, given, "float32") for given in ({}, norms))
+    narrow, wide = (measure_envelope(expected, traces.members, given, "float32") for given in ({}, norms))
     gradients = expected.rows[:, [column.startswith("gradient/") for column in expected.columns]]
 
     np.testing.assert_array_equal(wide.allowed("gradient")[:4], narrow.allowed("gradient")[:4])
@@ -188,29 +188,29 @@ def test_a_step_may_stray_as_far_as_its_own_rounding(traces: DamagedTraces) -> N
     np.testing.assert_array_equal(wide.allowed("loss"), narrow.allowed("loss"))
 
 
-TWIN = "twin-float32-2"
+MEMBER = "twin-float32-2"
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c, r[:-1])), id="a-step-missing"),
-        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c, r[:0])), id="empty"),
-        pytest.param(lambda t: t.change_rows(TWIN, lambda c, r: (c[:-1], r[:, :-1])), id="a-column-missing"),
-        pytest.param(lambda t: t.set_figure(TWIN, "loss", 3, float("nan")), id="loss-not-finite"),
-        pytest.param(lambda t: t.set_figure(TWIN, f"gradient/{TENSOR}", 3, float("inf")), id="gradient-not-finite"),
-        pytest.param(lambda t: t.change_predictions(TWIN, lambda p: None), id="predictions-missing"),
-        pytest.param(lambda t: t.change_predictions(TWIN, lambda p: p[:1]), id="predictions-too-few"),
+        pytest.param(lambda t: t.change_rows(MEMBER, lambda c, r: (c, r[:-1])), id="a-step-missing"),
+        pytest.param(lambda t: t.change_rows(MEMBER, lambda c, r: (c, r[:0])), id="empty"),
+        pytest.param(lambda t: t.change_rows(MEMBER, lambda c, r: (c[:-1], r[:, :-1])), id="a-column-missing"),
+        pytest.param(lambda t: t.set_figure(MEMBER, "loss", 3, float("nan")), id="loss-not-finite"),
+        pytest.param(lambda t: t.set_figure(MEMBER, f"gradient/{TENSOR}", 3, float("inf")), id="gradient-not-finite"),
+        pytest.param(lambda t: t.change_predictions(MEMBER, lambda p: None), id="predictions-missing"),
+        pytest.param(lambda t: t.change_predictions(MEMBER, lambda p: p[:1]), id="predictions-too-few"),
         pytest.param(
-            lambda t: t.change_predictions(TWIN, lambda p: p * np.float32("nan")), id="predictions-not-finite"
+            lambda t: t.change_predictions(MEMBER, lambda p: p * np.float32("nan")), id="predictions-not-finite"
         ),
-        pytest.param(lambda t: t.change_checkpoint(TWIN, 2, lambda w: None), id="checkpoint-missing"),
+        pytest.param(lambda t: t.change_checkpoint(MEMBER, 2, lambda w: None), id="checkpoint-missing"),
         pytest.param(
-            lambda t: t.change_checkpoint(TWIN, 2, lambda w: {n: v for n, v in w.items() if n != TENSOR}),
+            lambda t: t.change_checkpoint(MEMBER, 2, lambda w: {n: v for n, v in w.items() if n != TENSOR}),
             id="tensor-missing",
         ),
         pytest.param(
-            lambda t: t.change_checkpoint(TWIN, 2, lambda w: w | {TENSOR: w[TENSOR] * np.float32("nan")}),
+            lambda t: t.change_checkpoint(MEMBER, 2, lambda w: w | {TENSOR: w[TENSOR] * np.float32("nan")}),
             id="weights-not-finite",
         ),
     ],

@@ -80,7 +80,7 @@ def test_gradients_are_central_differences(name: str) -> None:
 def test_networks_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
     """What every part computes, the loss, every gradient and what is carried on are those of the PyTorch side."""
     example = draw_example(name)
-    obtained = frameworks.call("torch", "one_step", example)
+    obtained = frameworks.call("torch", "single_step", example)
 
     check_same(obtained=obtained, expected=reference_step(example), allowed=AUTOGRAD)
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.small_runs import Run, run_cases_in
 
 from compare.config.case import fold_cases, load_case, with_fields
-from compare.experiment.experiment import read_start
+from compare.experiment.experiment import read_experiment
 from compare.trace.trace import read_trace
 from compare.workers.pool import Pool
 
@@ -52,7 +52,7 @@ def test_every_kind_of_data_agrees(run: Run, name: str) -> None:
 def test_accuracy_is_that_of_the_stored_predictions(run: Run) -> None:
     """The accuracy of a tagging is the share of right labels among the timesteps that are no padding, counted here."""
     folder = run.folder / "speech"
-    test = read_start(folder / "start").examples.test
+    test = read_experiment(folder / "experiment").examples.test
     predictions = read_trace(folder / RUNNER).predictions
     assert predictions is not None
     assert test.mask is not None

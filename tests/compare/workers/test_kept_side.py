@@ -8,7 +8,7 @@ import pytest
 from helpers.small_runs import BACKENDS, run_cases_in, tiny_case
 
 from compare.config.case import with_fields
-from compare.experiment.experiment import make_start
+from compare.experiment.experiment import make_experiment
 from compare.trace.trace import Trace, read_trace
 from compare.workers.kept_side import KeptSide, program_of
 from compare.workers.pool import Pool
@@ -65,15 +65,15 @@ class FakeSide:
 
     def __init__(self) -> None:
         self.released = False
-        self.start: Any = None
+        self.experiment: Any = None
 
     def release(self) -> None:
         """Note that the memory was given back."""
         self.released = True
 
-    def restart(self, start: Any) -> None:
+    def restart(self, experiment: Any) -> None:
         """Note the new start."""
-        self.start = start
+        self.experiment = experiment
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,19 @@ class FakeSide:
 def test_a_side_is_kept_for_the_same_program_alone(fields: dict[str, Any], kept: bool) -> None:
     """A side serves the next case only if nothing differs of what it was compiled from; else it is released."""
     room, side = KeptSide(), FakeSide()
-    room.keep(side, make_start(tiny_case("lstm")))
-    start = make_start(tiny_case("lstm", fields))
-    assert room.take(start) is (side if kept else None)
+    room.keep(side, make_experiment(tiny_case("lstm")))
+    experiment = make_experiment(tiny_case("lstm", fields))
+    assert room.take(experiment) is (side if kept else None)
     assert side.released is not kept
-    assert (side.start is start) is kept
-    assert room.take(start) is None, "it is taken once"
+    assert (side.experiment is experiment) is kept
+    assert room.take(experiment) is None, "it is taken once"
 
 
 def test_a_scheduled_learning_rate_is_in_the_program() -> None:
     """Where the learning rate follows a schedule, which is compiled in, another one is another program."""
     schedule = {"training.schedule": "cosine", "training.decay_steps": 10}
     programs = {
-        program_of(make_start(tiny_case("lstm", {**schedule, "training.learning_rate": r}))) for r in (0.1, 0.2)
+        program_of(make_experiment(tiny_case("lstm", {**schedule, "training.learning_rate": r}))) for r in (0.1, 0.2)
     }
     assert len(programs) == 2
 
@@ -120,7 +120,7 @@ def test_a_scheduled_learning_rate_is_in_the_program() -> None:
 def test_what_has_a_state_of_its_own_is_not_kept(fields: dict[str, Any]) -> None:
     """A side that draws its own numbers, or that model.fit compiled, is released after its case."""
     room, side = KeptSide(), FakeSide()
-    start = make_start(tiny_case("lstm", fields))
-    room.keep(side, start)
+    experiment = make_experiment(tiny_case("lstm", fields))
+    room.keep(side, experiment)
     assert side.released
-    assert room.take(start) is None
+    assert room.take(experiment) is None

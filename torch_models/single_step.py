@@ -1,4 +1,4 @@
-"""One training step taken apart, from a given state; `keras_models/one_step.py` is its mirror."""
+"""One training step taken apart, from a given state; `keras_models/single_step.py` is its mirror."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ import torch
 from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.recurrent import Recurrent
 from torch_models.training import Arrays, to_tensors, total_loss
-from torch_models.weights import layouts, load_carried, read_carried, to_canonical
+from torch_models.weights import layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
-class OneStep:
+class SingleStep:
     """Takes single steps with a model, a loss and an optimizer."""
 
     def __init__(self, model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -20,7 +20,7 @@ class OneStep:
     def __call__(
         self,
         slots: Mapping[str, np.ndarray],
-        carried: Mapping[str, np.ndarray],
+        non_trainable: Mapping[str, np.ndarray],
         iterations: int,
         inputs: Arrays,
         targets: np.ndarray,
@@ -28,7 +28,7 @@ class OneStep:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
         The model already holds the weights to start from. Keys: inputs/…, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, carried/….
+        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, non_trainable/….
         """
         model, loss, optimizer = self.model, self.loss, self.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
@@ -40,7 +40,7 @@ class OneStep:
         record |= {f"inputs/{name}": np.ascontiguousarray(array) for name, array in given.items()}
 
         model.train()
-        load_carried(model, dict(carried))
+        load_non_trainable(model, dict(non_trainable))
         stages = dict(model.stages(x))
         record |= {f"forward/{name}": values.detach().numpy().copy() for name, values in stages.items()}
         error = total_loss(model, loss, stages["head"], y, x)
@@ -59,4 +59,4 @@ class OneStep:
         optimizer.step()
         record |= {f"update/{name}": part - before[name] for name, part in to_canonical(model).items()}
         record |= {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
-        return record | {f"carried/{name}": part for name, part in read_carried(model).items()}
+        return record | {f"non_trainable/{name}": part for name, part in read_non_trainable(model).items()}

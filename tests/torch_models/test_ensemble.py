@@ -11,11 +11,11 @@ WEIGHTS = {"a": np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32
 def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtype: str) -> None:
     """A twin's weights differ everywhere, up and down, by at most two units in the last place of their precision."""
     weights = {name: tensor.astype(dtype) for name, tensor in WEIGHTS.items()}
-    twin = frameworks.call("torch", "perturbed_weights", weights, dtype, 1)
-    assert twin.keys() == weights.keys()
+    member = frameworks.call("torch", "perturbed_weights", weights, dtype, 1)
+    assert member.keys() == weights.keys()
     for name, tensor in weights.items():
-        assert twin[name].dtype == tensor.dtype
-        units = (twin[name] - tensor) / np.spacing(np.abs(tensor))
+        assert member[name].dtype == tensor.dtype
+        units = (member[name] - tensor) / np.spacing(np.abs(tensor))
         assert np.all(units != 0)
         assert np.abs(units).max() <= 2
         assert {-1.0, 1.0} <= set(np.sign(units).ravel().tolist())
@@ -24,9 +24,9 @@ def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtyp
 def test_float64_weights_can_move_by_a_float32_place(frameworks: FrameworkProcesses) -> None:
     """For a runner that narrows float64, twins in float64 differ by what float32 rounds."""
     weights = {name: tensor.astype(np.float64) for name, tensor in WEIGHTS.items()}
-    twin = frameworks.call("torch", "perturbed_weights", weights, "float32", 1)
+    member = frameworks.call("torch", "perturbed_weights", weights, "float32", 1)
     for name, tensor in weights.items():
-        relative = np.abs(twin[name] / tensor - 1)
+        relative = np.abs(member[name] / tensor - 1)
         np.testing.assert_allclose(relative, np.finfo(np.float32).eps, rtol=1e-6)
 
 
@@ -45,8 +45,8 @@ def test_updates_differ_by_rounding(frameworks: FrameworkProcesses, precision: s
     """A twin's Adam moves weights by another last digit, magnified by 1 - beta^t, as another library might."""
     gradients = [np.full(3, 0.7, dtype=precision)] * 50
     expected, obtained = (
-        np.array(frameworks.call("torch", "adam_updates", gradients, 0.01, False, twin))
-        for twin in (None, (precision, seed))
+        np.array(frameworks.call("torch", "adam_updates", gradients, 0.01, False, member))
+        for member in (None, (precision, seed))
     )
     relative = np.abs(obtained / expected - 1)
     assert relative.any()

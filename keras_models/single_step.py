@@ -1,4 +1,4 @@
-"""One training step taken apart, from a given state; `torch_models/one_step.py` is its mirror."""
+"""One training step taken apart, from a given state; `torch_models/single_step.py` is its mirror."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ import numpy as np
 from keras_models.layers import directions, inner
 from keras_models.optimizers import clip_gradients, load_slots, read_slots
 from keras_models.training import Arrays
-from keras_models.weights import layouts, load_carried, read_carried, to_canonical
+from keras_models.weights import layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
-class OneStep:
+class SingleStep:
     """Takes single steps with a model that was compiled with a loss and an optimizer."""
 
     def __init__(self, model: keras.Model) -> None:
         backend = importlib.import_module(f"keras_models.training_{keras.backend.backend()}")
         self.model = model
-        functions = backend.compile_one_step(model, partial(layer_outputs, model))
+        functions = backend.compile_single_step(model, partial(layer_outputs, model))
         self.layer_outputs, self.loss_and_gradients, self.apply_gradients = functions
 
     def __call__(
         self,
         slots: Mapping[str, np.ndarray],
-        carried: Mapping[str, np.ndarray],
+        non_trainable: Mapping[str, np.ndarray],
         iterations: int,
         inputs: Arrays,
         targets: np.ndarray,
@@ -34,7 +34,7 @@ class OneStep:
         """Train one step on a batch and return everything computed on the way, by phase and canonical name.
 
         The model already holds the weights to start from. Keys: inputs/…, targets, weights/…, forward/<layer> (batch,
-        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, carried/….
+        time, units), forward/head, loss, learning_rate, gradient/…, clip/…, update/…, slot/…, non_trainable/….
         """
         model, optimizer = self.model, self.model.optimizer
         load_slots(model, optimizer, dict(slots), iterations)
@@ -47,9 +47,9 @@ class OneStep:
         given = x if isinstance(x, Mapping) else {"sequence": x}
         record |= {f"inputs/{name}": _numpy(array) for name, array in given.items()}
 
-        load_carried(model, dict(carried))
+        load_non_trainable(model, dict(non_trainable))
         record |= {f"forward/{name}": _numpy(sequence) for name, sequence in self.layer_outputs(x).items()}
-        load_carried(model, dict(carried))
+        load_non_trainable(model, dict(non_trainable))
         outputs, error, gradients = self.loss_and_gradients(x, y)
         record["forward/head"] = _numpy(outputs)
         record["loss"] = _numpy(error)
@@ -61,7 +61,7 @@ class OneStep:
         self.apply_gradients(gradients)
         record |= {f"update/{name}": part - before[name] for name, part in to_canonical(model).items()}
         record |= {f"slot/{name}": part for name, part in read_slots(model, optimizer).items()}
-        return record | {f"carried/{name}": part for name, part in read_carried(model).items()}
+        return record | {f"non_trainable/{name}": part for name, part in read_non_trainable(model).items()}
 
 
 def layer_outputs(model: keras.Model, inputs: Any) -> dict[str, Any]:
