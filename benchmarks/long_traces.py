@@ -53,7 +53,7 @@ def main(folder: Path, steps: int) -> None:
     case = with_fields(experiment.case, {"training.epochs": steps // experiment.steps})
     schedule = batch_schedule(0, case.training.epochs, experiment.schedule.shape[1])
     experiment = Experiment(case, experiment.windows, experiment.scaling, experiment.weights, schedule)
-    names = ["torch", "keras-torch", *(f"twin-{number}" for number in range(4))]
+    names = ["torch", "keras-torch", *(f"member-{number}" for number in range(4))]
     for seed, name in enumerate(names):
         write(folder / name, experiment, name, seed)
     began = time.monotonic()

@@ -158,7 +158,7 @@ def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
         runner=comparison.runner,
         case=json.loads(trial.case.to_json()),
         status=comparison.status,
-        said=comparison.error or ("" if first is None else f"step {first.step}, {first.phase}: {first.words}"),
+        said=comparison.error or ("" if first is None else f"step {first.step}, {first.phase}: {first.message}"),
         phase=None if first is None else first.phase,
         tensor=None if first is None else first.tensor,
         phase_right=None if fault is None else placed and first is not None and first.phase == fault.phase,

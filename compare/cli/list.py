@@ -37,6 +37,6 @@ def _list(options: argparse.Namespace) -> int:
     for name, found in backends.items():
         table.add_row("backend", name, found or "not installed")
     for name, dataset in DATASETS.items():
-        table.add_row("data set", name, dataset.words)
+        table.add_row("data set", name, dataset.description)
     Console(highlight=False).print(table)
     return 0

@@ -22,7 +22,7 @@ __all__ = ["DATASETS", "Series", "load_data"]
 class Dataset:
     """What a dataset is, in a few words, and what loads it."""
 
-    words: str
+    description: str
     load: Callable[[Case], Series | Examples]
 
 

@@ -71,7 +71,7 @@ def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -
     write_tensors(folder / "step.safetensors", tensors)
     shutil.copyfile(investigation.pair.file, folder / "pair.py")
     script = SCRIPT.format(
-        phase=stage.phase, place=finding.place, backend=investigation.sides.backend, step=stage.step
+        phase=stage.phase, location=finding.location, backend=investigation.sides.backend, step=stage.step
     )  # fmt: skip
     (folder / "reproduce.py").write_text(script, "utf-8")
 

@@ -108,22 +108,22 @@ class Worker:
     def data(self, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Call the user's function of this name and check what it returns."""
         made = self.namespace["data"]()
-        place = f"{self.file}:{self._line_of('data')}: data()"
+        location = f"{self.file}:{self._line_of('data')}: data()"
         if not isinstance(made, tuple | list) or len(made) != 2:
-            raise PairError(f"{place} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
+            raise PairError(f"{location} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
         for name, array in zip(("inputs", "targets"), made, strict=True):
             if not isinstance(array, np.ndarray):
-                raise PairError(f"{place} returned {name} as {type(array).__name__}; return a NumPy array")
+                raise PairError(f"{location} returned {name} as {type(array).__name__}; return a NumPy array")
             if array.dtype.kind not in "fiub":
-                raise PairError(f"{place} returned {name} of dtype {array.dtype}; numbers are needed")
+                raise PairError(f"{location} returned {name} of dtype {array.dtype}; numbers are needed")
             if array.ndim < 1 or not array.size:
-                raise PairError(f"{place} returned {name} of shape {array.shape}; there is nothing to train on")
+                raise PairError(f"{location} returned {name} of shape {array.shape}; there is nothing to train on")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise PairError(f"{place} returned {name} with NaN or infinite values")
+                raise PairError(f"{location} returned {name} with NaN or infinite values")
         inputs, targets = made
         if len(inputs) != len(targets):
             raise PairError(
-                f"{place} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target"
+                f"{location} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target"
             )
         return {}, {"inputs": _plain(inputs), "targets": _plain(targets)}
 

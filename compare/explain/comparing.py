@@ -23,12 +23,12 @@ class Finding:
 
     step: int
     phase: str
-    place: str
+    location: str
     error: float
-    allowed: float
+    tolerance: float
     scale: float
     ratio: float | None
-    words: str = ""
+    message: str = ""
     match: Match | None = None
     what: str = ""
 
@@ -38,9 +38,9 @@ class Finding:
         return self.error / self.scale if self.scale else math.inf
 
     @property
-    def relative_allowed(self) -> float:
+    def relative_tolerance(self) -> float:
         """What rounding explains, by the same number."""
-        return self.allowed / self.scale if self.scale else math.inf
+        return self.tolerance / self.scale if self.scale else math.inf
 
     @property
     def units(self) -> float:
@@ -64,7 +64,7 @@ class Stage:
     @property
     def differing(self) -> list[Finding]:
         """What differs, in the order of computation."""
-        return [finding for finding in self.findings if not finding.error <= finding.allowed]
+        return [finding for finding in self.findings if not finding.error <= finding.tolerance]
 
 
 Run = Mapping[str, np.ndarray]
@@ -111,7 +111,9 @@ class Comparator:
         for phase in ("gradient", "clip", "update"):
             findings = self._of_tensors(step, phase, keras, torch, members, relative)
             stages.append(Stage(step, phase, tuple(findings)))
-            relative = {_tensor(one): one.relative_allowed for one in findings if math.isfinite(one.relative_allowed)}
+            relative = {
+                _tensor(one): one.relative_tolerance for one in findings if math.isfinite(one.relative_tolerance)
+            }
         return stages
 
     def _loss_alone(self, step: int, keras: Run, torch: Run, members: Sequence[Run]) -> Finding:
@@ -124,7 +126,7 @@ class Comparator:
             for what in ("in", "out"):
                 theirs = f"{prefix}{what}/{match.torch['key']}"
                 left, right = keras.get(f"{prefix}{what}/{match.keras['key']}"), torch.get(theirs)
-                place = f"{match.name} {'input' if what == 'in' else 'output'}"
+                location = f"{match.name} {'input' if what == 'in' else 'output'}"
                 if left is None and right is None:
                     continue
                 mask, order = keras.get(f"{prefix}mask/{match.keras['key']}"), torch.get(f"{prefix}order")
@@ -135,23 +137,23 @@ class Comparator:
                     values = [value if np.shape(value) == right.shape else None for value in values]
                 # What a layer is given and gives where it is masked means nothing.
                 kept = np.s_[:] if mask is None else mask.astype(bool)
-                compared = self._kept(step, phase, place, left, values, kept, match, what)
-                if order is not None and compared.error > compared.allowed:
+                compared = self._kept(step, phase, location, left, values, kept, match, what)
+                if order is not None and compared.error > compared.tolerance:
                     # PyTorch computes the batch in another order, up to where that is undone.
                     restored = [value if value is None else value[np.argsort(order)] for value in values]
                     compared = min(
-                        compared, self._kept(step, phase, place, left, restored, kept, match, what),
+                        compared, self._kept(step, phase, location, left, restored, kept, match, what),
                         key=lambda one: one.error,
                     )  # fmt: skip
                 findings.append(compared)
         return Stage(step, phase, tuple(findings))
 
     def _kept(
-        self, step: int, phase: str, place: str, left: Any, values: Sequence[Any], kept: Any, match: Match, what: str
+        self, step: int, phase: str, location: str, left: Any, values: Sequence[Any], kept: Any, match: Match, what: str
     ) -> Finding:
         """As `_values`, of the elements that are not masked; `values` are PyTorch's and the twins'."""
         left, right, *members = (value if value is None else value[kept] for value in (left, *values))
-        return self._values(step, phase, place, left, right, members, 0.0, match, what)
+        return self._values(step, phase, location, left, right, members, 0.0, match, what)
 
     def _of_tensors(
         self, step: int, phase: str, keras: Run, torch: Run, members: Sequence[Run], relative: Mapping[str, float]
@@ -199,7 +201,7 @@ class Comparator:
         """One finding for each gate of a recurrent layer's tensor, in Keras's order, scaled by the whole tensor."""
         gates = GATES.get(match.kind, ())
         whole = self._values(step, phase, match.canonical(name), left, right, members, floor, match, name)
-        if not gates or left is None or right is None or left.shape != right.shape or whole.error <= whole.allowed:
+        if not gates or left is None or right is None or left.shape != right.shape or whole.error <= whole.tolerance:
             return [whole]
         parts = [_cut(member, len(gates)) for member in members]
         return [
@@ -212,18 +214,18 @@ class Comparator:
         ]  # fmt: skip
 
     def _values(
-        self, step: int, phase: str, place: str, left: Any, right: Any, members: Sequence[Any], floor: float,
+        self, step: int, phase: str, location: str, left: Any, right: Any, members: Sequence[Any], floor: float,
         match: Match | None = None, what: str = "", scale: float | None = None,
     ) -> Finding:  # fmt: skip
         if left is None or right is None:
             words = f"only {'PyTorch' if left is None else 'Keras'} has it"
-            return Finding(step, phase, place, math.inf, 0.0, 0.0, None, words, match, what)
+            return Finding(step, phase, location, math.inf, 0.0, 0.0, None, words, match, what)
         left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
         if left.shape != right.shape and left.size == right.size and left.squeeze().shape == right.squeeze().shape:
             right = right.reshape(left.shape)
         if left.shape != right.shape:
             words = f"shape {_shape(left)} in Keras, {_shape(right)} in PyTorch"
-            return Finding(step, phase, place, math.inf, 0.0, 0.0, None, words, match, what)
+            return Finding(step, phase, location, math.inf, 0.0, 0.0, None, words, match, what)
         error = float(np.max(np.abs(left - right), initial=0.0))
         if not np.isfinite(left).all() or not np.isfinite(right).all():
             error = math.inf
@@ -233,10 +235,10 @@ class Comparator:
         for member in members:
             if member is not None and np.shape(member) == np.shape(right):
                 noise = max(noise, float(np.max(np.abs(np.asarray(member, np.float64) - right), initial=0.0)))
-        allowed = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
-        if not math.isfinite(allowed):
-            allowed = 0.0
-        return Finding(step, phase, place, error, allowed, scale, _ratio(left, right), "", match, what)
+        tolerance = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
+        if not math.isfinite(tolerance):
+            tolerance = 0.0
+        return Finding(step, phase, location, error, tolerance, scale, _ratio(left, right), "", match, what)
 
 
 def _tensor(finding: Finding) -> str:
@@ -247,10 +249,10 @@ def _cut(array: np.ndarray | None, gates: int) -> list[np.ndarray]:
     return [] if array is None else np.split(array, gates, axis=-1)
 
 
-def _moved(run: Run, step: int, place: str, start: str) -> tuple[Any, float]:
+def _moved(run: Run, step: int, location: str, start: str) -> tuple[Any, float]:
     """How far a tensor moved in a step, and its largest number."""
-    after = run.get(f"{step}/weights/{place}")
-    before = run.get(f"{step - 1}/weights/{place}") if step else run.get(start)
+    after = run.get(f"{step}/weights/{location}")
+    before = run.get(f"{step - 1}/weights/{location}") if step else run.get(start)
     if after is None or before is None or after.shape != before.shape:
         return None, 0.0
     size = float(np.max(np.abs(after), initial=0.0))

@@ -45,7 +45,7 @@ def explain(investigation: Investigation) -> Explanation:
         found = search(investigation)
         proofs, unexplained = found.proofs, found.unexplained
     keras, torch = investigation.keras_run([], mode), investigation.torch_run([], mode)
-    shares = [one.error / one.allowed for stage in stages for one in stage.findings if one.allowed]
+    shares = [one.error / one.tolerance for stage in stages for one in stage.findings if one.tolerance]
     comparison = Comparison(
         case=investigation.pair.name,
         runner=investigation.sides.keras_runner,
@@ -74,16 +74,16 @@ def _loss_difference(keras: np.ndarray, torch: np.ndarray) -> float | None:
 
 def _prediction_difference(investigation: Investigation, stages: Sequence[Stage]) -> float | None:
     last = investigation.matches[-1].name
-    found = [one for one in stages[-1].findings if one.place == f"{last} output"]
+    found = [one for one in stages[-1].findings if one.location == f"{last} output"]
     return found[0].error if found and math.isfinite(found[0].error) else None
 
 
 def _difference(stage: Stage, stages: Sequence[Stage]) -> Difference:
     finding = shown(stage)
     relative = finding.relative_error if math.isfinite(finding.relative_error) else None
-    allowed = finding.relative_allowed if math.isfinite(finding.relative_allowed) else None
+    tolerance = finding.relative_tolerance if math.isfinite(finding.relative_tolerance) else None
     words = difference_words(finding, stages)
-    return Difference("differs", stage.step, stage.phase, words, finding.place, relative, allowed)
+    return Difference("differs", stage.step, stage.phase, words, finding.location, relative, tolerance)
 
 
 def shown(stage: Stage) -> Finding:
@@ -109,8 +109,8 @@ def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
             said.append(f"{AGREES[before]} ({max(one.units for one in findings):.2g} units).")
     elif finding.step:
         said.append(f"Steps 0 to {finding.step - 1} agree.")
-    if finding.words:
-        said.append(f"{finding.words[0].upper()}{finding.words[1:]}.")
+    if finding.message:
+        said.append(f"{finding.message[0].upper()}{finding.message[1:]}.")
     elif finding.ratio is not None and abs(finding.ratio - 1) > 0.005:
         moved = finding.phase == "update"
         times = f"{finding.ratio:.2f}" if 0.01 < abs(finding.ratio) < 1000 else f"{finding.ratio:.3g}"
@@ -127,14 +127,14 @@ def _cause(proof: Proof) -> Cause:
     return Cause(
         name=known.name,
         confirmed=True,
-        words=known.words,
+        message=known.message,
         fix=proof.candidate.fix,
         error_before=proof.error_before,
         error_after=proof.error_after,
-        step=proof.place.step,
-        phase=proof.place.phase,
-        tensor=proof.place.place,
-        found=proof.candidate.words,
+        step=proof.location.step,
+        phase=proof.location.phase,
+        tensor=proof.location.location,
+        found=proof.candidate.message,
         proof=known.proof,
         figures={name: _plain(value) for name, value in proof.candidate.figures.items()},
     )
@@ -158,9 +158,9 @@ def _notes(investigation: Investigation, unexplained: Stage | None) -> list[str]
     if unused:
         found.append(f"the module's {', '.join(dict.fromkeys(unused))} is never called")
     if unexplained is not None:
-        place = unexplained.differing[0]
+        location = unexplained.differing[0]
         found.append(
-            f"no known cause explains step {unexplained.step}, {unexplained.phase}, {place.place}"
-            f" ({place.words or f'relative error {place.relative_error:.1e}, allowed {place.relative_allowed:.1e}'})"
+            f"no known cause explains step {unexplained.step}, {unexplained.phase}, {location.location}"
+            f" ({location.message or f'relative error {location.relative_error:.1e}, allowed {location.relative_tolerance:.1e}'})"
         )
     return found

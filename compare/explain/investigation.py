@@ -77,8 +77,8 @@ class Investigation:
                 raise
             # What a side says of one of the file's options begins with its name.
             function = next((name for name in ("torch_step", "scheduler") if f" {name}()" in str(error)), function)
-            place = f"{self._given()}:{error.line or self._line(function)}"
-            raise InputError(f"{place}: {function}(): {error}{self._shapes(function)}") from None
+            location = f"{self._given()}:{error.line or self._line(function)}"
+            raise InputError(f"{location}: {function}(): {error}{self._shapes(function)}") from None
 
     def _shapes(self, function: str) -> str:
         if not hasattr(self, "inputs"):
@@ -162,11 +162,11 @@ class Investigation:
         found = {}
         for match in self.matches:
             for name in match.tensors:
-                place = f"{match.torch['key']}/{name}"
+                location = f"{match.torch['key']}/{name}"
                 if name in match.keras["shapes"] and name in match.torch["shapes"]:
-                    found[place] = weights[f"{match.keras['key']}/{name}"]
+                    found[location] = weights[f"{match.keras['key']}/{name}"]
                 elif name in match.torch["shapes"] and name in ("bias", "beta"):
-                    found[place] = np.zeros(match.torch["shapes"][name], np.float32)
+                    found[location] = np.zeros(match.torch["shapes"][name], np.float32)
             for name, variable in match.keras["variables"].items():
                 found[f"keras:{variable}"] = weights[f"{match.keras['key']}/{name}"]
         return found

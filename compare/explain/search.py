@@ -18,7 +18,7 @@ class Proof:
     """A cause that is confirmed: with all others mended the difference is there, with this one mended too it is not."""
 
     candidate: Candidate
-    place: Finding
+    location: Finding
     error_before: float
     error_after: float
     order: tuple[int, int, int]
@@ -165,7 +165,7 @@ def _try(
         return None
     if now.order > first.order:
         return _Outcome(tried[0], True, 0, now.order)
-    before, after = {one.place for one in first.differing}, {one.place for one in now.differing}
+    before, after = {one.location for one in first.differing}, {one.location for one in now.differing}
     if not after <= before:
         before, after = {_tensor(one) for one in first.differing}, {_tensor(one) for one in now.differing}
     return _Outcome(tried[0], False, len(after) if after < before else len(first.differing), now.order)
@@ -203,15 +203,19 @@ def _prove(
         return None
     # As a report shows it: the first tensor, or of tensors side by side the one most off.
     ordered = rest.differing
-    place = (
+    location = (
         ordered[0]
         if rest.phase in ("start", "forward", "loss", "evaluation")
         else max(ordered, key=lambda one: one.relative_error)
     )
     same = [one for stage in stages if stage.order == rest.order for one in stage.findings]
-    after = next((one for one in same if one.place == place.place), None)
+    after = next((one for one in same if one.location == location.location), None)
     if after is None:
-        after = next((one for one in same if _tensor(one) == _tensor(place)), None)
-    position = [one.place for one in rest.findings].index(place.place) if rest.phase in ("forward", "evaluation") else 0
+        after = next((one for one in same if _tensor(one) == _tensor(location)), None)
+    position = (
+        [one.location for one in rest.findings].index(location.location)
+        if rest.phase in ("forward", "evaluation")
+        else 0
+    )
     error_after = 0.0 if after is None else after.relative_error
-    return Proof(candidate, place, place.relative_error, error_after, (*rest.order, position))
+    return Proof(candidate, location, location.relative_error, error_after, (*rest.order, position))

@@ -192,7 +192,9 @@ def read_golden(folder: Path) -> Golden:
             if not trace.complete:
                 raise refuse(f"has no whole steps in {path.name}")
     try:
-        experiment = read_experiment(folder / "experiment", lambda fields: case_from_json(json.dumps(fields), str(folder)))
+        experiment = read_experiment(
+            folder / "experiment", lambda fields: case_from_json(json.dumps(fields), str(folder))
+        )
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -102,7 +102,7 @@ def _judge_steps(
             checks += len(of_side)
             for one in of_side:
                 row = furthest.setdefault((one.phase, one.tensor), TensorUnits(one.phase, one.tensor, {}))
-                row.keep(side, one.step, one.error / reference.unit, one.allowed / reference.unit)
+                row.keep(side, one.step, one.error / reference.unit, one.tolerance / reference.unit)
     return replace(
         comparison,
         checks=comparison.checks + checks,
@@ -149,8 +149,8 @@ def _judge_trajectory(
     left, right = expected.sample, obtained.sample
     if left is not None and right is not None and left.ids.shape == right.ids.shape:
         # A probability moves by at most half of what its logits move by, over the temperature.
-        allowed = MARGIN * envelope.predictions / 2 / (experiment.case.data.temperature or 1)
-        parted = other_sample(left, right, allowed, int(expected.manifest["steps"]))
+        tolerance = MARGIN * envelope.predictions / 2 / (experiment.case.data.temperature or 1)
+        parted = other_sample(left, right, tolerance, int(expected.manifest["steps"]))
         differences += [] if parted is None else [parted]
         checks += 1
     batch = other_batch(expected, obtained)
@@ -214,7 +214,7 @@ def _curves(expected: Trace, obtained: Trace, errors: np.ndarray, envelope: Enve
         obtained_losses=obtained.losses[:steps],
         loss_errors=errors,
         loss_envelope=envelope.by_phase["loss"][:steps],
-        loss_allowed=envelope.allowed("loss")[:steps],
+        loss_tolerance=envelope.tolerance("loss")[:steps],
         truth=nothing,
         expected_predictions=nothing,
         obtained_predictions=nothing,

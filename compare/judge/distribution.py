@@ -59,9 +59,9 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experime
             for trace in (first, other)
             if trace.predictions is not None
         }
-        places = len(first.manifest["dropout"]["places"])
+        locations = len(first.manifest["dropout"]["places"])
         comparison = replace(
-            comparison, notes=(words,), metrics=metrics, checks=comparison.checks + 2 + 2 * places * len(expected)
+            comparison, notes=(words,), metrics=metrics, checks=comparison.checks + 2 + 2 * locations * len(expected)
         )
     return replace(comparison, differences=differences, status="differs" if differences else "agrees")
 
@@ -70,20 +70,20 @@ def _probe_differences(traces: Sequence[Trace], case: Case) -> Iterator[Differen
     """Compare rate and scale at each place of one side's dropout with those of the case."""
     from scipy.stats import binomtest  # takes half a second to import
 
-    side, places = traces[0].manifest["runner"], traces[0].manifest["dropout"]["places"]
-    for place in places:
-        kind = place.rpartition(".")[2]
+    side, locations = traces[0].manifest["runner"], traces[0].manifest["dropout"]["places"]
+    for location in locations:
+        kind = location.rpartition(".")[2]
         rate = getattr(case.model, kind) if kind in ("input_dropout", "recurrent_dropout") else case.model.dropout
-        probes = [trace.manifest["dropout"]["places"][place] for trace in traces]
+        probes = [trace.manifest["dropout"]["places"][location] for trace in traces]
         zeros, numbers = (sum(probe[name] for probe in probes) for name in ("zeros", "numbers"))
-        if binomtest(zeros, numbers, rate).pvalue < SIGNIFICANCE / (2 * len(places)):
+        if binomtest(zeros, numbers, rate).pvalue < SIGNIFICANCE / (2 * len(locations)):
             words = f"{side} drops {zeros / numbers:.3f} of all numbers, {rate:g} expected"
-            yield Difference("dropout-rate", 0, "forward", words, place, off_side=side)
+            yield Difference("dropout-rate", 0, "forward", words, location, off_side=side)
         scale = max(abs(probe["scale"] * (1 - rate) - 1) for probe in probes)
-        allowed = 4 * float(np.finfo(np.float32).eps)
-        if scale > allowed:
+        tolerance = 4 * float(np.finfo(np.float32).eps)
+        if scale > tolerance:
             words = f"{side} does not scale what it keeps by {1 / (1 - rate):g}"
-            yield Difference("dropout-scale", 0, "forward", words, place, scale, allowed, off_side=side)
+            yield Difference("dropout-scale", 0, "forward", words, location, scale, tolerance, off_side=side)
 
 
 def _placement_differences(expected: Sequence[Trace], obtained: Sequence[Trace]) -> Iterator[Difference]:

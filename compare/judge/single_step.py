@@ -51,13 +51,13 @@ class Measured:
     phase: str
     tensor: str
     error: float
-    allowed: float
+    tolerance: float
     timestep: int | None = None
 
     @property
     def share(self) -> float:
         """How much of what is allowed was used."""
-        return self.error / self.allowed if self.allowed else (np.inf if self.error else 0.0)
+        return self.error / self.tolerance if self.tolerance else (np.inf if self.error else 0.0)
 
 
 class StepReference:
@@ -205,11 +205,11 @@ class StepReference:
             errors = _by_timestep(obtained - expected) / scale
             rounding = np.max([_by_timestep(rounded[name] - expected) for rounded in self.rounded], axis=0) / scale
             # Later timesteps compute with the rounding of earlier ones.
-            allowed = MARGIN * np.maximum(np.maximum.accumulate(rounding), self.floor)
-            beyond = np.flatnonzero(~(errors <= allowed))
-            worst = int(beyond[0]) if beyond.size else int(np.argmax(errors / allowed))
+            tolerance = MARGIN * np.maximum(np.maximum.accumulate(rounding), self.floor)
+            beyond = np.flatnonzero(~(errors <= tolerance))
+            worst = int(beyond[0]) if beyond.size else int(np.argmax(errors / tolerance))
             timestep = worst if tensor != "head" else None
-            yield Measured(self.step, "forward", tensor, _finite(errors[worst]), float(allowed[worst]), timestep)
+            yield Measured(self.step, "forward", tensor, _finite(errors[worst]), float(tolerance[worst]), timestep)
 
     def _measure_loss(self, record: Tensors) -> Measured:
         outputs = np.asarray(record["forward/head"], dtype=np.float64)
@@ -251,18 +251,18 @@ class StepReference:
         roundings = np.nan_to_num(np.max([largest(sample) for sample in rounded], axis=0) / scales, posinf=np.inf)
         for name, error, rounding, scale in zip(names, errors, roundings, scales, strict=True):
             tensor = name if kind == "slot" else name.removeprefix(f"{kind}/")
-            allowed = self.floor
+            tolerance = self.floor
             if same_shape[name]:
                 # TensorFlow makes zeros of numbers that have no whole digits left, as the squares of 1e-20.
-                allowed = max(MARGIN * float(rounding), MARGIN * self.floor, self.smallest / scale)
+                tolerance = max(MARGIN * float(rounding), MARGIN * self.floor, self.smallest / scale)
             if kind == "update" and same_shape[name]:
                 # New minus old weights, both rounded: a last bit of the weight may be all of a small update's digits,
                 # and in float64, where the rounded references hit the same numbers, these do not show it.
                 last_bit = 2 * self.unit * _largest(self.weights[tensor] + exact[name])
                 # Keras on TensorFlow takes an embedding's row away once for every time that its token came.
                 times = self._times_a_token_came() if tensor == "embedding/embeddings" else 1
-                allowed = max(allowed, np.sqrt(times) * last_bit / scale)
-            yield Measured(self.step, phase, tensor, _finite(float(error)), allowed)
+                tolerance = max(tolerance, np.sqrt(times) * last_bit / scale)
+            yield Measured(self.step, phase, tensor, _finite(float(error)), tolerance)
 
 
 def initial_state_differences(experiment: Experiment, folders: Mapping[str, Path], precision: str) -> list[Difference]:
@@ -286,11 +286,11 @@ def initial_state_differences(experiment: Experiment, folders: Mapping[str, Path
                 found.append(Difference("missing-tensor", 0, "update", words, name.partition("/")[2], off_side=side))
                 continue
             error = _largest(slots[name] - expected[name])
-            allowed = unit * _largest(expected[name])
-            if not error <= allowed:
+            tolerance = unit * _largest(expected[name])
+            if not error <= tolerance:
                 words = f"the slot {name} of {side} does not start with what the rule has"
                 tensor = name.partition("/")[2]
-                found.append(Difference("initial-slot", 0, "update", words, tensor, error, allowed, off_side=side))
+                found.append(Difference("initial-slot", 0, "update", words, tensor, error, tolerance, off_side=side))
     return found
 
 
@@ -330,7 +330,7 @@ def _difference(reference: StepReference, off: Mapping[str, Measured]) -> Differ
     if np.isinf(worst.error):
         words = f"{side} does not hold what was given to it"
     else:
-        words = f"{side} is {worst.error / unit:.0f} units from the reference, {worst.allowed / unit:.0f} allowed"
+        words = f"{side} is {worst.error / unit:.0f} units from the reference, {worst.tolerance / unit:.0f} allowed"
     return Difference(
         "off-reference",
         worst.step,
@@ -338,7 +338,7 @@ def _difference(reference: StepReference, off: Mapping[str, Measured]) -> Differ
         words,
         worst.tensor.removeprefix("slot/") or None,
         worst.error,
-        worst.allowed,
+        worst.tolerance,
         off_side=side if len(off) == 1 else "both",
         timestep=worst.timestep,
     )

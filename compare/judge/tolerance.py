@@ -98,7 +98,7 @@ class Envelope:
     predictions: float
     forecast: float
 
-    def allowed(self, phase: str) -> np.ndarray:
+    def tolerance(self, phase: str) -> np.ndarray:
         """The largest relative error at each step that rounding explains."""
         return MARGIN * self.by_phase[phase]
 

@@ -26,8 +26,8 @@ def other_batch(expected: Trace, obtained: Trace) -> Difference | None:
 
 def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | None]:
     """Compare one phase's errors with the envelope: the largest share of what is allowed, and the first step beyond."""
-    allowed = envelope.allowed(errors.phase)[: len(errors.values)]
-    shares = errors.values / allowed[:, None]
+    tolerance = envelope.tolerance(errors.phase)[: len(errors.values)]
+    shares = errors.values / tolerance[:, None]
     largest = float(shares.max())
     beyond = np.flatnonzero((shares > 1).any(axis=1))
     if not beyond.size:
@@ -36,7 +36,7 @@ def strayed(errors: Errors, envelope: Envelope) -> tuple[float, Difference | Non
     worst = int(np.argmax(errors.values[step]))
     tensor = errors.tensors[worst] or None
     error = float(errors.values[step, worst])
-    return largest, Difference(BEYOND, step, errors.phase, WORDS, tensor, error, float(allowed[step]))
+    return largest, Difference(BEYOND, step, errors.phase, WORDS, tensor, error, float(tolerance[step]))
 
 
 def strayed_weights(
@@ -47,37 +47,37 @@ def strayed_weights(
         left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
         if _shapes(left) != _shapes(right):
             continue  # reported as absent or of another shape
-        allowed = MARGIN * envelope.weights[epoch]
+        tolerance = MARGIN * envelope.weights[epoch]
         errors = weight_errors(left, right)
         worst = max(errors, key=lambda name: errors[name])
         error = errors[worst]
         words = f"weights after epoch {epoch} {WORDS}"
-        beyond = Difference(BEYOND, step_of[epoch], "update", words, worst, error, allowed)
-        yield error / allowed, beyond if error > allowed else None
+        beyond = Difference(BEYOND, step_of[epoch], "update", words, worst, error, tolerance)
+        yield error / tolerance, beyond if error > tolerance else None
 
 
 def strayed_predictions(
     expected: np.ndarray, obtained: np.ndarray, envelope: float, step: int, subject: str = "predictions"
 ) -> tuple[float, Difference | None]:
     """Compare the predictions for the held-out windows; the test metrics are made of these and can stray no further."""
-    allowed = MARGIN * envelope
+    tolerance = MARGIN * envelope
     error = prediction_error(expected, obtained)
     words = f"{subject} {WORDS}"
-    beyond = Difference(BEYOND, step, "forward", words, relative_error=error, allowed=allowed)
-    return error / allowed, beyond if error > allowed else None
+    beyond = Difference(BEYOND, step, "forward", words, relative_error=error, tolerance=tolerance)
+    return error / tolerance, beyond if error > tolerance else None
 
 
-def other_sample(expected: Sample, obtained: Sample, allowed: float, step: int) -> Difference | None:
+def other_sample(expected: Sample, obtained: Sample, tolerance: float, step: int) -> Difference | None:
     """Find the first id that the two sides sampled differently though its choice was no near thing.
 
     `allowed` is how far rounding may move a cumulative probability; from there on they may rightly part.
     """
     different = np.flatnonzero(expected.ids != obtained.ids)
-    if not different.size or expected.margins[different[0]] <= allowed:
+    if not different.size or expected.margins[different[0]] <= tolerance:
         return None
-    place, margin = int(different[0]), float(expected.margins[different[0]])
-    words = f"the sampled texts part at place {place}, where the choice was clear"
-    return Difference(BEYOND, step, "forward", words, relative_error=margin, allowed=allowed)
+    location, margin = int(different[0]), float(expected.margins[different[0]])
+    words = f"the sampled texts part at place {location}, where the choice was clear"
+    return Difference(BEYOND, step, "forward", words, relative_error=margin, tolerance=tolerance)
 
 
 def loss_errors(expected: Trace, obtained: Trace) -> np.ndarray:

@@ -21,10 +21,10 @@ class Difference:
     kind: str
     step: int
     phase: str
-    words: str
+    message: str
     tensor: str | None = None
     relative_error: float | None = None
-    allowed: float | None = None
+    tolerance: float | None = None
     off_side: str = "unknown"
     timestep: int | None = None
 
@@ -46,10 +46,10 @@ class Difference:
             "gate": parts[3] if recurrent and len(parts) > 3 else None,
             "timestep": self.timestep,
             "relative_error": _finite(self.relative_error),
-            "allowed": _finite(self.allowed),
+            "allowed": _finite(self.tolerance),
             "off_side": self.off_side,
             "kind": self.kind,
-            "words": self.words,
+            "message": self.message,
         }
 
 
@@ -61,7 +61,7 @@ class Curves:
     obtained_losses: np.ndarray
     loss_errors: np.ndarray
     loss_envelope: np.ndarray
-    loss_allowed: np.ndarray
+    loss_tolerance: np.ndarray
     truth: np.ndarray
     expected_predictions: np.ndarray
     obtained_predictions: np.ndarray
@@ -90,22 +90,22 @@ class TensorUnits:
     tensor: str
     sides: dict[str, tuple[int, float, float]]
 
-    def keep(self, side: str, step: int, error: float, allowed: float) -> None:
+    def keep(self, side: str, step: int, error: float, tolerance: float) -> None:
         """Keep what was measured of a side if it is nearer to what is allowed than what was kept before."""
-        _, kept_error, kept_allowed = self.sides.get(side, (step, -1.0, 1.0))
-        if error / allowed > kept_error / kept_allowed:
-            self.sides[side] = (step, error, allowed)
+        _, kept_error, kept_tolerance = self.sides.get(side, (step, -1.0, 1.0))
+        if error / tolerance > kept_error / kept_tolerance:
+            self.sides[side] = (step, error, tolerance)
 
     @property
     def share(self) -> float:
         """The largest share of what is allowed that any side used."""
-        return max(error / allowed for _, error, allowed in self.sides.values())
+        return max(error / tolerance for _, error, tolerance in self.sides.values())
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `verdict.json` has it."""
         sides = {
-            side: {"step": step, "units": _finite(error), "allowed": _finite(allowed)}
-            for side, (step, error, allowed) in self.sides.items()
+            side: {"step": step, "units": _finite(error), "allowed": _finite(tolerance)}
+            for side, (step, error, tolerance) in self.sides.items()
         }
         return {"phase": self.phase, "tensor": self.tensor, "sides": sides}
 
@@ -120,7 +120,7 @@ class Cause:
 
     name: str
     confirmed: bool
-    words: str
+    message: str
     fix: str
     error_before: float | None = None
     error_after: float | None = None

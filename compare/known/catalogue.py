@@ -13,7 +13,7 @@ class KnownCause:
     name: str
     recognised: str
     proof: str
-    words: str
+    message: str
 
 
 @lru_cache(maxsize=1)

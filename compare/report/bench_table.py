@@ -74,11 +74,11 @@ def draw_bench(bench: Bench) -> str:
     rows = bench.rows
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(rows):
+        for location, row in enumerate(rows):
             middle, least, most = row.ms_per_step
             style: dict[str, Any] = {"fill": False, "hatch": "////"} if row.engine == "stock" else {}
-            axes.barh(place, middle, color=COLOURS[row.runner], edgecolor=COLOURS[row.runner], **style)
-            axes.plot([least, most], [place, place], color="#333333", linewidth=1)
+            axes.barh(location, middle, color=COLOURS[row.runner], edgecolor=COLOURS[row.runner], **style)
+            axes.plot([least, most], [location, location], color="#333333", linewidth=1)
         axes.set_yticks(range(len(rows)), [f"{row.case}, {row.runner}, {row.engine}" for row in rows])
         axes.margins(y=0.01)
         axes.invert_yaxis()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from compare.judge.verdict import Cause, Comparison
-from compare.report.wording import figure, place
+from compare.report.wording import figure, location
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -46,14 +46,14 @@ def print_explanation(console: Console, comparison: Comparison) -> None:
         numbers = (
             ""
             if first.relative_error is None
-            else f" Relative error {figure(first.relative_error)}, allowed {figure(first.allowed)}."
+            else f" Relative error {figure(first.relative_error)}, allowed {figure(first.tolerance)}."
         )
-        say(f"[bold]First difference:[/] {escape(place(first))}. {escape(first.words)}{numbers}")
+        say(f"[bold]First difference:[/] {escape(location(first))}. {escape(first.message)}{numbers}")
     for cause in comparison.causes:
         say(f"\n[bold red]{cause.name}[/] ({escape(proof(cause))})")
         if cause.found:
             say(f"  {escape(cause.found)}")
-        say(f"  {escape(cause.words)}")
+        say(f"  {escape(cause.message)}")
         say(f"  [bold]Mend:[/] {escape(cause.fix)}")
     if comparison.causes or first is not None:
         say("")
@@ -69,7 +69,7 @@ def write_explanation(comparison: Comparison, environment: Mapping[str, str], pa
     content = template.render(
         c=comparison,
         conclusion=conclusion(comparison),
-        place=place,
+        location=location,
         figure=figure,
         proof=proof,
         environment=environment,

@@ -92,12 +92,12 @@ def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:
 
     def draw(axes: Axes) -> None:
         curves = _curves(comparisons[0])
-        steps = np.arange(len(curves.loss_allowed))
+        steps = np.arange(len(curves.loss_tolerance))
         bottom = curves.loss_envelope.min() / 30
         axes.fill_between(
             steps, bottom, curves.loss_envelope, color="#e9e9e9", linewidth=0, label="twins (rounding alone)"
         )
-        axes.plot(steps, curves.loss_allowed, color="#cc0000", linewidth=1.2, label="allowed")
+        axes.plot(steps, curves.loss_tolerance, color="#cc0000", linewidth=1.2, label="allowed")
         for comparison in comparisons:
             errors = _curves(comparison).loss_errors
             # Steps at which both losses are the same to the last bit have no place on a log axis.
@@ -167,12 +167,12 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.grid(visible=False)
-        places = range(len(labels))
+        locations = range(len(labels))
         turned = max(map(len, labels)) * len(labels) > CONFUSION_WIDTH
         # Text of the user's data is no formula, whatever dollar signs it has.
         texts = [repr(label)[1:-1].replace("$", r"\$") for label in labels]
-        axes.set_xticks(places, texts, rotation=90 if turned else 0)
-        axes.set_yticks(places, texts)
+        axes.set_xticks(locations, texts, rotation=90 if turned else 0)
+        axes.set_yticks(locations, texts)
         axes.tick_params(length=0)
         axes.set_xlabel("taken for")
         axes.set_ylabel("is")

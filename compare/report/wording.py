@@ -63,7 +63,7 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
-def place(difference: Difference) -> str:
+def location(difference: Difference) -> str:
     """Say where a difference stands."""
     if difference.phase == "start":
         return "before the first step"
@@ -83,14 +83,14 @@ def explain(comparison: Comparison) -> str:
         )
     numbers = ""
     if first.relative_error is not None:
-        numbers = f": relative error {figure(first.relative_error)}, allowed {figure(first.allowed)}"
-    return f"first at {place(first)}: {first.words}{numbers}"
+        numbers = f": relative error {figure(first.relative_error)}, allowed {figure(first.tolerance)}"
+    return f"first at {location(first)}: {first.message}{numbers}"
 
 
 def cause(found: Cause) -> str:
     """Say why a comparison differs or failed, and what to do about it."""
     proof = "confirmed" if found.confirmed else "not confirmed"
-    return f"cause: {found.name} ({proof}). {found.words}. To do: {found.fix}."
+    return f"cause: {found.name} ({proof}). {found.message}. To do: {found.fix}."
 
 
 def status(comparison: Comparison) -> str:
@@ -116,7 +116,7 @@ def units(row: TensorUnits, side: str) -> str:
     return _count(row.sides[side][1]) if side in row.sides else "–"
 
 
-def allowed_units(row: TensorUnits, side: str) -> str:
+def tolerance_ulps(row: TensorUnits, side: str) -> str:
     """Say how many units of precision a side may be from the reference in a tensor."""
     return _count(row.sides[side][2]) if side in row.sides else "–"
 

@@ -32,7 +32,7 @@ def rows_of(point: Point, record: Mapping[str, Any]) -> list[Row]:
             | dict(point.fields)
             | {"runner": comparison["runner"], "status": comparison["status"], "expected": comparison["expected"]}
             | {name: comparison[name] for name in FIGURES}
-            | {f"first_{name}": first.get(name) for name in ("step", "phase", "tensor", "words", "off_side")}
+            | {f"first_{name}": first.get(name) for name in ("step", "phase", "tensor", "message", "off_side")}
             | {"error": comparison["error"]}
             | {
                 f"{metric}_{side}": value

@@ -132,9 +132,9 @@ class TorchSide(Side):
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
         import torch
-        from torch_models.ensemble import perturb_optimizer, perturb_weights
 
         import torch_models
+        from torch_models.ensemble import perturb_optimizer, perturb_weights
 
         super().__init__(experiment)
         self.torch, self.package = torch, torch_models

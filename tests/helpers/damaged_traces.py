@@ -36,7 +36,7 @@ class DamagedTraces:
     @property
     def members(self) -> list[Trace]:
         """The traces of all twins."""
-        return [read_trace(folder) for folder in sorted(self.folder.glob("twin-*"))]
+        return [read_trace(folder) for folder in sorted(self.folder.glob("member-*"))]
 
     def judge(self, members: list[Trace] | None = None) -> Comparison:
         """Judge the traces as they are now."""

@@ -223,7 +223,7 @@ def _carried(model: ModelConfig, generator: np.random.Generator, dtype: str) -> 
     return {name: array.astype(dtype) for name, array in non_trainable.items()}
 
 
-def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], allowed: float) -> None:
+def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float) -> None:
     """Raise AssertionError naming every expected tensor that is absent or off by more than is allowed.
 
     Errors are relative to the tensor's largest value, of a gradient to that of all gradients where that tensor hardly
@@ -242,6 +242,6 @@ def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.
             continue
         scale = max(np.abs(value).max(), 1e-2 * largest if name.startswith("gradient/") else 0) or 1.0
         error = np.abs(found - value).max() / scale
-        if not error <= allowed:
-            wrong.append(f"{name} is off by {error:.2g}, allowed {allowed:.2g}")
+        if not error <= tolerance:
+            wrong.append(f"{name} is off by {error:.2g}, allowed {tolerance:.2g}")
     assert not wrong, "; ".join(wrong)

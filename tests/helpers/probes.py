@@ -157,6 +157,7 @@ def adam_updates(
     """What the PyTorch side's optimizer adds to a parameter for each gradient; of a twin, given (precision, seed)."""
     assert side == "torch"
     import torch
+
     from torch_models.ensemble import perturb_optimizer
 
     parameter = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.from_numpy(gradients[0]).dtype))

@@ -95,7 +95,7 @@ class Between:
         return {"select": self.select, "function": self.function, "arguments": self.arguments}
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What the function is called, with its figures."""
         if self.function == "leaky_relu":
             return f"leaky_relu with slope {self.arguments['slope']:.3g}"

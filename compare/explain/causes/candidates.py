@@ -24,7 +24,7 @@ class Candidate:
     priority: int = 5
     group: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
-    words: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def propose(context: Context) -> Iterator[Candidate]:
             "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows",
             torch=({"change": "no_dropout_in_evaluation"},),
             priority=1,
-            words="PyTorch drops in predictions too.",
+            message="PyTorch drops in predictions too.",
         )
     if keras and not active:
         words = "PyTorch's dropout is not active while it trains."
@@ -25,14 +25,14 @@ def propose(context: Context) -> Iterator[Candidate]:
             "module.train()  # before every training step",
             torch=({"change": "always_training"},),
             priority=1,
-            words=words,
+            message=words,
         )
         yield Candidate(
             "dropout-active",
             "F.dropout(x, p, training=self.training)",
             torch=tuple(_rates(keras, torch)),
             priority=2,
-            words=words,
+            message=words,
         )
     if torch and len(keras) == len(torch) and any(a["rate"] != b["rate"] for a, b in zip(keras, torch, strict=True)):
         pairs = [(a["rate"], b["rate"]) for a, b in zip(keras, torch, strict=True) if a["rate"] != b["rate"]]
@@ -42,7 +42,7 @@ def propose(context: Context) -> Iterator[Candidate]:
             torch=tuple(_rates(keras, torch)),
             priority=1,
             figures={"keras": pairs[0][0], "torch": pairs[0][1]},
-            words=f"Keras drops {pairs[0][0]:g}, PyTorch {pairs[0][1]:g}.",
+            message=f"Keras drops {pairs[0][0]:g}, PyTorch {pairs[0][1]:g}.",
         )
     if keras or active:
         yield Candidate(
@@ -51,8 +51,8 @@ def propose(context: Context) -> Iterator[Candidate]:
             keras=({"change": "dropout_off"},),
             torch=({"change": "dropout_off"},),
             priority=3,
-            figures={"keras": _places(keras, context, "keras"), "torch": _places(active, context, "torch")},
-            words=f"Keras drops {_places(keras, context, 'keras')}; PyTorch {_places(active, context, 'torch')}.",
+            figures={"keras": _locations(keras, context, "keras"), "torch": _locations(active, context, "torch")},
+            message=f"Keras drops {_locations(keras, context, 'keras')}; PyTorch {_locations(active, context, 'torch')}.",
         )
 
 
@@ -63,12 +63,12 @@ def _rates(keras: Sequence[Any], torch: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _places(calls: Sequence[Any], context: Context, side: str) -> str:
+def _locations(calls: Sequence[Any], context: Context, side: str) -> str:
     names = {getattr(match, side)["key"]: match.name for match in context.matches}
     found = []
     for call in calls:
-        place = names.get(call["after"], "the inputs") if call["after"] else "the inputs"
-        found.append(f"{call['rate']:g} of {'×'.join(map(str, call['shape'][1:]))} at or after {place}")
+        location = names.get(call["after"], "the inputs") if call["after"] else "the inputs"
+        found.append(f"{call['rate']:g} of {'×'.join(map(str, call['shape'][1:]))} at or after {location}")
     shown = list(dict.fromkeys(found))
     return "; ".join(shown[:3]) if shown else "nowhere"
 

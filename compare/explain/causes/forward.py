@@ -91,7 +91,7 @@ def _activations(keras: Any, torch: Any, match: Any) -> Iterator[Candidate]:
             ),
             priority=1,
             figures={"keras": keras["activation"], "torch": torch["activation"]},
-            words=f"Keras's layer has {keras['activation']}, PyTorch's {torch['activation']}.",
+            message=f"Keras's layer has {keras['activation']}, PyTorch's {torch['activation']}.",
         )
     if keras["recurrent_activation"] not in (None, "sigmoid"):
         yield Candidate(
@@ -102,7 +102,7 @@ def _activations(keras: Any, torch: Any, match: Any) -> Iterator[Candidate]:
             ),
             priority=1,
             figures={"keras": keras["recurrent_activation"], "torch": "sigmoid"},
-            words=f"Keras's gates have {keras['recurrent_activation']}, PyTorch's sigmoid.",
+            message=f"Keras's gates have {keras['recurrent_activation']}, PyTorch's sigmoid.",
         )
 
 
@@ -117,7 +117,7 @@ def _masks(context: Context, match: Any) -> Iterator[Candidate]:
             "x = keras.utils.pad_sequences(x, padding='post')  # packed sequences take the padding at the end alone",
             torch=({"change": "masked", "path": path}, *last),
             priority=1,
-            words="Keras's mask leaves out padding at the start." if left_padded else "",
+            message="Keras's mask leaves out padding at the start." if left_padded else "",
         )
     else:
         yield Candidate(
@@ -163,8 +163,8 @@ def _between(context: Context, index: int) -> Iterator[Candidate]:
         torch=(_rewire(match.torch["key"], group, keras),),
         priority=1,
         group=f"between {index}",
-        figures={"keras": f"{keras.select}: {keras.words}", "torch": f"{torch.select}: {torch.words}"},
-        words=_words_between(keras, torch),
+        figures={"keras": f"{keras.select}: {keras.description}", "torch": f"{torch.select}: {torch.description}"},
+        message=_words_between(keras, torch),
     )
 
 
@@ -191,12 +191,12 @@ def _exchanged(context: Context, index: int, keras: Between, torch: Between) -> 
         yield Candidate(
             "layer-order",
             f"in forward(): module.{here.torch['path']} {'after' if torch.function == 'identity' else 'before'} "
-            f"{torch.words if keras.function == 'identity' else keras.words}",
+            f"{torch.description if keras.function == 'identity' else keras.description}",
             torch=(_rewire(here.torch["key"], before, keras), _rewire(target.torch["key"], sources, ours)),
             priority=0,
             group=f"between {index}",
-            words=f"Keras computes {keras.words} before {here.name} and {ours.words} behind it, "
-            f"PyTorch {torch.words} and {theirs.words}.",
+            message=f"Keras computes {keras.description} before {here.name} and {ours.description} behind it, "
+            f"PyTorch {torch.description} and {theirs.description}.",
         )
 
 
@@ -261,7 +261,7 @@ def _fix_between(cause: str, keras: Between, match: Any) -> str:
 def _words_between(keras: Between, torch: Between) -> str:
     if keras.select != torch.select:
         return f"Keras passes on {keras.select!r} of the timesteps and directions, PyTorch {torch.select!r}."
-    return f"Between the layers Keras computes {keras.words}, PyTorch {torch.words}."
+    return f"Between the layers Keras computes {keras.description}, PyTorch {torch.description}."
 
 
 def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.ndarray) -> Iterator[Candidate]:
@@ -275,7 +275,7 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
             priority=1,
             group="inputs",
             figures={"torch": windows},
-            words=f"PyTorch's first layer gets the window {windows}.",
+            message=f"PyTorch's first layer gets the window {windows}.",
         )
     known = {row.tobytes() for row in context.all_inputs.astype(theirs.dtype)}
     if len(theirs) and all(row.tobytes() in known for row in theirs):
@@ -285,13 +285,13 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
             torch=(change, {"change": "own_target"}),
             priority=1,
             group="inputs",
-            words="PyTorch's first layer gets other windows of data() than this batch's.",
+            message="PyTorch's first layer gets other windows of data() than this batch's.",
         )
     if ours.shape == theirs.shape:
         fitted = recognise(ours, theirs)
         per_feature = _per_feature(ours, theirs)
         if (fitted is not None and fitted.function == "affine") or per_feature:
-            words = f"PyTorch's first layer gets {fitted.words} of Keras's x." if fitted is not None else per_feature
+            words = f"PyTorch's first layer gets {fitted.description} of Keras's x." if fitted is not None else per_feature
             yield Candidate(
                 "scaling",
                 "scale in data(), once for both sides",
@@ -299,7 +299,7 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
                 priority=1,
                 group="inputs",
                 figures={} if fitted is None else fitted.arguments,
-                words=words,
+                message=words,
             )
 
 
@@ -323,7 +323,7 @@ def _normalisation(context: Context, match: Any) -> Iterator[Candidate]:
             torch=({"change": "epsilon", "path": torch["path"], "value": keras["epsilon"]},),
             priority=1,
             figures={"keras": keras["epsilon"], "torch": torch["epsilon"]},
-            words=f"epsilon is {keras['epsilon']:g} in Keras and {torch['epsilon']:g} in PyTorch.",
+            message=f"epsilon is {keras['epsilon']:g} in Keras and {torch['epsilon']:g} in PyTorch.",
         )
     yield from normalisation_momentum(match)
 
@@ -339,7 +339,7 @@ def normalisation_momentum(match: Any) -> Iterator[Candidate]:
             torch=({"change": "running_statistics", "path": torch["path"], "momentum": keras["momentum"]},),
             priority=1,
             figures={"keras": keras["momentum"], "torch": round(kept, 6)},
-            words=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {kept:g}; "
+            message=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {kept:g}; "
             "besides, PyTorch's running variance is the unbiased one.",
         )
 

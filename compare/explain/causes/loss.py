@@ -59,7 +59,7 @@ def propose(context: Context) -> Iterator[Candidate]:
             priority=6,
             group="loss",
             figures={"keras": name, "torch": torch["loss"]["name"]},
-            words=f"Keras has {name}, PyTorch {torch['loss']['name']}.",
+            message=f"Keras has {name}, PyTorch {torch['loss']['name']}.",
         )
     elif name in MODULES and name == "huber":
         delta = keras["loss"]["arguments"].get("delta", 1.0)
@@ -82,7 +82,7 @@ def _target(context: Context) -> Iterator[Candidate]:
             torch=({"change": "target_like_prediction"},),
             priority=1,
             figures={"prediction": predicted, "target": wanted},
-            words=f"PyTorch's loss gets a prediction of shape {_shape(predicted)} and a target of {_shape(wanted)}.",
+            message=f"PyTorch's loss gets a prediction of shape {_shape(predicted)} and a target of {_shape(wanted)}.",
         )
     orders: list[Any] = [context.record(context.torch_run, name) for name in ("order", "target_order")]
     if not np.array_equal(*orders):
@@ -92,7 +92,7 @@ def _target(context: Context) -> Iterator[Candidate]:
             "prediction[order.argsort()]  # where x[order] is computed, or loss(prediction, y[order])",
             torch=({"change": "restore_order"}, {"change": "own_target"}),
             priority=1,
-            words="PyTorch's loss gets the batch's "
+            message="PyTorch's loss gets the batch's "
             + ("predictions in another order than the targets." if orders[1] is None else "targets in another order."),
         )  # fmt: skip
     target = context.record(context.torch_run, "loss_target")
@@ -107,7 +107,7 @@ def _target(context: Context) -> Iterator[Candidate]:
                 "scale in data(), once for both sides" if scaled else "loss(prediction, y)  # y as data() gives it",
                 torch=({"change": "own_target"},),
                 priority=1,
-                words=f"PyTorch's targets are {fitted.words} of Keras's." if scaled and fitted else
+                message=f"PyTorch's targets are {fitted.description} of Keras's." if scaled and fitted else
                 "PyTorch's loss gets other targets than data() gave.",
             )  # fmt: skip
 
@@ -148,7 +148,7 @@ def _output(context: Context) -> Iterator[Candidate]:
             f"return the logits from forward(); {name} applies the {torch.function} itself",
             torch=(_rewired_output(context, Between(torch.select, "identity")),),
             priority=1,
-            words=f"PyTorch's {name} gets what has been through a {torch.function} already.",
+            message=f"PyTorch's {name} gets what has been through a {torch.function} already.",
         )
     if keras is not None and "crossentropy" in str(loss["name"]):
         logits = bool(loss["arguments"].get("from_logits", False))
@@ -158,7 +158,7 @@ def _output(context: Context) -> Iterator[Candidate]:
                 f"keras.losses.{CLASSES.get(str(loss['name']), '…')}(from_logits={not logits})",
                 keras=({"change": "from_logits", "value": not logits},),
                 priority=1,
-                words=f"Keras's loss takes {'logits' if logits else 'probabilities'}, and gets the other.",
+                message=f"Keras's loss takes {'logits' if logits else 'probabilities'}, and gets the other.",
             )
     if keras is not None and torch is not None and keras != torch:
         cause = "activation" if keras.select == torch.select else "last-step"
@@ -168,8 +168,8 @@ def _output(context: Context) -> Iterator[Candidate]:
             f"no {torch.function} at the end of forward()",
             torch=(_rewired_output(context, keras),),
             priority=3,
-            figures={"keras": keras.words, "torch": torch.words},
-            words=f"After the last layer Keras computes {keras.words}, PyTorch {torch.words}.",
+            figures={"keras": keras.description, "torch": torch.description},
+            message=f"After the last layer Keras computes {keras.description}, PyTorch {torch.description}.",
         )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _reduction(context: Context) -> Iterator[Candidate]:
             f"nn.{torch['loss']['name']}(reduction='mean')",
             torch=({"change": "loss_attribute", "name": "reduction", "value": "mean"},),
             priority=1,
-            words=words,
+            message=words,
         )
         return
     x, y = context.inputs, context.targets
@@ -197,7 +197,7 @@ def _reduction(context: Context) -> Iterator[Candidate]:
                 torch=({"change": "loss_divisor", "by": by},),
                 priority=2,
                 group="reduction",
-                words=words,
+                message=words,
             )
 
 
@@ -223,5 +223,5 @@ def penalties(context: Context) -> Iterator[Candidate]:
             torch=({"change": "penalty", "coefficients": coefficients},),
             priority=2,
             figures={"l2": coefficient, "weight_decay": max(decays.values(), default=0.0)},
-            words=words,
+            message=words,
         )

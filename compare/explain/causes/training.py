@@ -53,7 +53,7 @@ def propose_clip(context: Context) -> Iterator[Candidate]:
         torch=({"change": "clip", **keras},),
         priority=2,
         figures={"keras": keras, "torch": calls[:1]},
-        words=f"Keras clips by {keras_words}, PyTorch by {torch_words}.",
+        message=f"Keras clips by {keras_words}, PyTorch by {torch_words}.",
     )
 
 
@@ -146,7 +146,7 @@ def other_layout(context: Context) -> Iterator[Candidate]:
         fix,
         torch=({"change": "load", "path": match.torch["path"]},),
         priority=1,
-        words=f"PyTorch's gates are {order}." if order and cause != "transposed-kernel" else "",
+        message=f"PyTorch's gates are {order}." if order and cause != "transposed-kernel" else "",
     )
 
 
@@ -191,7 +191,7 @@ def _frozen(context: Context) -> Iterator[Candidate]:
             torch=({"change": "freeze", "parameters": still},),
             priority=1,
             figures={"parameters": still},
-            words="Keras's layer has trainable=False.",
+            message="Keras's layer has trainable=False.",
         )
 
 
@@ -204,7 +204,7 @@ def _not_held(context: Context) -> Iterator[Candidate]:
             torch=({"change": "train", "parameters": names},),
             priority=1,
             figures={"parameters": names},
-            words=f"The optimizer does not hold {', '.join(names[:3])}.",
+            message=f"The optimizer does not hold {', '.join(names[:3])}.",
         )
 
 
@@ -238,7 +238,7 @@ def _rule(context: Context) -> Iterator[Candidate]:
             priority=3,
             group="rule",
             figures={"keras": context.keras["optimizer"], "torch": name},
-            words=f"Keras trains with {context.keras['optimizer']}, PyTorch with {name}.",
+            message=f"Keras trains with {context.keras['optimizer']}, PyTorch with {name}.",
         )
         return
     differing = {
@@ -255,7 +255,7 @@ def _rule(context: Context) -> Iterator[Candidate]:
                 torch=({"change": "update_rule", **choices},),
                 priority=4 if cause in INHERENT else 2,
                 figures={"keras": choices, "torch": {name: torch[name] for name in choices}},
-                words=_words(choices, torch),
+                message=_words(choices, torch),
             )
 
 
@@ -306,7 +306,7 @@ def _rates(context: Context) -> Iterator[Candidate]:
         torch=({"change": "update_rule", "learning_rates": [float(f"{rate:.9g}") for rate in ours]},),
         priority=1,
         figures={"keras": first, "torch": float(f"{theirs[0]:.6g}")},
-        words=f"The learning rate of step {context.step} is {ours[context.step]:.6g} in Keras and "
+        message=f"The learning rate of step {context.step} is {ours[context.step]:.6g} in Keras and "
         f"{theirs[context.step]:.6g} in PyTorch.",
     )  # fmt: skip
 

@@ -154,10 +154,10 @@ class Session:
         with self._products():
             loss, gradients, seen = loss_and_gradients(self, x, y)
         variables = self.model.trainable_variables
-        places = {id(variable): place for place, variable in self._variables().items()}
+        locations = {id(variable): location for location, variable in self._variables().items()}
         zeroed = {f"{key}/{name}" for key, name in self.zeroed}
         gradients = [
-            keras.ops.zeros_like(gradient) if places.get(id(variable)) in zeroed else gradient
+            keras.ops.zeros_like(gradient) if locations.get(id(variable)) in zeroed else gradient
             for variable, gradient in zip(variables, gradients, strict=True)
         ]
         record = {name: _numpy(value) for name, value in seen.items()}
@@ -165,10 +165,10 @@ class Session:
         record["learning_rate"] = np.float64(_numpy(keras.ops.convert_to_tensor(self.optimizer.learning_rate)))
         for phase, values in (("gradient", gradients), ("clip", self.optimizer._clip_gradients(gradients))):
             for variable, value in zip(variables, values, strict=True):
-                if id(variable) in places and value is not None:
-                    record[f"{phase}/{places[id(variable)]}"] = _numpy(value)
+                if id(variable) in locations and value is not None:
+                    record[f"{phase}/{locations[id(variable)]}"] = _numpy(value)
         self.optimizer.apply(gradients, variables)
-        return record | {f"weights/{place}": value for place, value in self.weights().items()}
+        return record | {f"weights/{location}": value for location, value in self.weights().items()}
 
     def evaluate(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the layers' outputs as for a prediction."""

@@ -33,26 +33,26 @@ def without() -> contextlib.AbstractContextManager[None]:
 def _without_on_tensorflow() -> Iterator[None]:
     import tensorflow as tf
 
-    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    tolerance = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         yield
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+        tf.config.experimental.enable_tensor_float_32_execution(tolerance)
 
 
 @contextlib.contextmanager
 def _without_on_torch() -> Iterator[None]:
     import torch
 
-    precision, allowed = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    precision, tolerance = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = tolerance
 
 
 def _without_on_jax() -> contextlib.AbstractContextManager[None]:

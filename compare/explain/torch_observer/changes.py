@@ -101,8 +101,8 @@ def _penalty(session: Session, coefficients: Mapping[str, float]) -> None:
 
     def penalty() -> torch.Tensor:
         total = torch.zeros(())
-        for place, coefficient in coefficients.items():
-            key, _, name = place.rpartition("/")
+        for location, coefficient in coefficients.items():
+            key, _, name = location.rpartition("/")
             part = session.parts[key]
             for attribute in part.tensors[name]:
                 total = total + coefficient * part.tensor(attribute).square().sum()

@@ -65,12 +65,12 @@ def row_order(batch: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
     """Find the order with which `seen` is `batch[order]`; None where that is the order it has, or there is none."""
     if seen.shape[:1] != batch.shape[:1] or seen.size != batch.size or np.array_equal(seen.ravel(), batch.ravel()):
         return None
-    places: dict[bytes, list[int]] = {}
+    locations: dict[bytes, list[int]] = {}
     for number, row in enumerate(batch):
-        places.setdefault(row.tobytes(), []).append(number)
+        locations.setdefault(row.tobytes(), []).append(number)
     order = []
     for row in seen.astype(batch.dtype):
-        numbers = places.get(row.tobytes())
+        numbers = locations.get(row.tobytes())
         if not numbers:
             return None
         order.append(numbers.pop(0))

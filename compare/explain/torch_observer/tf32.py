@@ -15,11 +15,11 @@ def in_use(module: torch.nn.Module) -> bool:
 @contextlib.contextmanager
 def without() -> Iterator[None]:
     """Compute float32 products in float32."""
-    precision, allowed = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    precision, tolerance = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = tolerance

@@ -179,10 +179,10 @@ def test_refused_before_anything_runs(tmp_path: Path, name: str) -> None:
     message = str(refused.value)
     assert words in message
     assert "\n" not in message
-    place = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
-    assert place is not None, message
+    location = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
+    assert location is not None, message
     if where is not None:
-        assert int(place[1]) == line_of(file, where)
+        assert int(location[1]) == line_of(file, where)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00"], ids=["not-utf-8", "null-byte"])
@@ -212,9 +212,9 @@ def test_refused_when_it_runs(tmp_path: Path, sides: Sides, name: str) -> None:
     assert words in message, message
     assert "\n" not in message
     if where is not None:
-        place = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
-        assert place is not None, message
-        assert int(place[1]) == line_of(file, where)
+        location = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
+        assert location is not None, message
+        assert int(location[1]) == line_of(file, where)
 
 
 def test_the_good_file_is_not_refused(tmp_path: Path, sides: Sides) -> None:

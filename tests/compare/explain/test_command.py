@@ -37,8 +37,8 @@ def test_json_is_one_comparison(explained: tuple[subprocess.CompletedProcess[str
     )
     first = entry["first_difference"]
     assert (first["step"], first["phase"], first["layer"]) == (0, "update", "layer0")
-    assert "The gradients agree" in first["words"]
-    assert "2.00 times as far" in first["words"]
+    assert "The gradients agree" in first["message"]
+    assert "2.00 times as far" in first["message"]
     (cause,) = entry["causes"]
     assert (cause["name"], cause["confirmed"]) == ("two-biases", True)
     assert cause["fix"] == "module.lstm.bias_hh_l0.requires_grad_(False)"

@@ -32,7 +32,7 @@ def stages(
 
 def differing(found: list[Stage]) -> list[tuple[str, str]]:
     """Where they differ."""
-    return [(stage.phase, one.place) for stage in found for one in stage.differing]
+    return [(stage.phase, one.location) for stage in found for one in stage.differing]
 
 
 def test_equal_runs_agree() -> None:

@@ -84,7 +84,7 @@ def edited(file: str, tensor: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "place", "off_side"),
+    ("change", "location", "off_side"),
     [
         pytest.param(another_learning_rate, (0, "update", "learning_rate"), "golden-torch", id="learning-rate"),
         pytest.param(other_weights, (0, "start", "weights"), "unknown", id="initial-weights"),
@@ -107,7 +107,7 @@ def edited(file: str, tensor: str) -> Callable[[Path], None]:
     ],
 )
 def test_a_changed_recording_differs_at_its_place(
-    golden: Path, check: Callable[[Path], Verdict], change, place: tuple, off_side: str
+    golden: Path, check: Callable[[Path], Verdict], change, location: tuple, off_side: str
 ) -> None:
     """What was recorded otherwise than it is computed today differs, with its place and the side that is off."""
     change(golden)
@@ -115,7 +115,7 @@ def test_a_changed_recording_differs_at_its_place(
     assert verdict.exit_code == 1
     first = verdict.comparisons[0].first_difference
     assert first is not None
-    assert (first.step, first.phase, first.tensor) == place
+    assert (first.step, first.phase, first.tensor) == location
     assert first.off_side == off_side
 
 

@@ -26,7 +26,7 @@ def found(comparison: Comparison, kind: str) -> dict[str, Any]:
     assert comparison.status == "differs"
     first = comparison.first_difference
     assert first is not None
-    assert first.kind == kind, first.words
+    assert first.kind == kind, first.message
     return first.as_json()
 
 
@@ -58,8 +58,8 @@ def test_missing_columns(traces: DamagedTraces, side: str, kind: str, column: st
         return columns[:index] + columns[index + 1 :], np.delete(rows, index, axis=1)
 
     traces.change_rows(side, drop)
-    place = found(traces.judge(), kind)
-    assert place["tensor"] == (KERNEL if "/" in column else column)
+    location = found(traces.judge(), kind)
+    assert location["tensor"] == (KERNEL if "/" in column else column)
 
 
 @pytest.mark.parametrize("column", [f"gradient/{KERNEL}", f"update/{KERNEL}", "loss", "batch"])
@@ -83,8 +83,8 @@ def test_extra_columns(traces: DamagedTraces, side: str) -> None:
         return [*columns, "gradient/layer9/forward/kernel/forget"], np.column_stack([rows, rows[:, 0]])
 
     traces.change_rows(side, add)
-    place = found(traces.judge(), "extra-tensor" if side == "obtained" else "missing-tensor")
-    assert (place["layer"], place["direction"], place["gate"]) == ("layer9", "forward", "forget")
+    location = found(traces.judge(), "extra-tensor" if side == "obtained" else "missing-tensor")
+    assert (location["layer"], location["direction"], location["gate"]) == ("layer9", "forward", "forget")
 
 
 @SIDES
@@ -92,9 +92,9 @@ def test_extra_columns(traces: DamagedTraces, side: str) -> None:
 def test_missing_steps(traces: DamagedTraces, side: str, left: int) -> None:
     """A trace that ends too early differs at the first step that it lacks, and says whose it is."""
     traces.change_rows(side, lambda columns, rows: (columns, rows[:left]))
-    place = found(traces.judge(), "missing-steps")
-    assert place["step"] == left
-    assert place["off_side"] == traces.read(side).manifest["runner"]
+    location = found(traces.judge(), "missing-steps")
+    assert location["step"] == left
+    assert location["off_side"] == traces.read(side).manifest["runner"]
 
 
 @SIDES
@@ -102,8 +102,8 @@ def test_a_cut_file(traces: DamagedTraces, side: str) -> None:
     """A trace whose file was cut differs, and is said to be cut."""
     steps = traces.path(side) / "steps.bin"
     steps.write_bytes(steps.read_bytes()[:-1])
-    place = found(traces.judge(), "missing-steps")
-    assert "cut short" in place["words"]
+    location = found(traces.judge(), "missing-steps")
+    assert "cut short" in location["message"]
 
 
 @SIDES
@@ -137,9 +137,9 @@ def test_a_loss_that_is_not_finite(traces: DamagedTraces, sides: list[str], valu
     """NaN or infinity in the loss differs from its step on, also where both sides have it."""
     for side in sides:
         traces.set_figure(side, "loss", 7, value)
-    place = found(traces.judge(), "not-finite")
-    assert (place["step"], place["phase"]) == (7, "loss")
-    assert place["off_side"] == (traces.read(sides[0]).manifest["runner"] if len(sides) == 1 else "both")
+    location = found(traces.judge(), "not-finite")
+    assert (location["step"], location["phase"]) == (7, "loss")
+    assert location["off_side"] == (traces.read(sides[0]).manifest["runner"] if len(sides) == 1 else "both")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
@@ -159,17 +159,17 @@ def test_a_norm_that_is_not_finite(traces: DamagedTraces, side: str, phase: str,
 def test_missing_checkpoints(traces: DamagedTraces, side: str) -> None:
     """Weights that one side did not keep after an epoch differ at the epoch's last step."""
     traces.change_checkpoint(side, 2, lambda tensors: None)
-    place = found(traces.judge(), "missing-checkpoint")
-    assert (place["step"], place["phase"]) == (2 * STEPS_PER_EPOCH - 1, "update")
-    assert place["off_side"] == traces.read(side).manifest["runner"]
+    location = found(traces.judge(), "missing-checkpoint")
+    assert (location["step"], location["phase"]) == (2 * STEPS_PER_EPOCH - 1, "update")
+    assert location["off_side"] == traces.read(side).manifest["runner"]
 
 
 @pytest.mark.parametrize(("side", "kind"), [("obtained", "missing-tensor"), ("expected", "extra-tensor")])
 def test_missing_tensors_in_a_checkpoint(traces: DamagedTraces, side: str, kind: str) -> None:
     """A tensor that one side's checkpoint lacks is named."""
     traces.change_checkpoint(side, 1, lambda tensors: {name: t for name, t in tensors.items() if name != KERNEL})
-    place = found(traces.judge(), kind)
-    assert (place["tensor"], place["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
+    location = found(traces.judge(), kind)
+    assert (location["tensor"], location["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_missing_tensors_in_a_checkpoint(traces: DamagedTraces, side: str, kind:
 def test_tensors_of_another_shape(traces: DamagedTraces, side: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """A tensor of another shape or dtype in a checkpoint is named, also where broadcasting would hide it."""
     traces.change_checkpoint(side, 1, lambda tensors: tensors | {KERNEL: change(tensors[KERNEL])})
-    place = found(traces.judge(), "shape")
-    assert (place["tensor"], place["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
+    location = found(traces.judge(), "shape")
+    assert (location["tensor"], location["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
 
 
 @SIDES
@@ -212,9 +212,9 @@ def test_missing_predictions(
 ) -> None:
     """Predictions that are missing, or not of the shape of what they predict, differ and say whose they are."""
     traces.change_predictions(side, change)
-    place = found(traces.judge(), kind)
-    assert (place["step"], place["phase"]) == (STEPS, "forward")
-    assert place["off_side"] == traces.read(side).manifest["runner"]
+    location = found(traces.judge(), kind)
+    assert (location["step"], location["phase"]) == (STEPS, "forward")
+    assert location["off_side"] == traces.read(side).manifest["runner"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
@@ -240,8 +240,8 @@ def test_predictions_that_are_not_finite(traces: DamagedTraces, side: str, value
 def test_another_start(traces: DamagedTraces, side: str, name: str) -> None:
     """Another hash of the data, the schedule or the initial weights differs before the first step."""
     traces.change_manifest(side, lambda manifest: manifest["hashes"].update({name: "0" * 64}))
-    place = found(traces.judge(), "start")
-    assert (place["phase"], place["tensor"]) == ("start", name)
+    location = found(traces.judge(), "start")
+    assert (location["phase"], location["tensor"]) == ("start", name)
 
 
 @pytest.mark.parametrize("name", ["data", "schedule", "weights"])

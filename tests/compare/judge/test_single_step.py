@@ -23,7 +23,7 @@ def folder(clean_run: Run) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(folder: Path) -> Experiment:
+def experiment(folder: Path) -> Experiment:
     """What both sides started from."""
     return read_experiment(folder / "experiment")
 

@@ -41,7 +41,7 @@ def epoch_scale(figures: np.ndarray) -> np.ndarray:
     return np.repeat(np.sqrt(squares), STEPS_PER_EPOCH)
 
 
-def allowed_losses(traces: DamagedTraces) -> np.ndarray:
+def tolerated_losses(traces: DamagedTraces) -> np.ndarray:
     """What is allowed between the roots of two losses at each step, written once more from its definition."""
     roots = np.sqrt(traces.read("expected").losses)
     separations = [np.abs(np.sqrt(member.losses) - roots) / epoch_scale(roots[:, None]) for member in traces.members]
@@ -53,7 +53,7 @@ def judged_with_loss(traces: DamagedTraces, step: int, share: float) -> Comparis
     """Judge with one loss moved by a share of what is allowed at its step."""
     losses = traces.read("expected").losses
     roots = np.sqrt(losses)
-    moved = roots[step] + share * allowed_losses(traces)[step] * epoch_scale(roots[:, None])[step]
+    moved = roots[step] + share * tolerated_losses(traces)[step] * epoch_scale(roots[:, None])[step]
     traces.set_figure("obtained", "loss", step, moved**2)
     return traces.judge()
 
@@ -71,16 +71,16 @@ def test_losses_may_stray_as_far_as_twins_allow(traces: DamagedTraces, step: int
     assert above.first_difference is not None
     assert (above.first_difference.step, above.first_difference.phase) == (step, "loss")
     assert above.first_difference.kind == "beyond-rounding"
-    assert above.first_difference.relative_error == pytest.approx(ABOVE * above.first_difference.allowed, rel=1e-6)
+    assert above.first_difference.relative_error == pytest.approx(ABOVE * above.first_difference.tolerance, rel=1e-6)
 
 
 def test_what_was_allowed_can_be_drawn(traces: DamagedTraces) -> None:
     """A comparison keeps what its twins allow at every step, and it never shrinks."""
     curves = traces.judge().curves
     assert curves is not None
-    np.testing.assert_allclose(curves.loss_allowed, allowed_losses(traces), rtol=1e-9)
-    np.testing.assert_allclose(curves.loss_allowed, MARGIN * curves.loss_envelope, rtol=1e-12)
-    assert np.all(np.diff(curves.loss_allowed) >= 0)
+    np.testing.assert_allclose(curves.loss_tolerance, tolerated_losses(traces), rtol=1e-9)
+    np.testing.assert_allclose(curves.loss_tolerance, MARGIN * curves.loss_envelope, rtol=1e-12)
+    assert np.all(np.diff(curves.loss_tolerance) >= 0)
 
 
 def with_norm(phase: str, step: int) -> Callable[[DamagedTraces, float], None]:
@@ -119,7 +119,7 @@ def move_predictions(traces: DamagedTraces, size: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("move", "place"),
+    ("move", "location"),
     [
         pytest.param(with_norm("gradient", 3), (3, "gradient", TENSOR), id="gradient"),
         pytest.param(with_norm("update", 9), (9, "update", TENSOR), id="update"),
@@ -129,23 +129,23 @@ def move_predictions(traces: DamagedTraces, size: float) -> None:
     ],
 )
 def test_everything_may_stray_as_far_as_twins_allow(
-    traces: DamagedTraces, move: Callable[[DamagedTraces, float], None], place: tuple[int, str, str | None]
+    traces: DamagedTraces, move: Callable[[DamagedTraces, float], None], location: tuple[int, str, str | None]
 ) -> None:
     """A norm, a weight or a prediction just under what is allowed agrees, just above it differs with its place."""
     move(traces, 1e-2)
     far = traces.judge().first_difference
     assert far is not None
     assert far.relative_error == pytest.approx(1e-2, rel=1e-4)
-    assert far.allowed is not None
-    assert far.allowed <= 1e-4, "what is allowed must be rounding, not a mistake"
+    assert far.tolerance is not None
+    assert far.tolerance <= 1e-4, "what is allowed must be rounding, not a mistake"
 
     # A float32 number cannot be moved by less than its last place, which here is up to a tenth of what is allowed.
-    move(traces, 0.85 * far.allowed)
+    move(traces, 0.85 * far.tolerance)
     assert traces.judge().status == "agrees"
-    move(traces, 1.15 * far.allowed)
+    move(traces, 1.15 * far.tolerance)
     first = traces.judge().first_difference
     assert first is not None
-    assert (first.step, first.phase, first.tensor) == place
+    assert (first.step, first.phase, first.tensor) == location
     assert first.kind == "beyond-rounding"
 
 
@@ -182,13 +182,13 @@ def test_a_step_may_stray_as_far_as_its_own_rounding(traces: DamagedTraces) -> N
     narrow, wide = (measure_envelope(expected, traces.members, given, "float32") for given in ({}, norms))
     gradients = expected.rows[:, [column.startswith("gradient/") for column in expected.columns]]
 
-    np.testing.assert_array_equal(wide.allowed("gradient")[:4], narrow.allowed("gradient")[:4])
-    np.testing.assert_allclose(wide.allowed("gradient")[4:], (MARGIN * 0.1 / epoch_scale(gradients))[4:])
-    assert (wide.allowed("gradient")[4:] > narrow.allowed("gradient")[4:]).all()
-    np.testing.assert_array_equal(wide.allowed("loss"), narrow.allowed("loss"))
+    np.testing.assert_array_equal(wide.tolerance("gradient")[:4], narrow.tolerance("gradient")[:4])
+    np.testing.assert_allclose(wide.tolerance("gradient")[4:], (MARGIN * 0.1 / epoch_scale(gradients))[4:])
+    assert (wide.tolerance("gradient")[4:] > narrow.tolerance("gradient")[4:]).all()
+    np.testing.assert_array_equal(wide.tolerance("loss"), narrow.tolerance("loss"))
 
 
-MEMBER = "twin-float32-2"
+MEMBER = "member-float32-2"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ KEYS = {
     "case", "runner", "reference", "dtype", "agree", "status", "error", "checks", "steps",
     "max_relative_loss_difference", "max_prediction_difference", "metrics", "first_difference", "causes",
 }  # fmt: skip
-PLACE_KEYS = {
+LOCATION_KEYS = {
     "step", "phase", "tensor", "layer", "direction", "gate", "timestep", "relative_error", "allowed", "off_side",
 }  # fmt: skip
 
@@ -42,20 +42,20 @@ def test_exit_codes(statuses: list[str], code: int) -> None:
 
 def test_json_has_the_keys_of_the_contract() -> None:
     """A verdict as JSON has every key that is promised, whatever came of the comparison."""
-    place = Difference("kind", 3, "update", "words", "layer0/forward/kernel/reset", 0.5, 0.25)
-    verdict = Verdict([comparison("failed"), comparison("agrees"), comparison("differs", (place,))])
+    location = Difference("kind", 3, "update", "words", "layer0/forward/kernel/reset", 0.5, 0.25)
+    verdict = Verdict([comparison("failed"), comparison("agrees"), comparison("differs", (location,))])
     content = json.loads(json.dumps(verdict.as_json()))
     assert content.keys() >= {"agree", "schema", "comparisons"}
     assert content["schema"] == 1
     for entry in content["comparisons"]:
         assert entry.keys() >= KEYS
         assert entry["agree"] == (entry["status"] == "agrees")
-    assert content["comparisons"][2]["first_difference"].keys() >= PLACE_KEYS
+    assert content["comparisons"][2]["first_difference"].keys() >= LOCATION_KEYS
     assert [entry["first_difference"] for entry in content["comparisons"][:2]] == [None, None]
 
 
 @pytest.mark.parametrize(
-    ("tensor", "place"),
+    ("tensor", "location"),
     [
         ("layer1/forward/recurrent_kernel/reset", ("layer1", "forward", "reset")),
         ("layer0/backward/bias", ("layer0", "backward", None)),
@@ -63,10 +63,10 @@ def test_json_has_the_keys_of_the_contract() -> None:
         (None, (None, None, None)),
     ],
 )
-def test_places_are_taken_from_the_tensors_name(tensor: str | None, place: tuple[str | None, ...]) -> None:
+def test_places_are_taken_from_the_tensors_name(tensor: str | None, location: tuple[str | None, ...]) -> None:
     """Layer, direction and gate of a difference are those in the name of its tensor."""
     content = Difference("kind", 3, "gradient", "words", tensor).as_json()
-    assert (content["layer"], content["direction"], content["gate"]) == place
+    assert (content["layer"], content["direction"], content["gate"]) == location
     assert content["tensor"] == tensor
 
 
@@ -82,10 +82,10 @@ def test_the_first_difference_is_first_in_the_order_of_computation() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 def test_json_has_no_numbers_that_json_has_not(value: float) -> None:
     """NaN and infinity become null, so that every JSON reader can read a verdict."""
-    place = Difference("kind", 0, "loss", "words", relative_error=value, allowed=value)
+    location = Difference("kind", 0, "loss", "words", relative_error=value, tolerance=value)
     one = Comparison(
         "lstm", "keras-jax", "torch", "float32", "differs",
-        max_relative_loss_difference=value, max_prediction_difference=value, differences=[place],
+        max_relative_loss_difference=value, max_prediction_difference=value, differences=[location],
     )  # fmt: skip
     content = one.as_json()
     json.dumps(content, allow_nan=False)

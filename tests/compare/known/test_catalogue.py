@@ -6,7 +6,7 @@ from helpers.paths import ROOT
 
 from compare.known.catalogue import catalogue
 
-CAUSES = ROOT / "compare" / "known"
+CAUSES = ROOT / "compare"
 
 # The names that others rely on.
 NAMES = """
@@ -27,7 +27,7 @@ NOT_TRIED = {"framework-defect"}
 def proposed() -> set[str]:
     """The texts in the code that proposes causes that look like names of causes."""
     found = set()
-    for file in CAUSES.glob("*.py"):
+    for file in CAUSES.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in NAMES:
                 found.add(node.value)
@@ -41,7 +41,7 @@ def test_every_name_has_its_texts() -> None:
     assert sorted(catalogue()) == sorted(NAMES)
     for cause in catalogue().values():
         assert cause.recognised
-        assert len(cause.words) > 40
+        assert len(cause.message) > 40
         assert (cause.proof == "") is (cause.name in NOT_TRIED)
 
 

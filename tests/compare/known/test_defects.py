@@ -62,7 +62,7 @@ def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_pa
     found = {(one.case, one.runner): one for one in run.verdict.comparisons}
     assert [key for key, one in found.items() if one.status != "agrees"] == [("given", "keras-jax")]
     assert [cause.name for cause in found["given", "keras-jax"].causes] == ["framework-defect"]
-    assert "initial state" in found["given", "keras-jax"].causes[0].words
+    assert "initial state" in found["given", "keras-jax"].causes[0].message
 
 
 def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def row(case: str, units: int, **changed: Any) -> dict[str, Any]:
     """A row of the table, that of an agreeing comparison unless it is changed."""
     figures = {"steps": 4, "max_relative_loss_difference": 1e-7, "max_prediction_difference": 2e-7}
     shares = {"largest_share_of_allowed": 0.1, "largest_step_share": 0.2}
-    first = {f"first_{name}": None for name in ("step", "phase", "tensor", "words")}
+    first = {f"first_{name}": None for name in ("step", "phase", "tensor", "message")}
     status = {"runner": "keras-torch", "status": "agrees", "expected": False, "error": None, "retried": 0}
     return {"case": case, "model.units": units, "seed": 0} | figures | shares | first | status | changed
 
@@ -40,7 +40,7 @@ def text_of(page: str) -> list[str]:
 
 DIFFERENCE = {
     "status": "differs", "largest_step_share": 40.0,
-    "first_step": 2, "first_phase": "update", "first_tensor": "head/bias", "first_words": "40 units off",
+    "first_step": 2, "first_phase": "update", "first_tensor": "head/bias", "first_message": "40 units off",
 }  # fmt: skip
 FAILURE = {
     "status": "failed", "error": "RuntimeError: <b>broken</b>", "steps": 0, "max_relative_loss_difference": None,

@@ -54,7 +54,7 @@ def test_a_finished_sweep_trains_nothing(tmp_path: Path, environment: dict[str, 
     assert trainings(tmp_path) == done
 
 
-@pytest.mark.parametrize("runner", ["torch", "keras-torch", "twin-float32-3"])
+@pytest.mark.parametrize("runner", ["torch", "keras-torch", "member-float32-3"])
 def test_a_killed_worker_is_replaced(tmp_path: Path, environment: dict[str, str], runner: str) -> None:
     """A training whose process is killed is tried again, which is said and kept, and nothing else is repeated."""
     counts, errors = finish_sweep(start_sweep(tmp_path, {**environment, "KILLED": runner}))
