@@ -24,8 +24,8 @@ STOCK = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from compare.experiment.experiment import read_start
-start = read_start(Path(sys.argv[1]))
+from compare.experiment.experiment import read_experiment
+start = read_experiment(Path(sys.argv[1]))
 case, examples = start.case, start.examples.training
 if sys.argv[2] == "torch":
     import torch

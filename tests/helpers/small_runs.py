@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.paths import ROOT
+
 from compare.config.case import Case, load_case, with_fields
 from compare.judge import Comparison, Verdict
 from compare.run.harness import prepare, run_cases
@@ -12,7 +14,7 @@ from compare.workers.pool import Event, Pool
 
 BACKENDS = ("tensorflow", "torch", "jax")
 CELLS = ("simple_rnn", "lstm", "gru")
-FAULTS = Path(__file__).parent / "faults"
+FAULTS = ROOT / "tests" / "faults"
 
 # 120 points in windows of 10, a fifth held out, leave 86 windows to train on: 5 batches of 16 and one of 6.
 TINY = {"data.points": 120, "model.units": 4, "training.epochs": 3, "training.batch_size": 16}

@@ -291,7 +291,9 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
         fitted = recognise(ours, theirs)
         per_feature = _per_feature(ours, theirs)
         if (fitted is not None and fitted.function == "affine") or per_feature:
-            words = f"PyTorch's first layer gets {fitted.description} of Keras's x." if fitted is not None else per_feature
+            words = (
+                f"PyTorch's first layer gets {fitted.description} of Keras's x." if fitted is not None else per_feature
+            )
             yield Candidate(
                 "scaling",
                 "scale in data(), once for both sides",

@@ -45,7 +45,9 @@ def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
         pytest.param(remove("torch/steps.bin"), "lacks torch/steps.bin", id="no-steps"),
         pytest.param(truncate("torch/steps.bin"), "has no whole steps in torch", id="damaged-steps"),
         pytest.param(remove("keras-torch/states/00000000.safetensors"), "lacks keras-torch/states", id="no-state"),
-        pytest.param(truncate("torch/one_step/00000005.safetensors"), "has a damaged torch/one_step", id="tensors"),
+        pytest.param(
+            truncate("torch/single_step/00000005.safetensors"), "has a damaged torch/single_step", id="tensors"
+        ),
         pytest.param(truncate("torch/manifest.json"), "has a damaged torch/manifest.json", id="damaged-manifest"),
         pytest.param(replace_json("torch/manifest.json", schema=9), "schema 9", id="trace-schema"),
         pytest.param(

@@ -27,7 +27,7 @@ def test_a_recording_is_small_and_says_what_computed(recorded: Path) -> None:
     """A tiny case takes a fraction of a megabyte; of the steps taken apart three stay, the smaller batch among them."""
     files = [file for file in recorded.rglob("*") if file.is_file()]
     assert 0 < sum(file.stat().st_size for file in files) < 500_000
-    assert sorted(int(file.stem) for file in recorded.glob("lstm/torch/one_step/*")) == [0, 5, 16]
+    assert sorted(int(file.stem) for file in recorded.glob("lstm/torch/single_step/*")) == [0, 5, 16]
     for side in SIDES:
         manifest = read_json(recorded / "lstm" / side / "manifest.json")
         assert manifest["versions"]["torch"]
