@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What was given cannot be used; the message says what is accepted. The command line exits 2."""
+    """What a user gave cannot be used; the message says what is accepted. The command line exits 2."""
 
 
-def nearest(given: str, accepted: Iterable[str]) -> str:
-    """Say which accepted name is nearest to the given one, and list them all."""
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """Say which accepted name is nearest to an unknown one, and list them all."""
     names = sorted(accepted)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}accepted: {', '.join(names)}"

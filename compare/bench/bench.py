@@ -12,7 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from compare.config.case import Case, ModelConfig, TrainingConfig, with_fields
+from compare.config.case import Case, with_fields
+from compare.config.model import ModelConfig
+from compare.config.training import TrainingConfig
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, make_experiment, write_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment

@@ -24,7 +24,7 @@ MODEL: Choices = {
     "model.dropout": (0.0, 0.0, 0.0, 0.3),
     "model.input_dropout": (0.0, 0.0, 0.0, 0.2),
     "model.recurrent_dropout": (0.0, 0.0, 0.0, 0.2),
-    "model.dropout_masks": (*("given",) * 8, "own"),
+    "model.dropout_masks": (*("shared",) * 8, "independent"),
     "model.normalization": (None, None, None, "layer", "batch"),
     "model.l2": (0.0, 0.0, 0.0, 1e-3, 0.1),
     "model.sequence_first": (False, False, False, True),

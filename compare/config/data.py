@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from compare.config.section import Section
 
 Task = Literal["forecasting", "classification", "tagging"]
 
@@ -40,38 +42,30 @@ DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
 PATHS = ("csv", "file", "folder")
 
 
-class Section(BaseModel):
-    """A part of a case: frozen, with no fields but its own, of the types that they have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class DataConfig(Section):
-    """The data of a task.
+    """The data of a task; DATASET_OPTIONS says which dataset takes which field.
 
-    Of a series, windows of `window` values predict the next `horizon` values of the target. Sequences of different
-    length have at most `window` timesteps and are padded to as many; a text is cut into pieces of `window` characters.
-    `examples` is how many examples are used, both parts together: all there are by default, of generated ones 200.
-    `sampled` is how many characters each side writes after the held-out text, at a `temperature`, from the same random
-    numbers; `future` is how many values each side forecasts after the held-out part by feeding its own predictions
-    back. With `folds` the series is cut by scikit-learn's TimeSeriesSplit, and the case is of one of them, the first
-    being 1.
+    dataset: where the data come from.
+    csv, file, folder: the user's own data; in a case file relative to it.
+    target, features: the column of a CSV file to predict, and those to predict from (default: the target).
+    text_column, label_column: of a CSV file of labelled texts.
+    window: timesteps of an example: values of a series, characters of a text, at most so many of longer sequences.
+    horizon: how many of the next values of the target are predicted.
+    test_fraction: which part is held out, from the end.
+    folds, fold: cut a series by scikit-learn's TimeSeriesSplit; the case is of one of the folds, the first being 1.
+    future: how many values each side forecasts after the held-out part by feeding its own predictions back.
+    sampled, temperature: how many characters each side writes after the held-out text, from the same random numbers.
+    points, noise: of the sine.
+    calendar: whether the time of the year is a feature too.
+    examples: how many are used, both parts together: all there are by default, of generated ones 200.
+    channels, classes, vocabulary: of generated data; of texts the size of the vocabulary.
+    padding: where shorter sequences are padded.
     """
 
     dataset: Literal[
-        "sine",
-        "csv",
-        "sunspots",
-        "co2",
-        "elnino",
-        "digits",
-        "mnist",
-        "text",
-        "tokens",
-        "sequences",
-        "signals",
-        "symbols",
-    ] = "sine"
+        "sine", "csv", "sunspots", "co2", "elnino",
+        "digits", "mnist", "text", "tokens", "sequences", "signals", "symbols",
+    ] = "sine"  # fmt: skip
     csv: str | None = None
     target: str | None = None
     features: tuple[str, ...] = Field(default=(), strict=False)

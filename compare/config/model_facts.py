@@ -4,9 +4,19 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+# Each cell's gates in the canonical order, as canonical names of tensors end.
+GATES: Mapping[str, tuple[str, ...]] = {
+    "simple_rnn": ("",),
+    "lstm": ("/input", "/forget", "/candidate", "/output"),
+    "gru": ("/update", "/reset", "/candidate"),
+}
+
+# What `model.dropout_masks` was called in cases and golden traces of earlier versions.
+EARLIER_DROPOUT_MASKS = {"given": "shared", "own": "independent"}
+
 
 class ModelFacts:
-    """What follows from the fields of a model; `compare.config.case.ModelConfig` says what these mean."""
+    """What follows from the fields of a model; `compare.config.model.ModelConfig` says what these mean."""
 
     cell: Any
     bidirectional: Any
@@ -25,21 +35,26 @@ class ModelFacts:
         return self.zero_output_for_mask
 
     @property
-    def given_masks(self) -> bool:
-        """Whether dropout takes masks that are drawn outside, the same for both sides."""
-        return self.dropout_masks == "given" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
+    def drops(self) -> bool:
+        """Whether there is any dropout."""
+        return bool(self.dropout or self.input_dropout or self.recurrent_dropout)
 
     @property
-    def native_dropout(self) -> bool:
+    def shared_masks(self) -> bool:
+        """Whether dropout takes masks that are drawn outside, the same for both sides."""
+        return self.drops and self.dropout_masks == "shared"
+
+    @property
+    def independent_masks(self) -> bool:
         """Whether each side draws its own dropout masks, so that trainings are comparable as a distribution only."""
-        return self.dropout_masks == "own" and bool(self.dropout or self.input_dropout or self.recurrent_dropout)
+        return self.drops and self.dropout_masks == "independent"
 
     @property
     def mask_gates(self) -> int:
         """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
-        return {"simple_rnn": 1, "lstm": 4, "gru": 3}[self.cell] if self.recurrent_dropout else 1
+        return len(GATES[self.cell]) if self.recurrent_dropout else 1
 
-    def places(self, *parts: str, layer: int | None = None) -> list[str]:
+    def layer_inputs(self, *parts: str, layer: int | None = None) -> list[str]:
         """Name inputs of recurrent layers: "layer0.forward.h" for the part "h", of one layer or of all."""
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
         indices = range(self.layers) if layer is None else (layer,)
@@ -51,9 +66,11 @@ class PlainModel(SimpleNamespace, ModelFacts):
 
 
 def plain_case(fields: Mapping[str, Any]) -> Any:
-    """Return a case with the fields of a `compare.config.case.Case` as JSON has them; they were validated when written."""
+    """Return a case with the fields of a `compare.config.case.Case` as JSON has them, validated when written."""
     sections = {"model": PlainModel, "data": SimpleNamespace, "training": SimpleNamespace}
-    return SimpleNamespace(**_tuples(fields) | {name: kind(**_tuples(fields[name])) for name, kind in sections.items()})
+    case = SimpleNamespace(**_tuples(fields) | {name: kind(**_tuples(fields[name])) for name, kind in sections.items()})
+    case.model.dropout_masks = EARLIER_DROPOUT_MASKS.get(case.model.dropout_masks, case.model.dropout_masks)
+    return case
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,15 +59,15 @@ class Experiment:
             arrays["mask"] = part.mask
         if model.initial_state == "given":
             generator = np.random.default_rng([self.case.seed, stream])
-            for name in model.places("h", "c") if model.cell == "lstm" else model.places("h"):
+            for name in model.layer_inputs("h", "c") if model.cell == "lstm" else model.layer_inputs("h"):
                 state = generator.normal(0, 0.5, (len(part.inputs), model.units))
                 arrays[name] = state.astype(self.case.dtype)
-        return arrays if len(arrays) > 1 or model.given_masks else part.inputs
+        return arrays if len(arrays) > 1 or model.shared_masks else part.inputs
 
     def draw(self, step: int, count: int) -> dict[str, np.ndarray]:
         """Draw the dropout masks of a step, ones and zeros: (examples, …) by name, from the seed and the step alone."""
         model = self.case.model
-        if not model.given_masks:
+        if not model.shared_masks:
             return {}
         generator = np.random.default_rng([self.case.seed, 8, step])
         width = 2 * model.units if model.bidirectional == "concat" else model.units
@@ -78,9 +78,9 @@ class Experiment:
                 last = index == model.layers - 1 and model.head != "every_output"
                 time = () if last else self.examples.training.inputs.shape[1:2]
                 shapes[f"dropout{index}"] = (model.dropout, (*time, width))
-            for name in model.places("input_dropout", layer=index) if model.input_dropout else ():
+            for name in model.layer_inputs("input_dropout", layer=index) if model.input_dropout else ():
                 shapes[name] = (model.input_dropout, (model.mask_gates, seen))
-            for name in model.places("recurrent_dropout", layer=index) if model.recurrent_dropout else ():
+            for name in model.layer_inputs("recurrent_dropout", layer=index) if model.recurrent_dropout else ():
                 shapes[name] = (model.recurrent_dropout, (model.mask_gates, model.units))
         return {
             name: (generator.random((count, *shape)) >= rate).astype(self.case.dtype)
@@ -186,7 +186,7 @@ def check_model(case: "Case", examples: Examples) -> None:
         )
     if masked and model.stateful:
         raise InputError('a stateful model carries states over padding; give data.padding = "none"')
-    if model.sequence_first and (masked or model.given_masks or model.initial_state == "given"):
+    if model.sequence_first and (masked or model.shared_masks or model.initial_state == "given"):
         raise InputError("sequence_first is for plain sequences; leave out masks, given states and dropout")
 
 

@@ -4,13 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from compare.config.case import Case, ModelConfig
-
-GATES = {
-    "simple_rnn": ("",),
-    "lstm": ("/input", "/forget", "/candidate", "/output"),
-    "gru": ("/update", "/reset", "/candidate"),
-}
+from compare.config.case import Case
+from compare.config.model import ModelConfig
+from compare.config.model_facts import GATES
 
 
 def draw_initial_weights(

@@ -285,7 +285,7 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
     expected = [_as_golden(read_trace(folder)) for folder in golden.traces[runner]]
     try:
         obtained = [read_trace(task.out) for task in tasks if task.runner == runner and task.member is None]
-        if case.model.native_dropout:
+        if case.model.independent_masks:
             comparison = judge_samples(expected, obtained, golden.experiment)
             return _with_changes(comparison, expected[0], obtained[0])
         (today,) = obtained

@@ -176,7 +176,7 @@ KNOWN_DIFFERENCES = (
         "dropout-placement",
         _ALL,
         "each framework draws its own dropout masks: the same masks, drawn outside, for both sides",
-        applies=lambda case: case.model.given_masks,
+        applies=lambda case: case.model.shared_masks,
     ),
     KnownDifference(
         "stateful-reset",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from compare.config.case import TrainingConfig
-from compare.experiment.initial_weights import GATES
+from compare.config.model_facts import GATES
+from compare.config.training import TrainingConfig
 from compare.reference.rounding import EXACT, Array, Rounding
 
 _GATE_NAMES = frozenset(gate.removeprefix("/") for gates in GATES.values() for gate in gates if gate)

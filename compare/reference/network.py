@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.config.case import ModelConfig
+from compare.config.model import ModelConfig
 from compare.reference import cells, layers
 from compare.reference.cells import Array, Cell, Drops, Pass, Weights
 from compare.reference.rounding import EXACT, Rounding

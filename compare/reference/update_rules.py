@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.config.case import TrainingConfig
+from compare.config.training import TrainingConfig
 from compare.reference.rounding import EXACT, Array, Rounding
 
 Tensors = Mapping[str, Array]

@@ -97,7 +97,7 @@ def plan(
         return Task(runner, case.name, folder / "experiment", folder / name, reference, member, fault)
 
     runners = (REFERENCE_RUNNER, *map(keras_runner, backends))
-    if case.model.native_dropout:
+    if case.model.independent_masks:
         return [
             Task(
                 runner,
@@ -219,13 +219,13 @@ def _compare(
     def failed(error: str, log: str | None = None) -> Comparison:
         return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=error, log=log)
 
-    samples = range(SAMPLES if case.model.native_dropout else 1)
+    samples = range(SAMPLES if case.model.independent_masks else 1)
     for name in [_sample(side, number) for side in (REFERENCE_RUNNER, runner) for number in samples]:
         if folder / name in failures:
             failure = failures[folder / name]
             return failed(f"{name}: {failure.error}", failure.log)
     try:
-        if case.model.native_dropout:
+        if case.model.independent_masks:
             left, right = (
                 [read(folder / _sample(side, number)) for number in samples] for side in (REFERENCE_RUNNER, runner)
             )

@@ -49,7 +49,7 @@ class KeptSide:
     def keep(self, side: Any, experiment: Experiment) -> None:
         """Keep a side after its case; not one that draws its own numbers or carries states outside its variables."""
         if (
-            experiment.case.model.native_dropout
+            experiment.case.model.independent_masks
             or experiment.case.model.stateful
             or experiment.case.training.engine == "fit"
         ):

@@ -27,8 +27,9 @@ class Side:
     def model_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build` take."""
         case, examples = self.experiment.case, self.experiment.examples
-        own = ("initial_state", "sequence_first")
+        own = ("initial_state", "sequence_first", "dropout_masks")
         return {name: value for name, value in vars(case.model).items() if name not in own} | {
+            "dropout_masks": "given" if case.model.dropout_masks == "shared" else "own",
             "features": examples.features or 1,
             "vocabulary": examples.vocabulary,
             "outputs": examples.outputs,
@@ -81,7 +82,7 @@ class Side:
             self.targets,
             self.schedule,
             self.experiment.case.training.batch_size,
-            draw=self.draw if self.experiment.case.model.given_masks else None,
+            draw=self.draw if self.experiment.case.model.shared_masks else None,
             norms=self.norms,
             **self.training_arguments(),
         )

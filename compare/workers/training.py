@@ -72,7 +72,7 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     }
     if task.get("fault"):
         load_fault(task["fault"])(side)
-    if experiment.case.model.native_dropout:
+    if experiment.case.model.independent_masks:
         manifest["dropout"] = side.package.dropout_probe(side.model, side.batch(0)[0])
     with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
         # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.config.case import Case, ModelConfig, make_case
+from compare.config.case import Case, make_case
+from compare.config.model import ModelConfig
 from compare.experiment.initial_weights import draw_initial_weights
 
 BATCH, TIME, FEATURES, UNITS, OUTPUTS, VOCABULARY = 4, 4, 2, 3, 2, 5
@@ -47,7 +48,8 @@ class Example:
     def keywords(self) -> dict[str, Any]:
         """The keywords with which either side builds the model."""
         return {
-            **self.model.model_dump(exclude={"initial_state", "sequence_first"}),
+            **self.model.model_dump(exclude={"initial_state", "sequence_first", "dropout_masks"}),
+            "dropout_masks": "given" if self.model.dropout_masks == "shared" else "own",
             "features": FEATURES,
             "vocabulary": VOCABULARY if self.model.embedding else None,
             "outputs": OUTPUTS,
@@ -191,7 +193,7 @@ def _inputs(case: Case, option: Option, generator: np.random.Generator) -> dict[
     if option.padding is not None:
         inputs["mask"] = np.array(PATTERNS[option.padding], bool)
     if model.initial_state == "given":
-        for name in model.places("h", "c") if model.cell == "lstm" else model.places("h"):
+        for name in model.layer_inputs("h", "c") if model.cell == "lstm" else model.layer_inputs("h"):
             inputs[name] = generator.normal(0, 0.5, (BATCH, model.units)).astype(case.dtype)
     width = 2 * model.units if model.bidirectional == "concat" else model.units
     shapes: dict[str, tuple[int, ...]] = {}
@@ -201,9 +203,11 @@ def _inputs(case: Case, option: Option, generator: np.random.Generator) -> dict[
             last = index == model.layers - 1 and model.head != "every_output"
             shapes[f"dropout{index}"] = (width,) if last else (TIME, width)
         if model.input_dropout:
-            shapes |= dict.fromkeys(model.places("input_dropout", layer=index), (model.mask_gates, seen))
+            shapes |= dict.fromkeys(model.layer_inputs("input_dropout", layer=index), (model.mask_gates, seen))
         if model.recurrent_dropout:
-            shapes |= dict.fromkeys(model.places("recurrent_dropout", layer=index), (model.mask_gates, model.units))
+            shapes |= dict.fromkeys(
+                model.layer_inputs("recurrent_dropout", layer=index), (model.mask_gates, model.units)
+            )
     for name, shape in shapes.items():
         inputs[name] = (generator.random((BATCH, *shape)) < 0.6).astype(case.dtype)
     return inputs

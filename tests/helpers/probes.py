@@ -9,7 +9,7 @@ from helpers.spoiled_weights import SPOILED
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from compare.experiment.initial_weights import GATES
+from compare.config.model_facts import GATES
 
 Tensors = Mapping[str, np.ndarray]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers.framework_processes import SIDES, FrameworkProcesses
 
-from compare.config.case import TrainingConfig, make_case
+from compare.config.case import make_case
+from compare.config.training import TrainingConfig
 from compare.experiment.initial_weights import draw_initial_weights
 from compare.reference.clipping import clip
 from compare.reference.update_rules import initial_slots

@@ -30,7 +30,7 @@ def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
         name: set(choices) for name, choices in (MODEL | TRAINING).items()
     }
     assert {case.task for _, case in drawn} == {"forecasting", "classification", "tagging"}
-    assert any(case.model.native_dropout for _, case in drawn)
+    assert any(case.model.independent_masks for _, case in drawn)
     assert {case.dtype for backend, case in drawn if backend == "tensorflow"} == {"float32", "float64"}
 
 

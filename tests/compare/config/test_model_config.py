@@ -1,11 +1,13 @@
 """What a model may be: options that exclude each other, and models that do not fit their data, are refused."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from compare.config.case import case_from_json, case_from_toml, make_case
+from compare.config.case import case_from_json, case_from_toml, load_case, make_case, parse_setting, with_fields
+from compare.config.model_facts import plain_case
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
 
@@ -24,7 +26,7 @@ CLASSES = {"loss": "sparse_categorical_crossentropy"}
         ({"bidirectional": "both"}, "accepted: ave, concat, mul, sum"),
         ({"head": "last"}, "did you mean 'last_state'? accepted: every_output, last_output, last_state"),
         ({"normalization": "lay"}, "did you mean 'layer'?"),
-        ({"dropout_masks": "givn"}, "did you mean 'given'?"),
+        ({"dropout_masks": "shraed"}, "did you mean 'shared'?"),
         ({"activation": "reelu"}, "did you mean 'relu'?"),
         ({"dropout": 1.0}, "less than 1"),
         ({"recurrent_dropout": -0.1}, "greater than or equal to 0"),
@@ -138,10 +140,24 @@ def test_every_option_comes_back_from_a_file() -> None:
         "normalization": "layer",
         "l2": 0.01,
         "sequence_first": True,
-        "dropout_masks": "own",
+        "dropout_masks": "independent",
     }
     case = make_case({"name": "mine", "model": model}, "mine")
     defaults = make_case({"name": "mine", "model": {"cell": "lstm"}}, "mine").model.model_dump()
     assert {name for name, value in case.model.model_dump().items() if value != defaults[name]} == model.keys()
     assert case_from_toml(case.to_toml()) == case
     assert case_from_json(case.to_json()) == case
+
+
+@pytest.mark.parametrize(("earlier", "value"), [("given", "shared"), ("own", "independent")], ids=["given", "own"])
+def test_earlier_words_for_dropout_masks_are_read(earlier: str, value: str) -> None:
+    """Cases and golden traces of earlier versions mean the same; what is written has the new word."""
+    fields = {"name": "mine", "model": {"cell": "lstm", "dropout": 0.1, "dropout_masks": earlier}}
+    cases = [
+        make_case(fields, "mine"),
+        case_from_json(json.dumps(fields)),
+        with_fields(load_case("lstm"), dict([parse_setting(f"model.dropout_masks={earlier}")])),
+        plain_case(load_case("lstm").model_dump(mode="json") | {"model": {"cell": "lstm", "dropout_masks": earlier}}),
+    ]
+    assert [case.model.dropout_masks for case in cases] == [value] * 4
+    assert f'dropout_masks = "{value}"' in cases[0].to_toml()

@@ -19,7 +19,7 @@ def test_a_plain_case_is_the_case(name: str) -> None:
         assert getattr(plain, field) == getattr(case, field)
     assert FACTS
     assert [getattr(plain.model, fact) for fact in FACTS] == [getattr(case.model, fact) for fact in FACTS]
-    assert plain.model.places("h", "c") == case.model.places("h", "c")
+    assert plain.model.layer_inputs("h", "c") == case.model.layer_inputs("h", "c")
 
 
 def test_a_plain_schedule_is_the_schedule() -> None:

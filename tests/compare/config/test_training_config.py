@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from compare.config.case import TrainingConfig, case_from_json, case_from_toml, make_case, parse_setting, with_fields
+from compare.config.case import case_from_json, case_from_toml, make_case, parse_setting, with_fields
+from compare.config.training import TrainingConfig
 from compare.errors import InputError
 
 PIECES = {"schedule": "piecewise", "boundaries": [10, 20], "values": [0.1, 0.01, 0.001]}

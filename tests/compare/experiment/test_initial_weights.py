@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.config.case import Case, load_case, with_fields
-from compare.experiment.initial_weights import GATES, draw_initial_weights
+from compare.config.model_facts import GATES
+from compare.experiment.initial_weights import draw_initial_weights
 
 FEATURES, UNITS, OUTPUTS = 8, 64, 8
 PREFIX = "layer0/forward"

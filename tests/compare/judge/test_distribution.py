@@ -14,7 +14,7 @@ from compare.run.harness import SAMPLES
 from compare.trace.trace import Trace, read_trace
 from compare.workers.pool import Pool
 
-DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, "model.dropout_masks": "own"}
+DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, "model.dropout_masks": "independent"}
 
 
 def case_of(fields: dict[str, Any] | None = None) -> Case:

@@ -170,7 +170,10 @@ def test_data_are_described_by_their_kind(fields: dict[str, Any], words: str) ->
     [
         ("lstm", "lstm, 1 layer of 50 units"),
         ("no_bias", "lstm, 1 layer of 16 units, use_bias = false"),
-        ("native_dropout", "lstm, 2 layers of 16 units, dropout = 0.2, input_dropout = 0.1, dropout_masks = own"),
+        (
+            "native_dropout",
+            "lstm, 2 layers of 16 units, dropout = 0.2, input_dropout = 0.1, dropout_masks = independent",
+        ),
     ],
 )
 def test_models_are_described_by_what_is_special(name: str, words: str) -> None:

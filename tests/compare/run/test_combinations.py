@@ -27,7 +27,7 @@ COMBINED = {
     "own dropout before the last normalisation": (
         "lstm",
         "torch",
-        {"model.recurrent_dropout": 0.2, "model.dropout_masks": "own", "model.normalization": "layer"},
+        {"model.recurrent_dropout": 0.2, "model.dropout_masks": "independent", "model.normalization": "layer"},
     ),
     "a penalty that outweighs the loss": (
         "lstm",

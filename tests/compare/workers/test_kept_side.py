@@ -115,7 +115,9 @@ def test_a_scheduled_learning_rate_is_in_the_program() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"model.dropout": 0.5, "model.dropout_masks": "own"}, {"training.engine": "fit"}], ids=["own", "fit"]
+    "fields",
+    [{"model.dropout": 0.5, "model.dropout_masks": "independent"}, {"training.engine": "fit"}],
+    ids=["independent", "fit"],
 )
 def test_what_has_a_state_of_its_own_is_not_kept(fields: dict[str, Any]) -> None:
     """A side that draws its own numbers, or that model.fit compiled, is released after its case."""
