@@ -42,7 +42,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 @pytest.fixture(scope="session")
 def frameworks() -> Iterator[FrameworkProcesses]:
-    """One process for each side, in which functions of `probes.py` run."""
+    """One process for each side, in which functions of the helpers run."""
     with FrameworkProcesses() as processes:
         yield processes
 

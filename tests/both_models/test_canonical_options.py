@@ -13,7 +13,7 @@ NON_TRAINABLE = ["simple_rnn stateful", "lstm stateful", "gru stateful", "lstm b
 @pytest.mark.parametrize("side", SIDES)
 def test_round_trip_of_options_is_exact(frameworks: FrameworkProcesses, side: str) -> None:
     """Canonical weights of a model with any options are read back to the last bit, embeddings and gammas too."""
-    frameworks.call(side, "check_option_round_trips")
+    frameworks.call(side, "model_probes.check_option_round_trips")
 
 
 @pytest.mark.parametrize("spoiled", ["directions", "gamma-beta", "embedding", "last-bit"])
@@ -21,7 +21,7 @@ def test_round_trip_of_options_is_exact(frameworks: FrameworkProcesses, side: st
 def test_round_trip_of_options_catches_faults(frameworks: FrameworkProcesses, side: str, spoiled: str) -> None:
     """The round-trip check fails where directions, gamma and beta, or rows of the embedding change places."""
     with pytest.raises(AssertionError):
-        frameworks.call(side, "check_option_round_trips", spoiled)
+        frameworks.call(side, "model_probes.check_option_round_trips", spoiled)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -30,7 +30,7 @@ def test_names_of_options_are_the_definition(frameworks: FrameworkProcesses, nam
     some = example(name, "float32")
     expected = {key: tensor.shape for key, tensor in some.weights.items()}
     for side in ("torch", "keras-torch"):
-        obtained = frameworks.call(side, "own_weights", some.keywords)
+        obtained = frameworks.call(side, "probes.own_weights", some.keywords)
         assert {key: tensor.shape for key, tensor in obtained.items()} == expected
 
 
@@ -39,7 +39,7 @@ def test_names_of_options_are_the_definition(frameworks: FrameworkProcesses, nam
 def test_what_is_carried_on_comes_back(frameworks: FrameworkProcesses, side: str, name: str) -> None:
     """Carried states and running figures are loaded whole, by the same names on all sides, and read to the last bit."""
     some = example(name, "float32")
-    obtained = frameworks.call(side, "carried_round_trip", some, some.non_trainable)
+    obtained = frameworks.call(side, "model_probes.carried_round_trip", some, some.non_trainable)
     assert obtained.keys() == some.non_trainable.keys()
     for key, value in some.non_trainable.items():
         np.testing.assert_array_equal(obtained[key], value, strict=True, err_msg=key)
@@ -58,7 +58,7 @@ def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesse
         (left | {state: np.zeros((1, 1))}, rf"{state} has shape \(1, 1\), expected \({shape[0]}, {shape[1]}\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            frameworks.call(side, "carried_round_trip", some, changed)
+            frameworks.call(side, "model_probes.carried_round_trip", some, changed)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     """An unknown choice, and an option without what it needs, are refused with what is accepted."""
     with pytest.raises(ValueError, match=words):
-        frameworks.call(side, "own_weights", {"cell": "lstm", **keywords})
+        frameworks.call(side, "probes.own_weights", {"cell": "lstm", **keywords})

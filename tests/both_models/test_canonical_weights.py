@@ -18,7 +18,7 @@ def weights(shape: dict) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("side", SIDES)
 def test_round_trip_is_exact(frameworks: FrameworkProcesses, side: str) -> None:
     """Canonical weights loaded into a model of any shape are read back to the last bit."""
-    frameworks.call(side, "check_round_trips")
+    frameworks.call(side, "probes.check_round_trips")
 
 
 @pytest.mark.parametrize("spoiled", ["transposed", "last-bit", "no-biases"])
@@ -26,7 +26,7 @@ def test_round_trip_is_exact(frameworks: FrameworkProcesses, side: str) -> None:
 def test_round_trip_check_catches_faults(frameworks: FrameworkProcesses, side: str, spoiled: str) -> None:
     """The round-trip check fails where other weights are read than were expected."""
     with pytest.raises(AssertionError):
-        frameworks.call(side, "check_round_trips", spoiled)
+        frameworks.call(side, "probes.check_round_trips", spoiled)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -34,7 +34,7 @@ def test_round_trip_check_catches_faults(frameworks: FrameworkProcesses, side: s
 def test_names_and_shapes_are_the_definition(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
     """A new model's weights have exactly the names and shapes that define the canonical form, kernels (in, out)."""
     shape = {"cell": cell, "features": 2, "units": 3, "layers": 2, "outputs": 4}
-    obtained = frameworks.call(side, "own_weights", shape)
+    obtained = frameworks.call(side, "probes.own_weights", shape)
     assert {name: tensor.shape for name, tensor in obtained.items()} == canonical_shapes(**shape)
 
 
@@ -64,7 +64,7 @@ def test_weights_that_do_not_fit_are_named(
     """Loading raises ValueError that names each tensor that is missing, left over or of another shape."""
     changed = {name: tensor for name, tensor in (weights(SHAPE) | change).items() if tensor is not None}
     with pytest.raises(ValueError, match="canonical weights do not fit the model") as raised:
-        frameworks.call(side, "loaded_weights", SHAPE, changed)
+        frameworks.call(side, "probes.loaded_weights", SHAPE, changed)
     assert str(raised.value).partition(": ")[2].split("; ") == named
 
 
@@ -72,9 +72,9 @@ def test_weights_that_do_not_fit_are_named(
 def test_unknown_cells_and_sizes_are_refused(frameworks: FrameworkProcesses, side: str) -> None:
     """A model of an unknown cell, or of a size below 1, is refused with what is accepted."""
     with pytest.raises(ValueError, match="'elman' is unknown; accepted: simple_rnn, lstm, gru"):
-        frameworks.call(side, "own_weights", {"cell": "elman"})
+        frameworks.call(side, "probes.own_weights", {"cell": "elman"})
     for size in ("features", "units", "outputs", "layers"):
         with pytest.raises(ValueError, match=f"{size}=0 must be at least 1"):
-            frameworks.call(side, "own_weights", {"cell": "gru", size: 0})
+            frameworks.call(side, "probes.own_weights", {"cell": "gru", size: 0})
     with pytest.raises(ValueError, match=r"'adm' is unknown; accepted: .*adam"):
-        frameworks.call(side, "build_unknown_optimizer")
+        frameworks.call(side, "probes.build_unknown_optimizer")

@@ -13,7 +13,7 @@ def probes(frameworks: FrameworkProcesses, side: str, options: dict[str, float],
     generator = np.random.default_rng(3)
     tensors = {name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**SHAPE).items()}
     inputs = generator.normal(size=(8, 3, 1)).astype(np.float32)
-    return frameworks.call(side, "dropout_probes", {**SHAPE, **options}, tensors, inputs, number)
+    return frameworks.call(side, "model_probes.dropout_probes", {**SHAPE, **options}, tensors, inputs, number)
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -35,7 +35,7 @@ def check_same_outputs(*, obtained: np.ndarray, expected: np.ndarray, precision:
 def test_float32_outputs_are_the_equations(frameworks: FrameworkProcesses, side: str, cell: str, layers: int) -> None:
     """A float32 model's outputs are those of the equations in float64, but for rounding."""
     shape, tensors, inputs = model(cell, layers, "float32")
-    obtained = frameworks.call(side, "outputs", shape, tensors, inputs)
+    obtained = frameworks.call(side, "probes.outputs", shape, tensors, inputs)
     assert obtained.dtype == np.float32
     check_same_outputs(obtained=obtained, expected=forward(cell, tensors, inputs), precision="float32")
 
@@ -45,7 +45,7 @@ def test_float32_outputs_are_the_equations(frameworks: FrameworkProcesses, side:
 def test_float64_outputs_are_the_equations(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
     """Where float64 is really computed in, the outputs are those of the equations to float64's own rounding."""
     shape, tensors, inputs = model(cell, 2, "float64")
-    obtained = frameworks.call(side, "outputs", shape, tensors, inputs)
+    obtained = frameworks.call(side, "probes.outputs", shape, tensors, inputs)
     assert obtained.dtype == np.float64
     check_same_outputs(obtained=obtained, expected=forward(cell, tensors, inputs), precision="float64")
 
@@ -55,7 +55,7 @@ def test_float64_outputs_are_the_equations(frameworks: FrameworkProcesses, side:
 def test_both_sides_give_the_same_outputs(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
     """Whatever order each side stores its gates in, the same canonical weights give the same outputs on both."""
     shape, tensors, inputs = model(cell, 2, "float32")
-    expected, obtained = (frameworks.call(name, "outputs", shape, tensors, inputs) for name in ("torch", side))
+    expected, obtained = (frameworks.call(name, "probes.outputs", shape, tensors, inputs) for name in ("torch", side))
     check_same_outputs(obtained=obtained, expected=expected, precision="float32")
 
 
@@ -65,7 +65,7 @@ def test_predictions_keep_every_window(frameworks: FrameworkProcesses, side: str
     """Predictions come in batches, and there is one for every window, in order."""
     shape, tensors, _ = model("lstm", 1, "float32")
     inputs = np.random.default_rng(12).normal(size=(windows, 3, 3)).astype(np.float32)
-    obtained = frameworks.call(side, "outputs", shape, tensors, inputs)
+    obtained = frameworks.call(side, "probes.outputs", shape, tensors, inputs)
     check_same_outputs(obtained=obtained, expected=forward("lstm", tensors, inputs), precision="float32")
 
 
@@ -88,6 +88,6 @@ def test_predictions_keep_every_window(frameworks: FrameworkProcesses, side: str
 def test_wrong_weights_are_caught(frameworks: FrameworkProcesses, side: str, cell: str, spoiled: str) -> None:
     """A swapped gate, a transposed recurrent kernel or a dropped bias is no rounding: the check fails."""
     shape, tensors, inputs = model(cell, 1, "float32")
-    obtained = frameworks.call(side, "outputs", shape, SPOILED[spoiled](tensors), inputs)
+    obtained = frameworks.call(side, "probes.outputs", shape, SPOILED[spoiled](tensors), inputs)
     with pytest.raises(AssertionError, match="units of float32 apart"):
         check_same_outputs(obtained=obtained, expected=forward(cell, tensors, inputs), precision="float32")

@@ -23,7 +23,7 @@ STATELESS = [name for name in OPTIONS if name not in STATEFUL]
 def check_both_sides(frameworks: FrameworkProcesses, side: str, some: Example, allowed: float) -> None:
     """Raise AssertionError where a Keras side's step or predictions are not the PyTorch side's."""
     steps, predictions = (
-        {name: frameworks.call(name, function, some, False) for name in ("torch", side)}
+        {name: frameworks.call(name, f"model_probes.{function}", some, False) for name in ("torch", side)}
         for function in ("single_step", "predictions")
     )
     names = reference_step(some).keys()

@@ -60,7 +60,7 @@ def test_first_step_is_the_equations(frameworks: FrameworkProcesses, side: str, 
     """The loss and the norms of each tensor's gradient and update are those of the equations on the scheduled batch."""
     shape, tensors, inputs, targets = training(cell, windows=8)
     schedule = np.array([[5, 2, 7, 0, 1, 3, 4, 6]], dtype=np.int32)
-    columns, yielded, _ = frameworks.call(side, "train", shape, tensors, inputs, targets, schedule, 4)
+    columns, yielded, _ = frameworks.call(side, "probes.train", shape, tensors, inputs, targets, schedule, 4)
     (_, rows), *_ = yielded
     batch = schedule[0, :4]
     expected = expected_row(cell, tensors, inputs[batch], targets[batch])
@@ -124,7 +124,9 @@ def test_every_step_of_the_schedule_is_trained(
     """However the windows divide into batches and calls, each batch is trained on in turn and nothing else is."""
     shape, tensors, inputs, targets = training("simple_rnn", windows)
     schedule = two_epochs(windows)
-    columns, yielded, weights = frameworks.call(side, "train", shape, tensors, inputs, targets, schedule, batch_size)
+    columns, yielded, weights = frameworks.call(
+        side, "probes.train", shape, tensors, inputs, targets, schedule, batch_size
+    )
     assert [epoch for epoch, _ in yielded] == sorted(epoch for epoch, _ in yielded)
     assert [sum(len(rows) for e, rows in yielded if e == epoch) for epoch in range(2)] == [steps] * 2
 

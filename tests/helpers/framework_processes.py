@@ -12,20 +12,6 @@ from compare.workers.backends import worker_environment
 SIDES = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
 KERAS_SIDES = SIDES[1:]
 
-# Where the functions stand that run there.
-MODULES = (
-    "helpers.probes",
-    "helpers.autograd",
-    "helpers.optimizer_probes",
-    "helpers.model_probes",
-    "helpers.recurrence_probes",
-    "helpers.layer_probes",
-    "helpers.pair_probes",
-    "helpers.fast_probes",
-    "helpers.fast_switch_probes",
-    "helpers.direct_probes",
-)
-
 # Nothing here takes a minute; a process that hangs must not hold up the tests for longer.
 SECONDS = 300
 
@@ -44,7 +30,7 @@ class FrameworkProcesses:
             executor.shutdown()
 
     def call(self, side: str, function: str, *arguments: Any, **keywords: Any) -> Any:
-        """Call a function of `MODULES` with the side and more in the side's process; its exceptions arrive here."""
+        """Call "module.function" of these helpers with the side and more in its process; its exceptions arrive here."""
         if side not in self._executors:
             environment = worker_environment(side, threads=1)
             self._executors[side] = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (environment,))
@@ -65,7 +51,5 @@ def _end_with_parent() -> None:
 
 
 def _call(side: str, function: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    modules = map(importlib.import_module, MODULES)
-    return next(getattr(module, function) for module in modules if hasattr(module, function))(
-        side, *arguments, **keywords
-    )
+    module, _, name = function.partition(".")
+    return getattr(importlib.import_module(f"helpers.{module}"), name)(side, *arguments, **keywords)

@@ -24,7 +24,7 @@ NOT_DIRECT = (
 @pytest.mark.parametrize("name", DIRECT + NOT_DIRECT)
 def test_outputs_are_the_models(frameworks: FrameworkProcesses, name: str) -> None:
     """A plain chain is called directly, with the model's outputs and losses to the last bit; anything else is not."""
-    is_direct, obtained, expected = frameworks.call(SIDE, "beside_model", name)
+    is_direct, obtained, expected = frameworks.call(SIDE, "direct_probes.beside_model", name)
     assert is_direct == (name in DIRECT)
     assert len(obtained) == len(expected) >= 2
     for one, other in zip(obtained, expected, strict=True):
@@ -36,7 +36,7 @@ def test_outputs_are_the_models(frameworks: FrameworkProcesses, name: str) -> No
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_is_what_the_model_computes(frameworks: FrameworkProcesses, name: str) -> None:
     """A plain loss is called directly, with the model's value and gradient to the last bit; anything else is not."""
-    is_direct, obtained, expected = frameworks.call(SIDE, "beside_compute_loss", name)
+    is_direct, obtained, expected = frameworks.call(SIDE, "direct_probes.beside_compute_loss", name)
     assert is_direct == (name == "the-loss")
     for one, other in zip(obtained, expected, strict=True):
         assert one.tobytes() == other.tobytes()
@@ -44,7 +44,7 @@ def test_loss_is_what_the_model_computes(frameworks: FrameworkProcesses, name: s
 
 def test_inputs_of_another_precision_go_through_the_model(frameworks: FrameworkProcesses) -> None:
     """Inputs that the model would convert are converted."""
-    assert frameworks.call(SIDE, "other_dtype") == "torch.float32"
+    assert frameworks.call(SIDE, "direct_probes.other_dtype") == "torch.float32"
 
 
 @pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
@@ -55,6 +55,6 @@ def test_trainings_are_the_same_to_the_last_bit(frameworks: FrameworkProcesses, 
     tensors = {n: generator.normal(0, 0.6, s).astype(np.float32) for n, s in canonical_shapes(**shape).items()}
     inputs, targets = (generator.normal(size=s).astype(np.float32) for s in ((12, 4, 2), (12, 1)))
     arguments = (shape, tensors, inputs, targets, np.arange(24).reshape(2, 12) % 12, 4)
-    through_model, direct = frameworks.call(SIDE, "trained", arguments)
+    through_model, direct = frameworks.call(SIDE, "direct_probes.trained", arguments)
     assert through_model.shape[0] == 6
     assert through_model.tobytes() == direct.tobytes()

@@ -9,7 +9,7 @@ KERNELS = {"model/fast": "bptt", "model/fallen": "python-loop", "model/lstm": "o
 
 def test_every_layers_kernel_is_named(frameworks: FrameworkProcesses) -> None:
     """A stack's kernels are those of its layers, with the reason where a fast layer ran Keras's own code."""
-    execution = frameworks.call(SIDE, "execution_of")
+    execution = frameworks.call(SIDE, "fast_switch_probes.execution_of")
     assert execution["kernels"] == KERNELS
     assert execution["kernel"] == "bptt+onednn+python-loop"
     assert execution["fallbacks"] == {"model/fallen": "reset_after=False"}
@@ -19,5 +19,5 @@ def test_every_layers_kernel_is_named(frameworks: FrameworkProcesses) -> None:
 @pytest.mark.parametrize("kernel", ["onednn", "cudnn"])
 def test_a_kernel_that_was_not_dispatched_is_not_believed(frameworks: FrameworkProcesses, kernel: str) -> None:
     """A layer that says it ran in a library's kernel, and did not, is taken to have run Keras's loop."""
-    execution = frameworks.call(SIDE, "execution_of", kernel)
+    execution = frameworks.call(SIDE, "fast_switch_probes.execution_of", kernel)
     assert execution["kernels"] == KERNELS | {"model/fast": "python-loop"}

@@ -19,7 +19,7 @@ def values() -> np.ndarray:
 @pytest.mark.parametrize("side", KERAS_SIDES)
 def test_given_dropout_is_dropout(frameworks: FrameworkProcesses, side: str, rate: float) -> None:
     """With the mask that Keras's Dropout drew GivenDropout scales and drops alike, and in inference nothing."""
-    found = frameworks.call(side, "given_dropout", rate, values())
+    found = frameworks.call(side, "layer_probes.given_dropout", rate, values())
     assert 0 < found["kept"].mean() < 1
     np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED)
     np.testing.assert_array_equal(found["in inference"], values())
@@ -37,7 +37,7 @@ def test_given_cell_masks_are_the_cells_own(
     frameworks: FrameworkProcesses, side: str, cell: str, bidirectional: bool, rates: dict[str, float]
 ) -> None:
     """With the masks that a layer drew for its gates GivenCellMasks gives its outputs, and none in inference."""
-    found = frameworks.call(side, "given_cell_masks", cell, bidirectional, rates, values())
+    found = frameworks.call(side, "layer_probes.given_cell_masks", cell, bidirectional, rates, values())
     kinds = [{"dropout": "input_dropout"}.get(name, name) for name in rates]
     directions = ("forward", "backward") if bidirectional else ("forward",)
     assert found["masks"].keys() == {f"{direction}.{kind}" for direction in directions for kind in kinds}
@@ -57,7 +57,7 @@ def test_given_cell_masks_are_the_cells_own(
 def test_an_attached_mask_is_a_mask(frameworks: FrameworkProcesses, side: str, pattern: str) -> None:
     """Layers heed the attached mask as that of Keras's Masking, whatever stands at the masked timesteps."""
     mask = np.array(PATTERNS[pattern], bool)
-    found = frameworks.call(side, "attached_mask", "gru", values(), mask)
+    found = frameworks.call(side, "layer_probes.attached_mask", "gru", values(), mask)
     np.testing.assert_array_equal(found["attached mask"], mask)
     np.testing.assert_array_equal(found["mask"], mask)
     np.testing.assert_array_equal(found["sequence"], values())

@@ -57,7 +57,7 @@ def training(options: dict[str, Any]) -> TrainingConfig:
 @pytest.mark.parametrize("side", SIDES)
 def test_slots_start_as_in_the_reference(frameworks: FrameworkProcesses, side: str, rule: str) -> None:
     """Before the first step every side has the reference's slots: the same names, shapes and values."""
-    obtained = frameworks.call(side, "initial_slots", SHAPE, OPTIONS[rule])
+    obtained = frameworks.call(side, "optimizer_probes.initial_slots", SHAPE, OPTIONS[rule])
     expected = initial_slots(training(OPTIONS[rule]), weights())
     assert obtained.keys() == expected.keys()
     for name, slot in expected.items():
@@ -75,7 +75,7 @@ def test_loaded_slots_are_read_again(frameworks: FrameworkProcesses, side: str, 
         name: np.asarray(generator.uniform(0.1, 0.9, size=slot.shape), dtype=np.float32)
         for name, slot in initial_slots(training(OPTIONS[rule]), weights()).items()
     }
-    obtained = frameworks.call(side, "load_slots", SHAPE, OPTIONS[rule], expected)
+    obtained = frameworks.call(side, "optimizer_probes.load_slots", SHAPE, OPTIONS[rule], expected)
     assert obtained.keys() == expected.keys()
     for name, slot in expected.items():
         assert obtained[name].tobytes() == slot.tobytes(), name
@@ -98,14 +98,14 @@ def test_a_training_goes_on_from_loaded_slots(
 ) -> None:
     """From slots and a number of steps the next step is that of the training they come from; from others it is not."""
     gradients = [random_tensors(seed) for seed in range(4)]
-    through = frameworks.call(side, "apply_steps", SHAPE, weights(), OPTIONS[rule], gradients)
+    through = frameworks.call(side, "optimizer_probes.apply_steps", SHAPE, weights(), OPTIONS[rule], gradients)
     (_, _, (half_weights, slots), (expected, expected_slots)) = through
     iterations = 4 if change == "iterations" else 3
     first = next(iter(slots), "")
     changed = {"first slot": {first}, "u_product": {"u_product"}}.get(change, set())
     slots = {name: slot * np.float32(0.5 if name in changed else 1) for name, slot in slots.items()}
     given = (SHAPE, half_weights, OPTIONS[rule], gradients[3:], slots, iterations)
-    ((obtained, obtained_slots),) = frameworks.call(side, "apply_steps", *given)
+    ((obtained, obtained_slots),) = frameworks.call(side, "optimizer_probes.apply_steps", *given)
     same = all(obtained[name].tobytes() == tensor.tobytes() for name, tensor in expected.items())
     same_slots = all(obtained_slots[name].tobytes() == slot.tobytes() for name, slot in expected_slots.items())
     assert (same and same_slots) == (rule not in CHANGES[change])
@@ -134,7 +134,7 @@ def test_slots_that_do_not_fit_are_named(
     if left_over is not None:
         given[left_over] = np.zeros(3)
     with pytest.raises(ValueError, match=message):
-        frameworks.call(side, "load_slots", SHAPE, OPTIONS["adam"], given)
+        frameworks.call(side, "optimizer_probes.load_slots", SHAPE, OPTIONS["adam"], given)
 
 
 @pytest.mark.parametrize("side", ["torch", "keras-tensorflow"])
@@ -142,7 +142,7 @@ def test_a_slot_of_another_shape_is_named(frameworks: FrameworkProcesses, side: 
     """A slot of another shape is an error that names both shapes."""
     slots = initial_slots(training(OPTIONS["adagrad"]), weights()) | {"accumulator/head/bias": np.zeros(2)}
     with pytest.raises(ValueError, match=r"accumulator/head/bias has shape \(2,\), expected \(1,\)"):
-        frameworks.call(side, "load_slots", SHAPE, OPTIONS["adagrad"], slots)
+        frameworks.call(side, "optimizer_probes.load_slots", SHAPE, OPTIONS["adagrad"], slots)
 
 
 def clipping_error(obtained: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
@@ -157,7 +157,9 @@ def clipping_error(obtained: dict[str, np.ndarray], expected: dict[str, np.ndarr
 def test_gradients_are_clipped_as_in_the_reference(frameworks: FrameworkProcesses, side: str, clipping: str) -> None:
     """`clip_gradients` is the reference's clipping, and what no other way of clipping gives."""
     gradients = random_tensors(5)
-    obtained = frameworks.call(side, "clipped", SHAPE, {"name": "adam", **CLIPPING[clipping]}, gradients)
+    obtained = frameworks.call(
+        side, "optimizer_probes.clipped", SHAPE, {"name": "adam", **CLIPPING[clipping]}, gradients
+    )
     expected = {name: clip(TrainingConfig(**options), gradients) for name, options in CLIPPING.items()}
     assert clipping_error(obtained, expected[clipping]) <= CLIPPING_ALLOWED
     if not clipping.endswith("not-reached") and clipping != "none":
@@ -169,5 +171,5 @@ def test_gradients_are_clipped_as_in_the_reference(frameworks: FrameworkProcesse
 def test_no_clipping_changes_no_bit(frameworks: FrameworkProcesses, side: str) -> None:
     """Where no clipping is asked for the gradients come back as they are."""
     gradients = random_tensors(6)
-    obtained = frameworks.call(side, "clipped", SHAPE, {"name": "nadam"}, gradients)
+    obtained = frameworks.call(side, "optimizer_probes.clipped", SHAPE, {"name": "nadam"}, gradients)
     assert all(obtained[name].tobytes() == gradient.tobytes() for name, gradient in gradients.items())

@@ -11,7 +11,7 @@ WEIGHTS = {"a": np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32
 def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtype: str) -> None:
     """A twin's weights differ everywhere, up and down, by at most two units in the last place of their precision."""
     weights = {name: tensor.astype(dtype) for name, tensor in WEIGHTS.items()}
-    member = frameworks.call("torch", "perturbed_weights", weights, dtype, 1)
+    member = frameworks.call("torch", "probes.perturbed_weights", weights, dtype, 1)
     assert member.keys() == weights.keys()
     for name, tensor in weights.items():
         assert member[name].dtype == tensor.dtype
@@ -24,7 +24,7 @@ def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtyp
 def test_float64_weights_can_move_by_a_float32_place(frameworks: FrameworkProcesses) -> None:
     """For a runner that narrows float64, twins in float64 differ by what float32 rounds."""
     weights = {name: tensor.astype(np.float64) for name, tensor in WEIGHTS.items()}
-    member = frameworks.call("torch", "perturbed_weights", weights, "float32", 1)
+    member = frameworks.call("torch", "probes.perturbed_weights", weights, "float32", 1)
     for name, tensor in weights.items():
         relative = np.abs(member[name] / tensor - 1)
         np.testing.assert_allclose(relative, np.finfo(np.float32).eps, rtol=1e-6)
@@ -33,7 +33,7 @@ def test_float64_weights_can_move_by_a_float32_place(frameworks: FrameworkProces
 def test_twins_are_seeded(frameworks: FrameworkProcesses) -> None:
     """The same seed moves the weights alike, another seed otherwise."""
     first, again, other = (
-        frameworks.call("torch", "perturbed_weights", WEIGHTS, "float32", seed)["a"] for seed in (1, 1, 2)
+        frameworks.call("torch", "probes.perturbed_weights", WEIGHTS, "float32", seed)["a"] for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -45,7 +45,7 @@ def test_updates_differ_by_rounding(frameworks: FrameworkProcesses, precision: s
     """A twin's Adam moves weights by another last digit, magnified by 1 - beta^t, as another library might."""
     gradients = [np.full(3, 0.7, dtype=precision)] * 50
     expected, obtained = (
-        np.array(frameworks.call("torch", "adam_updates", gradients, 0.01, False, member))
+        np.array(frameworks.call("torch", "probes.adam_updates", gradients, 0.01, False, member))
         for member in (None, (precision, seed))
     )
     relative = np.abs(obtained / expected - 1)
@@ -57,7 +57,7 @@ def test_adams_twins_are_seeded(frameworks: FrameworkProcesses) -> None:
     """The same seed lets Adam round alike, another seed otherwise."""
     gradients = [np.full(3, 0.7, dtype=np.float32)] * 50
     first, again, other = (
-        np.array(frameworks.call("torch", "adam_updates", gradients, 0.01, False, ("float32", seed)))
+        np.array(frameworks.call("torch", "probes.adam_updates", gradients, 0.01, False, ("float32", seed)))
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)

@@ -21,7 +21,7 @@ def gradients(steps: int) -> list[np.ndarray]:
 def largest_error(frameworks: FrameworkProcesses, *, stock: bool) -> float:
     """How far the updates are from the equation, relative to each other's size."""
     given = gradients(steps=12)
-    obtained = frameworks.call("torch", "adam_updates", given, LEARNING_RATE, stock)
+    obtained = frameworks.call("torch", "probes.adam_updates", given, LEARNING_RATE, stock)
     equation = KerasAdam(LEARNING_RATE)
     expected = [equation.update(gradient) for gradient in given]
     return max(np.max(np.abs(o - e) / np.abs(e)) for o, e in zip(obtained, expected, strict=True))
@@ -51,4 +51,4 @@ def test_as_many_biases_are_trained_as_keras_has(
     frameworks: FrameworkProcesses, cell: str, both: bool, trained: dict[str, bool]
 ) -> None:
     """The second bias is frozen at zero where Keras has one, and trained where it has two or stock is asked for."""
-    assert frameworks.call("torch", "trainable_biases", cell, both) == trained
+    assert frameworks.call("torch", "probes.trainable_biases", cell, both) == trained

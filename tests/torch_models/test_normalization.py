@@ -19,7 +19,7 @@ def values(shape: tuple[int, ...]) -> np.ndarray:
 def test_batch_normalization_in_training(frameworks: FrameworkProcesses, shape: tuple[int, ...]) -> None:
     """Batch figures with epsilon 1e-3; running figures keep 99 per cent, and the variance is the biased one."""
     given = values(shape)
-    obtained = frameworks.call("torch", "normalized", "batch", given, RUNNING, True)
+    obtained = frameworks.call("torch", "recurrence_probes.normalized", "batch", given, RUNNING, True)
     axes = tuple(range(len(shape) - 1))
     mean, variance = given.mean(axes), given.var(axes)
     np.testing.assert_allclose(obtained["outputs"], (given - mean) / np.sqrt(variance + 1e-3) * 2 + 1, rtol=EXACT)
@@ -33,7 +33,7 @@ def test_batch_normalization_in_training(frameworks: FrameworkProcesses, shape: 
 def test_batch_normalization_in_inference(frameworks: FrameworkProcesses) -> None:
     """Outside training the running figures are used, and stay what they are."""
     given = values((5, 3, 2))
-    obtained = frameworks.call("torch", "normalized", "batch", given, RUNNING, False)
+    obtained = frameworks.call("torch", "recurrence_probes.normalized", "batch", given, RUNNING, False)
     deviation = np.sqrt(RUNNING["running_var"] + 1e-3)
     np.testing.assert_allclose(obtained["outputs"], (given - RUNNING["running_mean"]) / deviation * 2 + 1, rtol=EXACT)
     for name, value in RUNNING.items():
@@ -44,7 +44,7 @@ def test_batch_normalization_in_inference(frameworks: FrameworkProcesses) -> Non
 def test_layer_normalization(frameworks: FrameworkProcesses, training: bool) -> None:
     """Each row's own figures, biased, with epsilon 1e-3 and not torch's 1e-5."""
     given = values((5, 3, 4))
-    obtained = frameworks.call("torch", "normalized", "layer", given, {}, training)["outputs"]
+    obtained = frameworks.call("torch", "recurrence_probes.normalized", "layer", given, {}, training)["outputs"]
     mean, variance = given.mean(-1, keepdims=True), given.var(-1, keepdims=True)
     # Epsilon is so large beside the variance that torch's own would be far off.
     np.testing.assert_allclose(obtained, (given - mean) / np.sqrt(variance + 1e-3) * 2 + 1, rtol=1e-11)
@@ -55,7 +55,7 @@ def test_layer_normalization(frameworks: FrameworkProcesses, training: bool) -> 
 def test_penalty_is_of_kernels(frameworks: FrameworkProcesses, name: str) -> None:
     """The penalty is c times the sum of the squares of kernels: no biases, no embedding, no normalisation."""
     some = example(name)
-    value, parameters = frameworks.call("torch", "penalty", some)
+    value, parameters = frameworks.call("torch", "recurrence_probes.penalty", some)
     kernels = [tensor for key, tensor in some.weights.items() if "kernel" in key]
     # Keras on TensorFlow makes the coefficient a float32.
     expected = float(np.float32(some.model.l2)) * sum(np.sum(tensor**2) for tensor in kernels)

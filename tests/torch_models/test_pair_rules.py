@@ -39,28 +39,30 @@ OTHER = {
 def test_rules_are_pytorchs_own(frameworks: FrameworkProcesses, name: str, options: dict[str, Any]) -> None:
     """Without a choice the rule takes the same steps as the optimizer, to float64 rounding; with one it does not."""
     allowed = 1e-7 if name == "NAdam" else 1e-13  # torch keeps NAdam's product of momenta in float32
-    assert frameworks.call("torch", "own_rule_difference", name, options, {}) < allowed
-    assert frameworks.call("torch", "own_rule_difference", name, options, OTHER[name]) > 1e-4
+    assert frameworks.call("torch", "pair_probes.own_rule_difference", name, options, {}) < allowed
+    assert frameworks.call("torch", "pair_probes.own_rule_difference", name, options, OTHER[name]) > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_layers_one_by_one_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str, packed: bool) -> None:
     """Computed layer by layer, a bidirectional layer gives what PyTorch's one call gives, gradients too."""
-    assert frameworks.call("torch", "layer_by_layer_difference", kind, packed, False) < 1e-13
+    assert frameworks.call("torch", "pair_probes.layer_by_layer_difference", kind, packed, False) < 1e-13
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_equations_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str) -> None:
     """Computed timestep by timestep, a layer gives what PyTorch's fused one gives."""
-    assert frameworks.call("torch", "layer_by_layer_difference", kind, False, True) < 1e-13
+    assert frameworks.call("torch", "pair_probes.layer_by_layer_difference", kind, False, True) < 1e-13
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_both_sides_drop_the_same(frameworks: FrameworkProcesses, rate: float) -> None:
     """Both sides draw one mask, which drops about as many as it should and none twice in a row by rule."""
     shape = [20, 10, 16]
-    ours, theirs = (frameworks.call(side, "kept_elements", shape, rate) for side in ("torch", "keras-torch"))
+    ours, theirs = (
+        frameworks.call(side, "pair_probes.kept_elements", shape, rate) for side in ("torch", "keras-torch")
+    )
     assert ours == theirs
     assert sum(ours) / len(ours) == pytest.approx(1 - rate, abs=0.02)
     pairs = sum(not a and not b for a, b in zip(ours[::2], ours[1::2], strict=True)) / (len(ours) / 2)
@@ -75,13 +77,13 @@ def test_both_sides_drop_the_same(frameworks: FrameworkProcesses, rate: float) -
 def test_noise_follows_the_rule(frameworks: FrameworkProcesses, choices: dict[str, Any], beta: float | None) -> None:
     """A twin's learning rate is off by what the rule that is really stepped makes of one last bit."""
     wanted = 0.0 if beta is None else 1 / (1 - beta)
-    assert frameworks.call("torch", "noise_of_rates", choices) == pytest.approx(wanted)
+    assert frameworks.call("torch", "pair_probes.noise_of_rates", choices) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("rates", [[], [0.3]], ids=["groups", "given"])
 def test_a_factor_reaches_the_rule(frameworks: FrameworkProcesses, rates: list[float]) -> None:
     """The learning rate is multiplied wherever it comes from."""
-    assert frameworks.call("torch", "factor_of_rule", rates) == pytest.approx(2)
+    assert frameworks.call("torch", "pair_probes.factor_of_rule", rates) == pytest.approx(2)
 
 
 @pytest.mark.parametrize(
@@ -99,4 +101,4 @@ def test_a_factor_reaches_the_rule(frameworks: FrameworkProcesses, rates: list[f
 )
 def test_the_order_of_rows_is_found(frameworks: FrameworkProcesses, seen: Any, order: list[int] | None) -> None:
     """An order is found where each row of the batch is there once, in another place."""
-    assert frameworks.call("torch", "row_order", [[1, 2], [3, 4], [3, 4], [5, 6]], seen) == order
+    assert frameworks.call("torch", "pair_probes.row_order", [[1, 2], [3, 4], [3, 4], [5, 6]], seen) == order

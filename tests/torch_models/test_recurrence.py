@@ -41,7 +41,7 @@ def test_fused_wherever_torch_computes_the_same(
 ) -> None:
     """Torch's own module runs a layer unless its activations, its reset gate or its dropout are none that it has."""
     fused = name in FUSED or (cell, name) == ("simple_rnn", "relu")
-    assert frameworks.call("torch", "layer_kind", cell, options) == ("fused" if fused else "stepped")
+    assert frameworks.call("torch", "recurrence_probes.layer_kind", cell, options) == ("fused" if fused else "stepped")
 
 
 @pytest.mark.parametrize("states", [False, True], ids=["from zeros", "from given states"])
@@ -52,7 +52,9 @@ def test_fused_wherever_torch_computes_the_same(
 )
 def test_stepped_is_fused(frameworks: FrameworkProcesses, cell: str, options: dict, states: bool) -> None:
     """Where torch has a fused module, the layer that steps itself gives the same outputs, states and gradients."""
-    fused, stepped = frameworks.call("torch", "fused_and_stepped", cell, options, *batch(cell, states))
+    fused, stepped = frameworks.call(
+        "torch", "recurrence_probes.fused_and_stepped", cell, options, *batch(cell, states)
+    )
     check_same(obtained=stepped, expected=fused, allowed=ALLOWED)
 
 
@@ -73,7 +75,7 @@ def test_masked_timesteps_are_skipped(
     mask = np.array(PATTERNS[pattern], bool)
     for states, turned in product((False, True), TURNED.values()):
         obtained, expected = frameworks.call(
-            "torch", "masked_layer", cell, options, *batch(cell, states), mask, **turned
+            "torch", "recurrence_probes.masked_layer", cell, options, *batch(cell, states), mask, **turned
         )
         check_same(obtained=obtained, expected=expected, allowed=ALLOWED)
 
@@ -82,9 +84,10 @@ def test_a_mask_matters(frameworks: FrameworkProcesses) -> None:
     """With another mask, order or output at padding the same layer gives something else."""
     mask = np.array(PATTERNS["empty row"], bool)
     found = [
-        frameworks.call("torch", "masked_layer", "gru", {}, *batch("gru", True), mask, **t) for t in TURNED.values()
+        frameworks.call("torch", "recurrence_probes.masked_layer", "gru", {}, *batch("gru", True), mask, **t)
+        for t in TURNED.values()
     ]
-    others = [frameworks.call("torch", "masked_layer", "gru", {}, *batch("gru", True), mask[::-1])]
+    others = [frameworks.call("torch", "recurrence_probes.masked_layer", "gru", {}, *batch("gru", True), mask[::-1])]
     for (first, _), (second, _) in zip(found, [*found[1:], others[0]], strict=True):
         with pytest.raises(AssertionError, match="outputs"):
             check_same(obtained=first, expected=second, allowed=1e-2)
@@ -94,7 +97,7 @@ def test_a_row_of_padding_keeps_its_state(frameworks: FrameworkProcesses) -> Non
     """A row without a timestep that counts puts out zeros and ends in the state that it was given."""
     inputs, state = batch("lstm", states=True)
     mask = np.array(PATTERNS["empty row"], bool)
-    obtained, _ = frameworks.call("torch", "masked_layer", "lstm", {}, inputs, state, mask)
+    obtained, _ = frameworks.call("torch", "recurrence_probes.masked_layer", "lstm", {}, inputs, state, mask)
     assert not obtained["outputs"][1].any()
     np.testing.assert_array_equal(obtained["last/0"][1], state["h"][1])
     np.testing.assert_array_equal(obtained["last/1"][1], state["c"][1])
@@ -105,7 +108,7 @@ def test_a_row_of_padding_keeps_its_state(frameworks: FrameworkProcesses) -> Non
 def test_states_are_carried_over_batches(frameworks: FrameworkProcesses, cell: str) -> None:
     """A sequence in two batches ends where the whole one does; states are detached, and zero after a reset."""
     some = example(f"{cell} stateful")
-    found = frameworks.call("torch", "carried_over", some, some.inputs["sequence"])
+    found = frameworks.call("torch", "recurrence_probes.carried_over", some, some.inputs["sequence"])
     np.testing.assert_allclose(found["parts"][1], found["whole"], rtol=ALLOWED, atol=ALLOWED)
     assert np.abs(found["parts"][0] - found["whole"]).max() > 1e-2
     assert set(found["states"]) == set(some.non_trainable)
@@ -119,22 +122,22 @@ def test_states_are_carried_over_batches(frameworks: FrameworkProcesses, cell: s
 def test_sequence_first_computes_the_same(frameworks: FrameworkProcesses, cell: str) -> None:
     """A model that takes (time, batch, features) computes the same from the same examples, and is given them so."""
     some = example(f"{cell} activation elu" if cell == "gru" else f"{cell} alone")
-    first, batch_first = frameworks.call("torch", "sequence_first_and_not", some)
+    first, batch_first = frameworks.call("torch", "recurrence_probes.sequence_first_and_not", some)
     assert first.keys() == batch_first.keys()
     for name in first:
         np.testing.assert_allclose(first[name], batch_first[name], rtol=ALLOWED, atol=ALLOWED, err_msg=name)
     count, time, features = some.inputs["sequence"].shape[0], 3, 2
     longer = {"sequence": np.zeros((count, time, features))}
     turned = type(some)(some.option, some.model, some.weights, longer, some.targets, {})
-    assert frameworks.call("torch", "seen_shape", turned, True) == (time, count, features)
-    assert frameworks.call("torch", "seen_shape", turned, False) == (count, time, features)
+    assert frameworks.call("torch", "recurrence_probes.seen_shape", turned, True) == (time, count, features)
+    assert frameworks.call("torch", "recurrence_probes.seen_shape", turned, False) == (count, time, features)
 
 
 @pytest.mark.parametrize(("part", "width"), [("input_dropout", 2), ("recurrent_dropout", 3)])
 def test_own_masks_of_cells(frameworks: FrameworkProcesses, part: str, width: int) -> None:
     """A model's own mask is zero or 1/(1 - rate) in the shape of a given one: for each row and gate another."""
     some = example("lstm input and recurrent dropout")
-    masks = frameworks.call("torch", "own_masks", some, f"layer0.forward.{part}", 0.25)
+    masks = frameworks.call("torch", "recurrence_probes.own_masks", some, f"layer0.forward.{part}", 0.25)
     assert masks.shape == (2000, 4, width)
     np.testing.assert_allclose(np.unique(masks), [0, 4 / 3])
     # The standard deviation of the mean of as many is below 0.004.

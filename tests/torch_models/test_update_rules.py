@@ -72,7 +72,7 @@ def train(frameworks: FrameworkProcesses, side: str, rule: str, fault: str | Non
     schedule = np.stack([generator.permutation(len(inputs)) for _ in range(EPOCHS)])
     weights = draw_initial_weights(case, 1, 1)
     given = (shape, weights, RULES[rule], inputs, targets, schedule, BATCH_SIZE)
-    return frameworks.call(side, "trajectory", *given, fault)
+    return frameworks.call(side, "optimizer_probes.trajectory", *given, fault)
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +114,7 @@ def test_a_fault_parts_the_trainings(
 @pytest.mark.parametrize("rule", ["sgd-momentum", "adam", "nadam", "adagrad", "adadelta", "sgd-clipnorm-decay"])
 def test_a_saved_optimizer_goes_on_as_if_never_saved(frameworks: FrameworkProcesses, rule: str) -> None:
     """`state_dict` and `load_state_dict` keep the slots, the number of steps and Nadam's product."""
-    through, resumed = frameworks.call("torch", "resumed_weights", RULES[rule])
+    through, resumed = frameworks.call("torch", "optimizer_probes.resumed_weights", RULES[rule])
     assert through.tobytes() == resumed.tobytes()
 
 
@@ -123,14 +123,14 @@ def test_a_saved_optimizer_goes_on_as_if_never_saved(frameworks: FrameworkProces
 )
 def test_a_forgotten_count_shows_after_resuming(frameworks: FrameworkProcesses, rule: str, forgotten: str) -> None:
     """An optimizer that forgets its number of steps, or Nadam's product, goes on otherwise."""
-    through, without = frameworks.call("torch", "resumed_weights", RULES[rule], forgotten)
+    through, without = frameworks.call("torch", "optimizer_probes.resumed_weights", RULES[rule], forgotten)
     assert np.abs(through - without).max() > 1e-6
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta"])
 def test_parameter_groups_have_their_own_learning_rates(frameworks: FrameworkProcesses, name: str) -> None:
     """Two groups in one optimizer are updated as two optimizers update them, and not both alike."""
-    together, apart = frameworks.call("torch", "grouped_weights", name)
+    together, apart = frameworks.call("torch", "optimizer_probes.grouped_weights", name)
     assert [weights.tobytes() for weights in together] == [weights.tobytes() for weights in apart]
     assert not np.array_equal(together[0], together[1])
 
@@ -150,7 +150,7 @@ def test_float32_powers_are_correctly_rounded(frameworks: FrameworkProcesses, ba
     """Each power is the nearest float32; NumPy's own powers of arrays are not, which the comparison notices."""
     exponents = list(range(1, 301))
     expected = [float(correctly_rounded(base, exponent)) for exponent in exponents]
-    assert frameworks.call("torch", "powers", base, exponents, "float32") == expected
+    assert frameworks.call("torch", "optimizer_probes.powers", base, exponents, "float32") == expected
     repeated = np.cumprod(np.full(len(exponents), np.float32(base), dtype=np.float32))
     assert repeated.tolist() != expected
 
@@ -158,7 +158,7 @@ def test_float32_powers_are_correctly_rounded(frameworks: FrameworkProcesses, ba
 def test_clipping_by_variable_needs_names(frameworks: FrameworkProcesses) -> None:
     """Without names GRU's two biases could not be told from two variables, so it is refused."""
     with pytest.raises(ValueError, match=r"clipnorm needs the parameters' names: give model\.named_parameters\(\)"):
-        frameworks.call("torch", "unnamed_clipnorm")
+        frameworks.call("torch", "optimizer_probes.unnamed_clipnorm")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_an_optimizer_does_not_take_is_refused(
 ) -> None:
     """Both sides refuse an unknown name and an option that the rule does not have, in the same words."""
     with pytest.raises(ValueError, match=message):
-        frameworks.call(side, "initial_slots", {"cell": "lstm", "units": 2}, options)
+        frameworks.call(side, "optimizer_probes.initial_slots", {"cell": "lstm", "units": 2}, options)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,9 @@ def test_stock_is_what_a_pytorch_user_writes(
     frameworks: FrameworkProcesses, options: dict[str, Any], own: str, own_options: dict[str, Any]
 ) -> None:
     """With `stock` the optimizer is torch.optim's, to the last bit, with its own defaults and PyTorch's clipping."""
-    stock, written = frameworks.call("torch", "stock_weights_and_own", options, own, own_options)
+    stock, written = frameworks.call("torch", "optimizer_probes.stock_weights_and_own", options, own, own_options)
     assert stock.tobytes() == written.tobytes()
-    other, _ = frameworks.call("torch", "stock_weights_and_own", options | {"learning_rate": 2e-3}, own, own_options)
+    other, _ = frameworks.call(
+        "torch", "optimizer_probes.stock_weights_and_own", options | {"learning_rate": 2e-3}, own, own_options
+    )
     assert other.tobytes() != written.tobytes()

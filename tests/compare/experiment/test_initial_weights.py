@@ -76,14 +76,14 @@ def test_keras_weights_have_kerass_distribution(frameworks: FrameworkProcesses, 
     """Kernels fill Glorot's bounds, recurrent kernels are orthogonal, biases zero but LSTM's forget: as Keras's own."""
     check_keras_weights(draw_initial_weights(case_of(cell, "keras"), FEATURES, OUTPUTS), cell)
     shape = {"cell": cell, "features": FEATURES, "units": UNITS, "outputs": OUTPUTS}
-    check_keras_weights(frameworks.call("keras-torch", "own_weights", shape), cell)
+    check_keras_weights(frameworks.call("keras-torch", "probes.own_weights", shape), cell)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_torch_weights_have_pytorchs_distribution(frameworks: FrameworkProcesses, cell: str) -> None:
     """All weights fill 1/sqrt(units), and LSTM's and SimpleRNN's biases are sums of two: as stock PyTorch's own."""
     check_torch_weights(draw_initial_weights(case_of(cell, "torch"), FEATURES, OUTPUTS), cell)
-    check_torch_weights(frameworks.call("torch", "stock_weights", cell, FEATURES, UNITS, OUTPUTS), cell)
+    check_torch_weights(frameworks.call("torch", "probes.stock_weights", cell, FEATURES, UNITS, OUTPUTS), cell)
 
 
 @pytest.mark.parametrize(

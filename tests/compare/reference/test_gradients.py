@@ -80,7 +80,7 @@ def test_gradients_are_central_differences(name: str) -> None:
 def test_networks_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
     """What every part computes, the loss, every gradient and what is carried on are those of the PyTorch side."""
     example = draw_example(name)
-    obtained = frameworks.call("torch", "single_step", example)
+    obtained = frameworks.call("torch", "model_probes.single_step", example)
 
     check_same(obtained=obtained, expected=reference_step(example), allowed=AUTOGRAD)
 
@@ -94,7 +94,7 @@ def test_cells_are_what_autograd_differentiates(name: str, frameworks: Framework
     passed = cells.forward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", inputs)
     _, gradients = cells.backward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", passed, weighting)
 
-    outputs, expected = frameworks.call("torch", "cell_gradients", vars(cell), weights, inputs, weighting)
+    outputs, expected = frameworks.call("torch", "autograd.cell_gradients", vars(cell), weights, inputs, weighting)
 
     np.testing.assert_allclose(passed.outputs, outputs, rtol=AUTOGRAD, atol=AUTOGRAD)
     assert {key.removeprefix("x/") for key in gradients} == expected.keys()
@@ -115,7 +115,7 @@ def test_losses_are_what_autograd_differentiates(name: str, frameworks: Framewor
         targets = np.eye(3)[generator.integers(3, size=5)]
 
     value, gradient = LOSSES[name](outputs, targets)
-    expected_value, expected_gradient = frameworks.call("torch", "loss_gradient", name, outputs, targets)
+    expected_value, expected_gradient = frameworks.call("torch", "autograd.loss_gradient", name, outputs, targets)
 
     assert abs(float(value) - expected_value) <= AUTOGRAD * abs(expected_value)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=AUTOGRAD, atol=AUTOGRAD)

@@ -111,7 +111,7 @@ def sides(frameworks: FrameworkProcesses) -> dict[str, dict[str, Any]]:
     shape = {"cell": "gru", "units": UNITS, "dtype": "float64"}
     return {
         side: {
-            rule: frameworks.call(side, "apply_steps", shape, start()[0], keywords(given), start()[1])
+            rule: frameworks.call(side, "optimizer_probes.apply_steps", shape, start()[0], keywords(given), start()[1])
             for rule, given in RULES.items()
         }
         for side in ("torch", "keras-tensorflow")
@@ -161,7 +161,7 @@ def test_scheduled_learning_rates(frameworks: FrameworkProcesses, side: str, sch
     """At the start, around every boundary and after the end, each side has the reference's learning rate."""
     options = {"learning_rate": 0.01, **SCHEDULES[schedule]}
     iterations = [0, 1, 2, 3, 4, 39, 40, 41, 59, 60, 61, 89, 90, 91, 1000]
-    obtained = frameworks.call(side, "learning_rates", {"name": "adam", **options}, iterations)
+    obtained = frameworks.call(side, "optimizer_probes.learning_rates", {"name": "adam", **options}, iterations)
     config = TrainingConfig(**options)
     errors = [abs(rate - learning_rate_at(config, i)) / 0.01 for i, rate in zip(iterations, obtained, strict=True)]
     assert max(errors) <= SCHEDULE_ALLOWED

@@ -23,7 +23,7 @@ FAULTS_OF_ALL = [
 @pytest.mark.parametrize("cell", CELLS)
 def test_all_options_on_a_cpu(frameworks: FrameworkProcesses, cell: str) -> None:
     """Every combination of options and masks gives what the stock layer gives, and no layer falls back."""
-    ran = frameworks.call(SIDE, "compare_with_stock", cell)
+    ran = frameworks.call(SIDE, "fast_probes.compare_with_stock", cell)
     assert ran.keys() == ({"onednn", "bptt"} if cell == "LSTM" else {"bptt"})
     assert sum(ran.values()) > 300
 
@@ -31,7 +31,7 @@ def test_all_options_on_a_cpu(frameworks: FrameworkProcesses, cell: str) -> None
 @pytest.mark.parametrize("cell", CELLS)
 def test_all_options_in_the_layers_of_torch(frameworks: FrameworkProcesses, cell: str) -> None:
     """What runs in cuDNN on CUDA, torch's own layers with packed sequences for masks, gives the same too."""
-    ran = frameworks.call(SIDE, "compare_with_stock", cell, "torch")
+    ran = frameworks.call(SIDE, "fast_probes.compare_with_stock", cell, "torch")
     assert ran.keys() == {"cudnn", "bptt"}
     assert ran["cudnn"] > 150
     assert ran["bptt"] > 100
@@ -41,4 +41,4 @@ def test_all_options_in_the_layers_of_torch(frameworks: FrameworkProcesses, cell
 def test_planted_faults_are_caught(frameworks: FrameworkProcesses, cell: str, fault: str) -> None:
     """The comparison fails where a fast layer does something else."""
     with pytest.raises(AssertionError, match=f"{cell} .*: (output|gradient)"):
-        frameworks.call(SIDE, "compare_with_stock", cell, "", fault)
+        frameworks.call(SIDE, "fast_probes.compare_with_stock", cell, "", fault)

@@ -35,7 +35,7 @@ FAST: dict[str, tuple[str, dict[str, Any], bool, str]] = {
 def test_what_no_kernel_computes_is_left_to_keras(frameworks: FrameworkProcesses, case: str) -> None:
     """The layer gives exactly what the stock layer does, and names the option that no kernel has."""
     *asked, reason = NOT_FAST[case]
-    obtained, expected, kernel, found = frameworks.call(SIDE, "fallback", *asked)
+    obtained, expected, kernel, found = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
     assert (kernel, found) == (None, reason)
     assert obtained.keys() == expected.keys()
     assert all((obtained[name] == value).all() for name, value in expected.items())
@@ -45,7 +45,7 @@ def test_what_no_kernel_computes_is_left_to_keras(frameworks: FrameworkProcesses
 def test_dropout_of_the_inputs_is_fast(frameworks: FrameworkProcesses, case: str) -> None:
     """Dropout of the inputs drops what it drops in the stock layer; dropout that is not at work hinders nothing."""
     *asked, kernel = FAST[case]
-    obtained, expected, found, reason = frameworks.call(SIDE, "fallback", *asked)
+    obtained, expected, found, reason = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
     assert (found, reason) == (kernel, None)
     check_equal(obtained=obtained, expected=expected, what=case)
 
@@ -67,7 +67,7 @@ def test_circumstances_that_no_kernel_knows_are_left_to_keras(
     frameworks: FrameworkProcesses, name: str, reason: str
 ) -> None:
     """Under a transform or with a tensor of another kind Keras's own code runs, with its own result."""
-    difference, kernel, found = frameworks.call(SIDE, "circumstances", name)
+    difference, kernel, found = frameworks.call(SIDE, "fast_switch_probes.circumstances", name)
     assert kernel is None
     assert re.search(reason, found)
     assert difference == 0
@@ -82,7 +82,7 @@ def test_other_precisions(frameworks: FrameworkProcesses, cell: str, masked: boo
 
     In float64 Keras's own loop computes some of it in float32: the difference is Keras's.
     """
-    differences, kernel = frameworks.call(SIDE, "precision", cell, dtype, masked)
+    differences, kernel = frameworks.call(SIDE, "fast_switch_probes.precision", cell, dtype, masked)
     assert kernel == "bptt"
     assert differences.keys() == {"outputs", "kernel", "recurrent_kernel", "bias"}
     assert max(differences.values()) <= allowed, differences
@@ -92,7 +92,7 @@ def test_other_precisions(frameworks: FrameworkProcesses, cell: str, masked: boo
 @pytest.mark.parametrize("side", ["keras-tensorflow", "keras-jax"])
 def test_other_backends_run_keras(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
     """On another backend a fast layer is the stock layer, bit for bit, and torch is not imported."""
-    ran, torch_imported, difference = frameworks.call(side, "on_this_backend", cell)
+    ran, torch_imported, difference = frameworks.call(side, "fast_switch_probes.on_this_backend", cell)
     backend = side.removeprefix("keras-")
     assert ran == {"model/recurrent": {"kernel": None, "reason": f"the backend is {backend}"}}
     assert not torch_imported

@@ -32,11 +32,13 @@ def test_files_go_both_ways(frameworks: FrameworkProcesses, cell: str, suffix: s
     files = {package: tmp_path / f"{package}{suffix}" for package in ("stock", "fast")}
     configurations, predictions = {}, {}
     for package, file in files.items():
-        configurations[package], predictions[package] = frameworks.call(SIDE, "save", package, cell, file)
+        configurations[package], predictions[package] = frameworks.call(
+            SIDE, "fast_switch_probes.save", package, cell, file
+        )
     assert json.dumps(configurations["fast"]) == json.dumps(configurations["stock"])
     for package, file in files.items():
         for enabled in (False, True):
-            classes, obtained = frameworks.call(SIDE, "load", file, enabled)
+            classes, obtained = frameworks.call(SIDE, "fast_switch_probes.load", file, enabled)
             assert [name.startswith("keras_models.fast.") for name in classes] == [enabled] * 2
             np.testing.assert_allclose(obtained, predictions[package], atol=ALLOWED)
 
@@ -44,7 +46,7 @@ def test_files_go_both_ways(frameworks: FrameworkProcesses, cell: str, suffix: s
 def test_a_file_of_fast_layers_needs_keras_alone(frameworks: FrameworkProcesses, tmp_path: Path) -> None:
     """Keras without this package loads a model that was saved with fast layers, on another backend too."""
     file = tmp_path / "fast.keras"
-    frameworks.call(SIDE, "save", "fast", "GRU", file)
+    frameworks.call(SIDE, "fast_switch_probes.save", "fast", "GRU", file)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-W", "ignore", "-c", LOAD, str(file), json.dumps(SYMBOLS)]
     done = subprocess.run(

@@ -12,8 +12,8 @@ ALLOWED = 1e-5
 @pytest.mark.parametrize("cell", CELLS)
 def test_stateful_training(frameworks: FrameworkProcesses, cell: str) -> None:
     """Losses, weights and carried states are those of the stock layer on TensorFlow."""
-    losses, variables = frameworks.call("keras-torch", "train_stateful", "fast", cell)
-    expected_losses, expected = frameworks.call("keras-tensorflow", "train_stateful", "stock", cell)
+    losses, variables = frameworks.call("keras-torch", "fast_switch_probes.train_stateful", "fast", cell)
+    expected_losses, expected = frameworks.call("keras-tensorflow", "fast_switch_probes.train_stateful", "stock", cell)
     np.testing.assert_allclose(losses, expected_losses, rtol=ALLOWED)
     assert variables.keys() == expected.keys()
     assert len(expected) == (7 if cell == "LSTM" else 6)
@@ -25,4 +25,4 @@ def test_stateful_training(frameworks: FrameworkProcesses, cell: str) -> None:
 def test_the_stock_layer_cannot(frameworks: FrameworkProcesses, cell: str) -> None:
     """Keras's own layer still fails there, so this reason to have another stands."""
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        frameworks.call("keras-torch", "train_stateful", "stock", cell)
+        frameworks.call("keras-torch", "fast_switch_probes.train_stateful", "stock", cell)

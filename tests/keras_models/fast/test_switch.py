@@ -18,7 +18,7 @@ ALLOWED_PREDICTION = 1e-4
 @pytest.mark.parametrize("side", [SIDE, "keras-jax"])
 def test_layers_made_while_enabled_are_fast(frameworks: FrameworkProcesses, side: str, tmp_path: Path) -> None:
     """However a layer is made, imported, loaded or cloned; what is derived and what was made before stays."""
-    found = frameworks.call(side, "made_while_enabled", tmp_path)
+    found = frameworks.call(side, "fast_switch_probes.made_while_enabled", tmp_path)
     cells = [*CELLS, "GRU", "GRU", "Derived", *["LSTM"] * 6]
     assert [name.rpartition(".")[2] for name in found["before"]] == cells
     assert not any(name.startswith(FAST) for name in found["before"])
@@ -31,7 +31,7 @@ def test_layers_made_while_enabled_are_fast(frameworks: FrameworkProcesses, side
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_models_layers_are_exchanged_in_training(frameworks: FrameworkProcesses, cell: str) -> None:
     """A model goes on with its variables and its optimizer, and learns what it would have learned."""
-    record = frameworks.call(SIDE, "exchanged_in_training", cell)
+    record = frameworks.call(SIDE, "fast_switch_probes.exchanged_in_training", cell)
     stock, fast, after = record["classes"]
     assert fast == [FAST + cell] * 2
     assert stock == after
@@ -46,13 +46,13 @@ def test_a_models_layers_are_exchanged_in_training(frameworks: FrameworkProcesse
 def test_what_is_no_layer_is_refused(frameworks: FrameworkProcesses, function: str) -> None:
     """What is given instead of a model is named."""
     with pytest.raises(TypeError, match="a Keras model or layer is needed, not 'lstm'"):
-        frameworks.call(SIDE, "enable_wrong", function)
+        frameworks.call(SIDE, "fast_switch_probes.enable_wrong", function)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_both_directions(frameworks: FrameworkProcesses, cell: str) -> None:
     """`Bidirectional` around a fast layer has two, and gives with padded sequences what it gives around a stock one."""
-    classes, kernels, obtained, expected = frameworks.call(SIDE, "wrapped", cell)
+    classes, kernels, obtained, expected = frameworks.call(SIDE, "fast_switch_probes.wrapped", cell)
     assert classes == [FAST + cell] * 2
     assert kernels == {f"model/both/{direction}_recurrent": "bptt" for direction in ("forward", "backward")}
     check_equal(obtained=obtained, expected=expected, what=cell)
@@ -60,10 +60,10 @@ def test_both_directions(frameworks: FrameworkProcesses, cell: str) -> None:
 
 def test_each_direction_stays_what_it_was_given_as(frameworks: FrameworkProcesses) -> None:
     """Where `Bidirectional` is given both layers, only the fast one is fast."""
-    classes = frameworks.call(SIDE, "two_given_directions")
+    classes = frameworks.call(SIDE, "fast_switch_probes.two_given_directions")
     assert [name.startswith(FAST) for name in classes] == [True, False, False, True]
 
 
 def test_nothing_is_said_of_layers_that_were_not_called(frameworks: FrameworkProcesses) -> None:
     """A layer that has not run says that nothing is known."""
-    assert frameworks.call(SIDE, "never_called") == {"model/recurrent": None}
+    assert frameworks.call(SIDE, "fast_switch_probes.never_called") == {"model/recurrent": None}
