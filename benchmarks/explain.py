@@ -1,7 +1,7 @@
-"""Explain every pair of tests/pairs on a backend, warm, and write the table of benchmarks/explain.md.
+"""Explain every pair file of tests/pairs on a backend, warm, and write the table of benchmarks/explain.md.
 
-python benchmarks/explain.py torch jax tensorflow
-python benchmarks/explain.py torch --seeds 1 2        # every pair with data, weights and an order of windows of its own
+PYTHONPATH=tests python benchmarks/explain.py torch jax tensorflow
+PYTHONPATH=tests python benchmarks/explain.py torch --seeds 1 2     # other data, weights and order of windows
 """
 
 import argparse
@@ -9,11 +9,11 @@ import importlib.metadata
 import itertools
 import json
 import math
-import re
 import tempfile
 import time
-import tomllib
 from pathlib import Path
+
+from helpers.pairs import CAUSES, write_pair
 
 from compare.explain.entry import explain_with
 from compare.explain.pair_file import read_pair
@@ -21,36 +21,23 @@ from compare.explain.processes import Sides
 from compare.workers.backends import BACKENDS, version
 
 ROOT = Path(__file__).parents[1]
-PAIRS = ROOT / "tests" / "pairs"
 
 
-def reseeded(name: str, seed: int | None, folder: Path) -> Path:
-    """A pair file, with a seed its copy whose data are drawn with another one, as are the weights and the order."""
-    file = PAIRS / f"{name}.py"
-    if seed is None:
-        return file
-    text = re.sub(r"default_rng\(\d+\)", f"default_rng({1000 + seed})", file.read_text("utf-8"))
-    copy = folder / file.name
-    copy.write_text(f"{text}\n\nseed = {seed}\n", "utf-8")
-    return copy
-
-
-def explain_all(backend: str, expected: dict[str, list[str]], seed: int | None) -> dict[str, dict]:
-    """Explain every pair with the same two processes."""
-    found = {}
+def explain_all(backend: str, seed: int | None) -> dict[str, dict]:
+    """Explain every pair file with the same two processes."""
+    rows = {}
     with Sides(backend) as sides, tempfile.TemporaryDirectory() as folder:
-        explain_with(sides, read_pair(str(PAIRS / "correct_lstm.py")))  # imports, and each framework's first step
-        for number, name in enumerate(expected, 1):
+        for number, name in enumerate(["correct_lstm", *CAUSES]):  # the first: imports, and each framework's first step
+            pair = read_pair(str(write_pair(name, Path(folder), seed)))
             began = time.perf_counter()
-            comparison = explain_with(sides, read_pair(str(reseeded(name, seed, Path(folder)))))
-            row = comparison.as_json() | {"seconds": time.perf_counter() - began}
-            found[name] = row
+            row = explain_with(sides, pair).as_json() | {"seconds": time.perf_counter() - began}
+            rows[name] = row
             names = [cause["name"] for cause in row["causes"]]
-            mark = "" if names == expected[name] else f"  expected {expected[name]}"
+            mark = "" if names == CAUSES[name] else f"  expected {CAUSES[name]}"
             print(f"[{number}] {backend} {name}: {row['status']} {names}{mark} {row['seconds']:.1f} s", flush=True)
             for note in row["notes"][1:]:
                 print(f"      {note}", flush=True)
-    return found
+    return rows
 
 
 def right(row: dict, wanted: list[str]) -> bool:
@@ -61,25 +48,26 @@ def right(row: dict, wanted: list[str]) -> bool:
     return bool(names) and names[0] == wanted[0] and set(names) <= set(wanted)
 
 
-def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]) -> str:
+def markdown(results: dict[str, dict[str, dict]]) -> str:
     """The page: counts by backend, then a row for each pair."""
     whole = {backend: rows for backend, rows in results.items() if backend in BACKENDS}
-    lines = ["# What `explain` finds in `tests/pairs`", "", "    python benchmarks/explain.py " + " ".join(whole), ""]
+    command = "PYTHONPATH=tests python benchmarks/explain.py " + " ".join(whole)
+    lines = ["# What `explain` finds in `tests/pairs`", "", f"    {command}", ""]
     versions = ", ".join(f"{name} {version(name)}" for name in BACKENDS)
     lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
-    wrong = [name for name, wanted in expected.items() if wanted]
+    wrong = [name for name, wanted in CAUSES.items() if wanted]
     lines += [
         "| Keras on | pairs with mistakes | right cause first, confirmed | every cause | "
-        "confirmed wrongly | correct pairs | explained away | times allowed, at most | by the smallest mistake | "
+        "confirmed wrongly | correct pairs | explained away | error / tolerance, at most | by the smallest mistake | "
         "seconds a pair, median | most |",
         "|" + "---|" * 11,
     ]
     for backend, rows in results.items():
         names = {pair: [cause["name"] for cause in row["causes"]] for pair, row in rows.items()}
-        first = sum(bool(names[pair]) and names[pair][0] == expected[pair][0] for pair in wrong)
-        every = sum(names[pair] == expected[pair] for pair in wrong)
-        extra = sum(len(set(found) - set(expected[pair])) for pair, found in names.items())
-        clean = [pair for pair in expected if not expected[pair]]
+        first = sum(bool(names[pair]) and names[pair][0] == CAUSES[pair][0] for pair in wrong)
+        every = sum(names[pair] == CAUSES[pair] for pair in wrong)
+        extra = sum(len(set(confirmed) - set(CAUSES[pair])) for pair, confirmed in names.items())
+        clean = [pair for pair in CAUSES if not CAUSES[pair]]
         away = sum(bool(names[pair]) or rows[pair]["status"] != "agrees" for pair in clean)
         shares = {pair: row["largest_share_of_allowed"] for pair, row in rows.items()}
         seconds = sorted(row["seconds"] for row in rows.values())
@@ -94,17 +82,17 @@ def markdown(results: dict[str, dict[str, dict]], expected: dict[str, list[str]]
         "With a seed every pair has other data and weights, and its windows are shuffled. The machine did other work",
         "too, so the seconds are upper bounds.",
         "",
-        "`before → after` is the largest relative difference at the place where the cause shows, with all else mended,",
+        "`before → after` is the largest relative difference at the place where the cause shows, with all else fixed,",
         "before and after the cause is taken away; – where the two sides cannot be compared there.",
         "",
         "| pair | Keras on | first difference | causes confirmed, before → after |",
         "|---|---|---|---|",
     ]
-    for pair, wanted in expected.items():
+    for pair, wanted in CAUSES.items():
         for backend, rows in whole.items():
             row = rows[pair]
-            place = row["first_difference"]
-            where = "–" if place is None else f"step {place['step']}, {place['phase']}, {place['tensor']}"
+            location = row["first_difference"]
+            where = "–" if location is None else f"step {location['step']}, {location['phase']}, {location['tensor']}"
             causes = "; ".join(
                 f"`{c['name']}` {_figure(c['error_before'])} → {_figure(c['error_after'])}" for c in row["causes"]
             )
@@ -124,24 +112,23 @@ def _figure(value: float | None) -> str:
 
 
 def main() -> None:
-    """Explain all pairs on each backend and write the table; what was found before on other backends is kept.
+    """Explain all pairs on each backend and write the table; the rows of other backends are kept.
 
     Without a backend only the table is written again.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("backends", nargs="*")
     parser.add_argument("--seeds", nargs="+", type=int, default=[None])
-    given = parser.parse_args()
-    expected = tomllib.loads((PAIRS / "expected.toml").read_text("utf-8"))
-    kept = ROOT / "runs" / "explain.json"
-    results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    for backend, seed in itertools.product(given.backends, given.seeds):
+    arguments = parser.parse_args()
+    file = ROOT / "runs" / "explain.json"
+    results = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    for backend, seed in itertools.product(arguments.backends, arguments.seeds):
         name = backend if seed is None else f"{backend}, seed {seed}"
-        results[name] = explain_all(backend, expected, seed)
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(json.dumps(results), "utf-8")
-    results = {backend: rows for backend, rows in results.items() if rows.keys() == expected.keys()}
-    (ROOT / "benchmarks" / "explain.md").write_text(markdown(results, expected), "utf-8")
+        results[name] = explain_all(backend, seed)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(results), "utf-8")
+    results = {backend: rows for backend, rows in results.items() if rows.keys() == CAUSES.keys()}
+    (ROOT / "benchmarks" / "explain.md").write_text(markdown(results), "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from compare.explain.comparing import Stage
 from compare.explain.investigation import Investigation
 from compare.storage import write_tensors
 
-SCRIPT = '''"""Step {step}, whose {phase} differs between Keras and PyTorch, at {place}; optimizers start anew.
+SCRIPT = '''"""Step {step}, whose {phase} differs between Keras and PyTorch, at {location}; optimizers start anew.
 
 python reproduce.py torch; KERAS_BACKEND={backend} python reproduce.py keras. step.safetensors holds the batch, the
-weights before the step, and as differing/keras and differing/torch what was computed at {place}.
+weights before the step, and as differing/keras and differing/torch what was computed at {location}.
 """
 import runpy
 import sys

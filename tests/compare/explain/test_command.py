@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.paths import PAIRS, ROOT
+from helpers.pairs import pair_text, write_pair
+from helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Comp
     folder = tmp_path_factory.mktemp("explained")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "torch"}
     done = subprocess.run(
-        [sys.executable, "-m", "compare", "explain", str(PAIRS / "two_biases.py"), "--json", "--out", "out"],
+        [sys.executable, "-m", "compare", "explain", str(write_pair("two_biases", folder)), "--json", "--out", "out"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done, folder / "out"
@@ -56,7 +57,7 @@ def test_report_is_written(explained: tuple[subprocess.CompletedProcess[str], Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["nowhere.py"], "nowhere.py cannot be read"),
         (["{pair}", "--backend", "theano"], "backend 'theano' is unknown"),
@@ -66,16 +67,16 @@ def test_report_is_written(explained: tuple[subprocess.CompletedProcess[str], Pa
     ],
     ids=["missing-file", "backend", "out", "timeout", "nothing"],
 )
-def test_bad_usage_is_refused(refused: Callable[..., str], arguments: list[str], words: str) -> None:
+def test_bad_usage_is_refused(refused: Callable[..., str], tmp_path: Path, arguments: list[str], message: str) -> None:
     """Bad usage ends with exit code 2, one line, and nothing written."""
-    given = [argument.replace("{pair}", str(PAIRS / "two_biases.py")) for argument in arguments]
-    assert words in refused("explain", *given)
+    pair = str(write_pair("two_biases", tmp_path))
+    assert message in refused("explain", *(argument.replace("{pair}", pair) for argument in arguments))
 
 
 def test_a_bad_pair_leaves_nothing_behind(command: Callable[..., Any], tmp_path: Path) -> None:
     """A mistake that shows only when the file runs ends with its line, exit code 2 and no folder."""
-    text = (PAIRS / "two_biases.py").read_text("utf-8")
-    (tmp_path / "bad.py").write_text(text.replace("batch_size = 16", "batch_size = -16"), "utf-8")
+    text = pair_text("two_biases").replace("batch_size = 16", "batch_size = -16")
+    (tmp_path / "bad.py").write_text(text, "utf-8")
     code, output, errors = command("explain", tmp_path / "bad.py", "--backend", "torch")
     assert (code, output) == (2, "")
     assert "bad.py:5: batch_size = -16; it must be a whole number of at least 1" in errors

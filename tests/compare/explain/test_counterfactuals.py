@@ -1,7 +1,9 @@
 """What a tried change does is judged by the rounding of the run without it."""
 
+from pathlib import Path
+
 import pytest
-from helpers.paths import PAIRS
+from helpers.pairs import write_pair
 
 from compare.explain.causes.candidates import Candidate
 from compare.explain.investigation import Investigation
@@ -9,14 +11,13 @@ from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
 from compare.explain.search import first_differing
 
-PAIR = PAIRS / "learning_rate.py"
 KERAS_RATE = 0.05
 
 
 @pytest.mark.parametrize(("rate", "mended"), [(KERAS_RATE, True), (3 * KERAS_RATE, False)], ids=["right", "wrong"])
-def test_a_change_allows_nothing_by_being_large(sides: Sides, rate: float, mended: bool) -> None:
+def test_a_change_allows_nothing_by_being_large(tmp_path: Path, sides: Sides, rate: float, mended: bool) -> None:
     """The right learning rate takes the difference away; another wrong one does not, however far it moves PyTorch."""
-    investigation = Investigation(sides, read_pair(str(PAIR)))
+    investigation = Investigation(sides, read_pair(str(write_pair("learning_rate", tmp_path))))
     first = first_differing(investigation.stages([], "off", []))
     assert first is not None
     tried = Candidate("learning-rate", "", torch=({"change": "update_rule", "learning_rates": [rate]},))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from helpers.framework_processes import SIDES, FrameworkProcesses
-from helpers.paths import PAIRS
+from helpers.pairs import pair_text
 
 from compare.explain.entry import explain_with
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
 
-PAIR = (PAIRS / "correct_lstm.py").read_text("utf-8")
+PAIR = pair_text("correct_lstm")
 HEAD = "nn.Linear("
 assert PAIR.count(HEAD) == 1
 

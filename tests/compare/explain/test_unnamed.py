@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.paths import PAIRS
+from helpers.pairs import pair_text
 from safetensors.numpy import load_file
 
 from compare.explain.entry import explain_with
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
 
-PAIR = (PAIRS / "correct_lstm.py").read_text("utf-8")
-
+PAIR = pair_text("correct_lstm")
 
 HEAD = "self.fc(self.lstm(x)[0][:, -1])"
 assert HEAD in PAIR

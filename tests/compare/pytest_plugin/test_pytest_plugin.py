@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.pairs import pair_text
 from helpers.paths import ROOT
 from helpers.small_runs import TINY, tiny_case
 
@@ -16,8 +17,6 @@ from compare.config.case import load_case, with_fields
 from compare.pytest_plugin.parity import settings
 
 pytest_plugins = ["pytester"]
-
-PAIR = ROOT / "tests" / "pairs" / "rnn_two_biases.py"
 
 PROJECT = f"""
 import sys
@@ -69,7 +68,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project with three tests that use the fixture."""
     pytester.makepyfile(test_models=PROJECT)
     pytester.path.joinpath("own.toml").write_text(OWN_CASE, "utf-8")
-    pytester.path.joinpath("pair.py").write_text(PAIR.read_text("utf-8"), "utf-8")
+    pytester.path.joinpath("pair.py").write_text(pair_text("rnn_two_biases"), "utf-8")
     return pytester
 
 

@@ -1,4 +1,4 @@
-"""The pretrained embedding is frozen in the port."""
+"""A mask in Keras, packed sequences in PyTorch."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ batch_size = 16
 
 
 def data():
-    rng = np.random.default_rng(50)
+    rng = np.random.default_rng(73)
     tokens = np.zeros((72, 9), dtype="int64")
     for row in tokens:
         length = rng.integers(3, 10)
@@ -21,7 +21,7 @@ def keras_side():
     model = keras.Sequential(
         [
             keras.Input((9,)),
-            layers.Embedding(20, 6),
+            layers.Embedding(20, 6, mask_zero=True),
             layers.GRU(10),
             layers.Dense(1, activation="sigmoid"),
         ]
@@ -33,18 +33,20 @@ def keras_side():
 def torch_side():
     import torch
     from torch import nn
+    from torch.nn.utils.rnn import pack_padded_sequence
 
-    class Sentiment(nn.Module):
+    class Net(nn.Module):
         def __init__(self):
             super().__init__()
             self.embedding = nn.Embedding(20, 6)
-            self.embedding.weight.requires_grad = False
             self.gru = nn.GRU(6, 10, batch_first=True)
             self.fc = nn.Linear(10, 1)
 
         def forward(self, x):
-            _, h = self.gru(self.embedding(x))
+            lengths = (x != 0).sum(1)
+            packed = pack_padded_sequence(self.embedding(x), lengths, batch_first=True, enforce_sorted=False)
+            _, h = self.gru(packed)
             return self.fc(h[-1])
 
-    model = Sentiment()
+    model = Net()
     return model, nn.BCEWithLogitsLoss(), torch.optim.SGD(model.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""LayerNorm's epsilon, and half the learning rate."""
+"""A correct port of an LSTM that reads three features."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ batch_size = 16
 
 
 def data():
-    rng = np.random.default_rng(67)
+    rng = np.random.default_rng(102)
     x = rng.standard_normal((72, 8, 3)).astype("float32")
     y = (x[:, -1, :1] - 0.5 * x[:, 0, 1:2] + 0.1 * rng.standard_normal((72, 1))).astype("float32")
     return x, y
@@ -19,12 +19,11 @@ def keras_side():
     model = keras.Sequential(
         [
             keras.Input((8, 3)),
-            layers.GRU(10),
-            layers.LayerNormalization(),
+            layers.LSTM(10),
             layers.Dense(1),
         ]
     )
-    model.compile(optimizer=keras.optimizers.SGD(0.04), loss="mse")
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
     return model
 
 
@@ -35,12 +34,14 @@ def torch_side():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.gru = nn.GRU(3, 10, batch_first=True)
-            self.norm = nn.LayerNorm(10)
+            self.lstm = nn.LSTM(3, 10, batch_first=True)
             self.fc = nn.Linear(10, 1)
 
         def forward(self, x):
-            return self.fc(self.norm(self.gru(x)[0][:, -1]))
+            return self.fc(self.lstm(x)[0][:, -1])
 
     model = Net()
-    return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.02)
+    for name, parameter in model.named_parameters():
+        if "bias_hh" in name:
+            parameter.requires_grad_(False)  # Keras has one bias
+    return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.05)

@@ -1,4 +1,4 @@
-"""bias=False in the port."""
+"""A correct port of a GRU that reads three features."""
 
 import numpy as np
 
@@ -6,11 +6,10 @@ batch_size = 16
 
 
 def data():
-    rng = np.random.default_rng(59)
-    t = np.arange(90)
-    series = np.sin(t / 5) + 0.1 * rng.standard_normal(90)
-    windows = np.stack([series[i : i + 10] for i in range(72)])
-    return windows[..., None].astype("float32"), series[10:82, None].astype("float32")
+    rng = np.random.default_rng(101)
+    x = rng.standard_normal((72, 8, 3)).astype("float32")
+    y = (x[:, -1, :1] - 0.5 * x[:, 0, 1:2] + 0.1 * rng.standard_normal((72, 1))).astype("float32")
+    return x, y
 
 
 def keras_side():
@@ -19,8 +18,8 @@ def keras_side():
 
     model = keras.Sequential(
         [
-            keras.Input((10, 1)),
-            layers.LSTM(12),
+            keras.Input((8, 3)),
+            layers.GRU(10),
             layers.Dense(1),
         ]
     )
@@ -35,12 +34,11 @@ def torch_side():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.lstm = nn.LSTM(1, 12, batch_first=True, bias=False)
-            self.fc = nn.Linear(12, 1)
+            self.gru = nn.GRU(3, 10, batch_first=True)
+            self.fc = nn.Linear(10, 1)
 
         def forward(self, x):
-            out, _ = self.lstm(x)
-            return self.fc(out[:, -1])
+            return self.fc(self.gru(x)[0][:, -1])
 
     model = Net()
     return model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.05)
