@@ -16,7 +16,8 @@ from compare.config.case import load_case, with_fields
 from compare.experiment.experiment import Experiment
 from compare.judge import Comparison
 from compare.judge.metrics import forecast_metrics, judged
-from compare.run.harness import prepare, run_cases
+from compare.run.plan import prepare
+from compare.run.training import run_cases
 from compare.workers.backends import REFERENCE_RUNNER, choose_backends, keras_runner
 from compare.workers.pool import Pool
 

@@ -1,28 +1,35 @@
-"""The harness: trains the same recurrent models in Keras 3 and in PyTorch and tells whether they agree.
+"""Trains the same recurrent models in Keras 3 and in PyTorch and tells whether they agree.
 
-Importing it imports no framework.
+    outcome = compare.run("lstm", backends=["torch"], fields={"training.epochs": 5})
+    outcome.agree, outcome.comparisons[0].first_difference, outcome.report
+
+    why = compare.explain("pair.py", backend="torch")
+    why.agree, why.first_difference, why.causes
+
+Importing it imports no framework: these are imported in processes of their own.
 """
 
+import importlib
 from typing import Any
 
-__all__ = ["Case", "InputError", "Pool", "Verdict", "load_case", "prepare", "read_trace", "run_cases"]
+__all__ = ["Case", "ExplainResult", "InputError", "RunResult", "Verdict", "explain", "load_case", "read_trace", "run"]
 
+# Where the public names live. Packages that are called have no module: `compare.run` is the package itself.
 _HOMES = {
     "Case": "compare.config.case",
+    "ExplainResult": "compare.api",
     "InputError": "compare.errors",
-    "Pool": "compare.workers.pool",
+    "RunResult": "compare.api",
     "Verdict": "compare.judge",
     "load_case": "compare.config.case",
-    "prepare": "compare.run.harness",
     "read_trace": "compare.trace.trace",
-    "run_cases": "compare.run.harness",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that `import compare` stays quick."""
-    import importlib
-
-    if name not in _HOMES:
-        raise AttributeError(f"module 'compare' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"compare.{name}")
+    raise AttributeError(f"module 'compare' has no attribute {name!r}")

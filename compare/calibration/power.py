@@ -15,7 +15,8 @@ from compare.config.case import Case, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
-from compare.run.harness import Job, run_jobs
+from compare.run.judging import Job
+from compare.run.training import run_jobs
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.pool import Pool
 

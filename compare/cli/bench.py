@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+from compare.cli.options import add_backend_option
 from compare.errors import InputError
 
 
@@ -17,7 +18,7 @@ def add_bench(commands: Any) -> None:
     )
     bench.set_defaults(command=_bench)
     bench.add_argument("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
-    bench.add_argument("--backend", nargs="+", metavar="NAME", help="default: KERAS_BACKEND, else all installed")
+    add_backend_option(bench)
     bench.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, repeatable")
     bench.add_argument("--rounds", type=int, metavar="N", help="rounds of each way of training (default: 9)")
     bench.add_argument("--write", metavar="FILE", help="write a Markdown table, and its plot beside it as SVG")
@@ -28,8 +29,9 @@ def add_bench(commands: Any) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from compare.api import choose_cases
     from compare.bench.bench import ROUNDS, BenchError, run_bench
-    from compare.config.case import DEFAULT_SUITE, load_case, parse_setting, with_fields
+    from compare.config.case import parse_setting
     from compare.report.bench_table import draw_bench, markdown, print_bench
     from compare.storage import file_to_write
     from compare.workers.backends import choose_backends, machine
@@ -37,15 +39,14 @@ def _bench(options: argparse.Namespace) -> int:
     rounds = ROUNDS if options.rounds is None else options.rounds
     if rounds < 1:
         raise InputError(f"--rounds {rounds} must be at least 1")
-    fields = dict(parse_setting(text) for text in options.set)
-    cases = [with_fields(load_case(name), fields) for name in options.cases or DEFAULT_SUITE]
+    cases = choose_cases(options.cases or None, dict(map(parse_setting, options.set)))
     backends = choose_backends(options.backend)
     table = file_to_write("--write", options.write) if options.write else None
     picture = file_to_write("--write", table.with_suffix(".svg")) if table else None
 
-    def say(words: str) -> None:
+    def say(line: str) -> None:
         if not options.quiet:
-            print(words, file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     try:
         bench = run_bench(cases, backends, rounds, say)

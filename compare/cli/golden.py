@@ -1,26 +1,14 @@
 """The commands `record` and `check`: golden traces, kept and compared with today's training."""
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from compare.cli.run import (
-    add_case_options,
-    add_work_options,
-    check_work_options,
-    chosen_cases,
-    folder_of_now,
-    planned,
-    progress,
-    report,
-)
-
-GOLDEN_HELP = "the folder of the golden traces"
-PYTHON_HELP = "another interpreter for a side: torch, keras-torch, tensorflow, jax; NumPy, safetensors, framework in it"
+from compare.cli.options import add_backend_option, add_case_options, add_out_option, add_work_options, chosen_cases
+from compare.cli.output import command_line, print_outcome
 
 
 def add_record(commands: Any) -> None:
@@ -32,9 +20,7 @@ def add_record(commands: Any) -> None:
     )
     command.set_defaults(command=_record)
     add_case_options(command)
-    command.add_argument("--golden", required=True, metavar="DIR", help=GOLDEN_HELP)
-    command.add_argument("--python", action="append", default=[], metavar="NAME=PATH", help=PYTHON_HELP)
-    add_work_options(command)
+    _add_golden_options(command)
 
 
 def add_check(commands: Any) -> None:
@@ -46,69 +32,68 @@ def add_check(commands: Any) -> None:
     )
     command.set_defaults(command=_check)
     command.add_argument("cases", nargs="*", metavar="CASE", help="a recorded case (default: all)")
-    command.add_argument("--golden", required=True, metavar="DIR", help=GOLDEN_HELP)
-    command.add_argument(
-        "--backend", nargs="+", metavar="NAME", help="default: KERAS_BACKEND, else all that were recorded"
-    )
-    command.add_argument("--python", action="append", default=[], metavar="NAME=PATH", help=PYTHON_HELP)
-    command.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
+    add_backend_option(command, "all that were recorded")
+    add_out_option(command)
+    _add_golden_options(command)
+
+
+def _add_golden_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--golden", required=True, metavar="DIR", help="the folder of the golden traces")
+    python = "another interpreter for a side: torch, keras-torch, tensorflow, jax; NumPy, safetensors, framework in it"
+    command.add_argument("--python", action="append", default=[], metavar="NAME=PATH", help=python)
     add_work_options(command)
 
 
 def _record(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from compare.golden.golden import record_golden
-    from compare.report.console import print_verdict
-    from compare.report.wording import conclusion
-    from compare.run.harness import prepare
+    from compare.api import check_work, show_progress
+    from compare.golden.record import record_golden
+    from compare.run.plan import plan, prepare
     from compare.workers.backends import choose_backends
     from compare.workers.interpreters import read_interpreters
     from compare.workers.pool import Pool
 
-    check_work_options(options)
+    check_work(options.jobs, options.timeout)
     backends = choose_backends(options.backend)
     experiments = prepare(chosen_cases(options))
     golden, interpreters = Path(options.golden), read_interpreters(options.python)
     jobs = options.jobs or os.cpu_count() or 1
     cases = [experiment.case for experiment in experiments]
+    trainings = sum(len(plan(experiment, backends, golden)) for experiment in experiments)
     with (
         tempfile.TemporaryDirectory(prefix="rnn-parity-") as logs,
         Pool(Path(logs), jobs, options.timeout, interpreters=interpreters) as pool,
-        progress(options, planned(experiments, backends), cases) as on_event,
+        show_progress(trainings, cases, not options.quiet) as on_event,
     ):
-        verdict, kept = record_golden(experiments, backends, golden, pool, on_event)
-    if options.json:
-        print(json.dumps(verdict.as_json(), indent=1))
-    elif options.quiet:
-        print(conclusion(verdict))
-    else:
-        print_verdict(Console(highlight=False), verdict)
+        verdict, recorded = record_golden(experiments, backends, golden, pool, on_event)
+    print_outcome(options, verdict)
     for case in cases:
-        done = f"kept in {golden / case.name}" if case.name in kept else "not kept, since a runner failed"
-        print(f"Golden trace of {case.name}: {done}", file=sys.stderr)
+        outcome = f"kept in {golden / case.name}" if case.name in recorded else "not kept, since a runner failed"
+        print(f"Golden trace of {case.name}: {outcome}", file=sys.stderr)
     return verdict.exit_code
 
 
 def _check(options: argparse.Namespace) -> int:
-    from compare.golden.golden import check_golden, choose_golden, trainings
-    from compare.run.harness import create_folder
+    from compare.api import check_work, show_progress, write_reports
+    from compare.golden.check import check_golden, trainings
+    from compare.golden.store import choose_golden
+    from compare.run.folder import create_folder, folder_of_now
     from compare.workers.backends import choose_backends
     from compare.workers.interpreters import read_interpreters
     from compare.workers.pool import Pool
 
-    check_work_options(options)
-    asked = options.backend or os.environ.get("KERAS_BACKEND")
-    found = choose_golden(Path(options.golden), options.cases, choose_backends(options.backend) if asked else None)
+    check_work(options.jobs, options.timeout)
+    chosen = choose_backends(options.backend) if options.backend or os.environ.get("KERAS_BACKEND") else None
+    goldens = choose_golden(Path(options.golden), options.cases, chosen)
     interpreters = read_interpreters(options.python)
     out = Path(options.out or folder_of_now())
     create_folder(out)
-    cases = [golden.experiment.case for golden in found]
-    tasks = sum(len(trainings(golden, out)) for golden in found)
+    cases = [golden.experiment.case for golden in goldens]
+    tasks = sum(len(trainings(golden, out)) for golden in goldens)
     jobs = options.jobs or os.cpu_count() or 1
     with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters) as pool:
-        with progress(options, tasks, cases) as on_event:
-            verdict = check_golden(found, out, pool, on_event)
+        with show_progress(tasks, cases, not options.quiet) as on_event:
+            verdict = check_golden(goldens, out, pool, on_event)
         threads = pool.threads
-    report(options, verdict, cases, out, threads, both_sides=False)
+    write_reports(verdict, cases, out, threads, command_line())
+    print_outcome(options, verdict, out)
     return verdict.exit_code

@@ -14,7 +14,7 @@ def add_list(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from compare.config.case import built_in_names, load_case
-    from compare.data import DATASETS
+    from compare.data.datasets import DATASETS
     from compare.workers.backends import BACKENDS, version
 
     cases = [load_case(name) for name in built_in_names()]

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compare.cli.run import add_work_options, check_work_options, folder_of_now
+from compare.cli.options import add_out_option, add_work_options
+from compare.cli.output import command_line
 from compare.errors import InputError
 
 
@@ -22,18 +23,20 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument("file", metavar="SWEEP.toml", help="the base case and lists of what is tried")
     sweep.add_argument("--on", choices=("local", "ray"), default="local", help="where (default: local)")
     sweep.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster (default: one started here)")
-    sweep.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
+    add_out_option(sweep)
     add_work_options(sweep, timeout="longest silence of a runner, on Ray longest training")
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from compare.api import check_work
     from compare.report.sweep_page import sweep_conclusion, write_sweep_page
+    from compare.run.folder import folder_of_now
     from compare.sweep.grid import read_sweep
     from compare.sweep.running import Place, run_sweep
     from compare.sweep.table import write_table
     from compare.workers.backends import machine
 
-    check_work_options(options)
+    check_work(options.jobs, options.timeout)
     if options.address is not None and options.on != "ray":
         raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
     sweep = read_sweep(Path(options.file))
@@ -45,16 +48,16 @@ def _sweep(options: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def on_done(point: Any, status: str, found: bool) -> None:
+    def on_done(point: Any, status: str, was_done: bool) -> None:
         nonlocal done
         done += 1
         if not options.quiet:
-            say(f"[{done}/{len(points)}] {sweep.label(point)}: {status}{', found done' if found else ''}")
+            say(f"[{done}/{len(points)}] {sweep.label(point)}: {status}{', found done' if was_done else ''}")
 
     outcome = run_sweep(sweep, points, out, place, say, on_done)
     table = write_table(outcome.rows, out)
     page = out / "report.html"
-    environment = {**machine(), "where": options.on, "command": " ".join(["rnn-parity", *sys.argv[1:]])}
+    environment = {**machine(), "where": options.on, "command": command_line()}
     write_sweep_page(sweep, outcome, environment, table, page)
     if options.json:
         print(json.dumps(outcome.as_json()))

@@ -10,7 +10,7 @@ from compare.errors import InputError
 
 if TYPE_CHECKING:  # workers read what is made here, in interpreters that need not have pydantic
     from compare.config.case import Case
-    from compare.data import Series
+    from compare.data.series import Series
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ def make_experiment(case: "Case") -> Experiment:
 
     Raises InputError for data that cannot be used.
     """
-    from compare.data import Series, load_data
+    from compare.data.datasets import load_data
+    from compare.data.series import Series
     from compare.experiment.initial_weights import draw_initial_weights
 
     data = load_data(case)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # pytest imports this at every start, in projects that may have one test of a model among thousands
-    from compare.pytest_plugin.parity import Parity, Workers
+    from compare.pytest_plugin.parity import Parity
+    from compare.pytest_plugin.processes import Workers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def _parity_workers(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Workers]":
-    from compare.pytest_plugin.parity import Workers
+    from compare.pytest_plugin.processes import Workers
 
     with Workers(tmp_path_factory.mktemp("parity")) as workers:
         yield workers

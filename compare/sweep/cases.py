@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.experiment.experiment import write_experiment
-from compare.run.harness import is_done, plan
+from compare.run.plan import is_done, plan
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.judging import FAILURES, VERDICT, failed_case, training_seconds

@@ -10,7 +10,7 @@ from typing import Any
 from compare.config.case import case_from_json
 from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison
-from compare.run.harness import Failure, Job, judge_job
+from compare.run.judging import Failure, Job, judge_job
 from compare.storage import read_json, write_json
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from compare.errors import InputError
-from compare.run.harness import create_folder
+from compare.run.folder import create_folder
 from compare.storage import read_json, write_json
 from compare.workers.backends import versions_of
 

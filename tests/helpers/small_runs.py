@@ -9,7 +9,8 @@ from helpers.paths import ROOT
 
 from compare.config.case import Case, load_case, with_fields
 from compare.judge import Comparison, Verdict
-from compare.run.harness import prepare, run_cases
+from compare.run.plan import prepare
+from compare.run.training import run_cases
 from compare.workers.pool import Event, Pool
 
 BACKENDS = ("tensorflow", "torch", "jax")

@@ -8,7 +8,7 @@ import pytest
 
 from compare.config.case import Case, built_in_names, case_from_toml, load_case, make_case, with_fields
 from compare.config.data import DATASET_OPTIONS, DATASET_TASKS, PATHS, DataConfig
-from compare.data import DATASETS, load_data
+from compare.data.datasets import DATASETS, load_data
 from compare.errors import InputError
 
 # A value of every option that is not its default.

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from compare.config.case import Case, make_case
-from compare.data import load_data
+from compare.data.datasets import load_data
 from compare.data.examples import Examples
 from compare.data.images import IMAGES_MAGIC, LABELS_MAGIC, read_idx
 from compare.errors import InputError

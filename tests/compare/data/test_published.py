@@ -9,8 +9,9 @@ import pytest
 from helpers.paths import SUNSPOTS
 
 from compare.config.case import Case, make_case
-from compare.data import Series, load_data
 from compare.data.csv_file import read_csv
+from compare.data.datasets import load_data
+from compare.data.series import Series
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment, read_experiment, write_experiment
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compare.config.case import Case, make_case
-from compare.data import load_data
+from compare.data.datasets import load_data
 from compare.data.examples import Examples, Part
 from compare.data.sequences import standardise
 

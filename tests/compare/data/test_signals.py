@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from compare.config.case import Case, make_case
-from compare.data import load_data
+from compare.data.datasets import load_data
 from compare.data.examples import Examples
 
 TASKS = ("forecasting", "classification", "tagging")

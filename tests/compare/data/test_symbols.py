@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compare.config.case import make_case
-from compare.data import load_data
+from compare.data.datasets import load_data
 from compare.data.examples import Examples
 
 

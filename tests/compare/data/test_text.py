@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compare.config.case import Case, make_case, with_fields
-from compare.data import load_data
+from compare.data.datasets import load_data
 from compare.data.examples import Examples
 from compare.data.text import PADDING, TOKEN, UNKNOWN, make_vocabulary, to_ids
 from compare.experiment.experiment import make_experiment, read_experiment, write_experiment

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import TimeSeriesSplit
 
 from compare.config.case import Case, fold_cases, load_case, with_fields
-from compare.data import Series
+from compare.data.series import Series
 from compare.data.windows import Scaling, Windows, batch_schedule, make_windows
 from compare.errors import InputError
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from helpers.small_runs import tiny_case
 
-from compare.golden.golden import check_golden, choose_golden, record_golden
+from compare.golden.check import check_golden
+from compare.golden.record import record_golden
+from compare.golden.store import choose_golden
 from compare.judge import Verdict
-from compare.run.harness import prepare
+from compare.run.plan import prepare
 from compare.workers.pool import Pool
 
 # What this project needs beside NumPy and safetensors, and a worker in another interpreter must not: an interpreter

@@ -58,10 +58,12 @@ def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
         pytest.param(replace_json("golden.json", traces={"keras-jax": ["torch"]}), "no trace of torch", id="no-torch"),
         pytest.param(replace_json("golden.json", traces={"keras": ["torch"]}), "damaged golden.json: tr", id="runner"),
         pytest.param(lambda case: case.rename(case.with_name("old")), "is of case 'lstm'; a reco", id="renamed"),
-        pytest.param(replace_json("start/start.json", case=None), "has a damaged start", id="no-case"),
-        pytest.param(replace_json("start/start.json", scaling=4), "has a damaged start", id="odd-start"),
-        pytest.param(replace_json("start/start.json", case={"name": "a"}), "field 'model' is missing", id="odd-case"),
-        pytest.param(truncate("start/schedule.npy"), "has a damaged start", id="schedule"),
+        pytest.param(replace_json("experiment/experiment.json", case=None), "has a damaged experiment", id="no-case"),
+        pytest.param(replace_json("experiment/experiment.json", scaling=4), "has a damaged experiment", id="odd-start"),
+        pytest.param(
+            replace_json("experiment/experiment.json", case={"name": "a"}), "field 'model' is missing", id="odd-case"
+        ),
+        pytest.param(truncate("experiment/schedule.npy"), "has a damaged experiment", id="schedule"),
     ],
 )
 def test_damaged_traces_are_refused(golden: Path, refused: Callable, damage: Callable, words: str) -> None:

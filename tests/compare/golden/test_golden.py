@@ -11,9 +11,10 @@ import pytest
 from helpers.small_runs import STEPS, tiny_case
 
 from compare.errors import InputError
-from compare.golden.golden import choose_golden, record_golden
+from compare.golden.record import record_golden
+from compare.golden.store import choose_golden
 from compare.judge import Verdict
-from compare.run.harness import prepare
+from compare.run.plan import prepare
 from compare.storage import read_json, read_tensors, write_json, write_tensors
 from compare.trace.trace import read_trace
 from compare.workers import backends

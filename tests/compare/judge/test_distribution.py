@@ -10,7 +10,7 @@ from helpers.small_runs import BACKENDS, Run, run_cases_in, tiny_case
 from compare.config.case import Case
 from compare.experiment.experiment import read_experiment
 from compare.judge.distribution import judge_samples
-from compare.run.harness import SAMPLES
+from compare.run.plan import SAMPLES
 from compare.trace.trace import Trace, read_trace
 from compare.workers.pool import Pool
 

@@ -12,9 +12,9 @@ from helpers.paths import ROOT
 from helpers.small_runs import TINY, tiny_case
 
 from compare.cli.main import _parse
-from compare.cli.run import chosen_cases
+from compare.cli.options import chosen_cases
 from compare.config.case import load_case, with_fields
-from compare.pytest_plugin.parity import settings
+from compare.pytest_plugin.messages import settings
 
 pytest_plugins = ["pytester"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.small_runs import CELLS, STEPS, run_cases_in, tiny_case
 
-from compare.run.harness import KERNELS
+from compare.run.kernels import KERNELS
 from compare.trace.trace import read_trace
 from compare.workers.pool import Pool
 

@@ -5,7 +5,7 @@ from helpers.paths import SUNSPOTS
 from helpers.small_runs import Run, run_cases_in, tiny_case
 
 from compare.errors import InputError
-from compare.run.harness import prepare
+from compare.run.plan import prepare
 from compare.workers.pool import Pool
 
 ODD_BACKENDS = ("tensorflow", "torch")

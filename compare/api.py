@@ -1,0 +1,218 @@
+"""What a program calls: `compare.run` and `compare.explain`; the commands of the same names are thin over them."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
+from compare.errors import InputError
+from compare.explain.entry import explain_pair
+from compare.explain.pair_file import read_pair
+from compare.judge import Comparison, Verdict
+from compare.judge.verdict import Cause, Difference
+from compare.report.console import ProgressBars, ProgressLines, print_verdict
+from compare.report.explain_page import conclusion as explain_conclusion
+from compare.report.explain_page import print_explanation, write_explanation
+from compare.report.html import write_html
+from compare.report.junit import write_junit
+from compare.report.wording import conclusion
+from compare.run.folder import create_out, folder_of_now
+from compare.run.kernels import required_kernels
+from compare.run.plan import plan, prepare
+from compare.run.training import run_cases
+from compare.storage import new_folder, write_json
+from compare.workers.backends import choose_backends, machine
+from compare.workers.pool import Event, Pool
+
+CaseLike = str | Path | Case
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult:
+    """What came of a run: the cases as they were trained, the verdict, and the folder of traces and reports."""
+
+    cases: Sequence[Case]
+    verdict: Verdict
+    out: Path
+
+    @property
+    def agree(self) -> bool:
+        """Whether every comparison agrees."""
+        return self.verdict.agree
+
+    @property
+    def comparisons(self) -> Sequence[Comparison]:
+        """One comparison for each case and Keras runner."""
+        return self.verdict.comparisons
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.out / "report.html"
+
+    def __repr__(self) -> str:
+        return f"<RunResult: {conclusion(self.verdict)} {self.report}>"
+
+    def _repr_html_(self) -> str:
+        return _as_html(lambda console: print_verdict(console, self.verdict))
+
+
+@dataclass(frozen=True, repr=False)
+class ExplainResult:
+    """What came of a pair of models: the comparison, and the folder of the report."""
+
+    comparison: Comparison
+    out: Path
+
+    @property
+    def agree(self) -> bool:
+        """Whether the two models train alike."""
+        return self.comparison.status == "agrees"
+
+    @property
+    def first_difference(self) -> Difference | None:
+        """Where they first differ."""
+        return self.comparison.first_difference
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """Why, each with its proof."""
+        return self.comparison.causes
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.out / "report.html"
+
+    def __repr__(self) -> str:
+        return f"<ExplainResult of {self.comparison.case}: {explain_conclusion(self.comparison)} {self.report}>"
+
+    def _repr_html_(self) -> str:
+        return _as_html(lambda console: print_explanation(console, self.comparison))
+
+
+def run(
+    cases: CaseLike | Sequence[CaseLike] | None = None,
+    backends: str | Sequence[str] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    folds: int | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    timeout: float = 600,
+    kernels: Sequence[str] = (),
+    progress: bool = False,
+    command: str = "compare.run",
+) -> RunResult:
+    """Train cases in native PyTorch and in Keras and judge whether both train alike.
+
+    Example: `compare.run("lstm", backends=["torch"], fields={"model.units": 32}).agree`
+
+    Args:
+        cases: a built-in name, a TOML file or a `Case`, or several; the default suite if None.
+        backends: of Keras: "tensorflow", "torch", "jax"; if None `KERAS_BACKEND`, else all that are installed.
+        fields: fields of every case by dotted name, replaced.
+        seed: of data, schedule and weights.
+        folds: cross-validate each series in time in so many folds.
+        out: folder of traces and reports; `runs/<time>` if None. Given again, a run that was interrupted goes on.
+        jobs: trainings at a time; the number of cores if None.
+        timeout: the longest silence of a runner, in seconds.
+        kernels: "[RUNNER=]NAME" each: a runner (default: every Keras runner) that ran another recurrent kernel failed.
+        progress: whether to show on standard error how it goes.
+        command: how the report says that it was made.
+
+    Raises InputError for what cannot be used, before anything is trained.
+
+    """
+    check_work(jobs, timeout)
+    chosen_backends = choose_backends([backends] if isinstance(backends, str) else list(backends or ()))
+    kernel_of = required_kernels(kernels, chosen_backends)
+    seeded = {} if seed is None else {"seed": seed}
+    experiments = prepare(choose_cases(cases, {**(fields or {}), **seeded}, folds))
+    chosen = [experiment.case for experiment in experiments]
+    folder = Path(out or folder_of_now())
+    create_out(folder, chosen, chosen_backends)
+    trainings = sum(len(plan(experiment, chosen_backends, folder)) for experiment in experiments)
+    with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout) as pool:
+        with show_progress(trainings, chosen, progress) as on_event:
+            verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
+        threads = pool.threads
+    write_reports(verdict, chosen, folder, threads, command)
+    return RunResult(chosen, verdict, folder)
+
+
+def explain(
+    pair: str | Path, backend: str | None = None, *, out: str | Path | None = None, timeout: float = 600
+) -> ExplainResult:
+    """Find where a Keras model and a PyTorch module first differ in training, and why, with proof.
+
+    Example: `compare.explain("pair.py", backend="torch").causes`
+
+    Args:
+        pair: a Python file that defines data(), keras_side() and torch_side(); see README.md.
+        backend: of Keras; if None `KERAS_BACKEND`, else the first that is installed.
+        out: a new folder for the report; `runs/<time>` if None.
+        timeout: the longest silence of a side, in seconds.
+
+    Raises InputError, with the file's own line, for a mistake in the pair file.
+
+    """
+    check_work(None, timeout)
+    checked = read_pair(str(pair))
+    keras_backend = choose_backends([backend] if backend else None)[0]
+    folder = Path(out or folder_of_now())
+    with new_folder(folder):
+        comparison = explain_pair(checked, keras_backend, folder, timeout)
+    write_json(folder / "verdict.json", Verdict([comparison]).as_json())
+    write_explanation(comparison, machine(), folder / "report.html")
+    return ExplainResult(comparison, folder)
+
+
+def choose_cases(
+    cases: CaseLike | Sequence[CaseLike] | None, fields: Mapping[str, Any], folds: int | None = None
+) -> list[Case]:
+    """Load cases, the default suite if None, replace fields, and make a case of each fold; raises InputError."""
+    several = [cases] if isinstance(cases, CaseLike) else DEFAULT_SUITE if cases is None else cases
+    chosen = [with_fields(case if isinstance(case, Case) else load_case(case), fields) for case in several]
+    return chosen if folds is None else [fold for case in chosen for fold in fold_cases(case, folds)]
+
+
+def check_work(jobs: int | None, timeout: float) -> None:
+    """Raise InputError for numbers that no work can be done with."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs} must be at least 1")
+    if not timeout > 0:
+        raise InputError(f"--timeout {timeout:g} must be more than 0 seconds")
+
+
+def show_progress(
+    trainings: int, cases: Sequence[Case], shown: bool = True
+) -> AbstractContextManager[Callable[[Event], None]]:
+    """Show on standard error how trainings go; as a context, it gives what events are told to."""
+    if not shown:
+        return nullcontext(lambda event: None)
+    if sys.stderr.isatty():
+        return ProgressBars(trainings, {case.name: case.training.epochs for case in cases})
+    return ProgressLines(trainings)
+
+
+def write_reports(verdict: Verdict, cases: Sequence[Case], out: Path, threads: int, command: str) -> None:
+    """Write a run's reports into its folder."""
+    versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
+    conditions = {**machine(), **versions, "threads for each runner": str(threads), "command": command}
+    write_html(verdict, cases, conditions, out / "report.html")
+    write_junit(verdict, out / "junit.xml")
+
+
+def _as_html(say: Callable[[Console], None]) -> str:
+    console = Console(file=io.StringIO(), record=True, width=120, highlight=False)
+    say(console)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

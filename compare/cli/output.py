@@ -1,0 +1,41 @@
+"""What commands that train cases print."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `--help` is quick
+    from compare.config.case import Case
+    from compare.judge import Verdict
+
+
+def command_line() -> str:
+    """Return the command as it was given."""
+    return " ".join(["rnn-parity", *sys.argv[1:]])
+
+
+def print_outcome(
+    options: argparse.Namespace, verdict: "Verdict", out: Path | None = None, matched: "Sequence[Case]" = ()
+) -> None:
+    """Print a verdict as `--json` and `--quiet` say, and how the two sides of the cases `matched` were matched."""
+    from rich.console import Console
+
+    from compare.report.console import print_known_differences, print_verdict
+    from compare.report.wording import conclusion
+
+    if options.json:
+        print(json.dumps(verdict.as_json(), indent=1))
+        return
+    console = Console(highlight=False)
+    if options.quiet:
+        console.print(conclusion(verdict), markup=False, soft_wrap=True)
+        return
+    if matched:
+        print_known_differences(console, matched)
+        console.print()
+    print_verdict(console, verdict)
+    if out is not None:
+        console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""Compares today's training with golden traces."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from compare.config.case import Case
+from compare.golden.store import Golden
+from compare.judge import Comparison, Difference, Verdict, judge
+from compare.judge.distribution import judge_samples
+from compare.known.defects import with_defects
+from compare.run.judging import Failure, step_references
+from compare.run.plan import plan
+from compare.storage import write_json
+from compare.trace.trace import Trace, TraceError, read_trace
+from compare.workers.backends import REFERENCE_RUNNER
+from compare.workers.pool import Event, Pool, Task
+
+# Before the name of the runner, what the expected side is called where it is a golden trace.
+GOLDEN = "golden-"
+
+
+def trainings(golden: Golden, out: Path) -> list[Task]:
+    """List today's trainings: those that were recorded, from the recorded experiment, and the ensemble."""
+    tasks = plan(golden.experiment, golden.backends, out)
+    states = golden.folder / REFERENCE_RUNNER
+    return [
+        replace(task, experiment=golden.folder / "experiment", reference=None if task.reference is None else states)
+        for task in tasks
+    ]
+
+
+def check_golden(
+    goldens: Sequence[Golden], out: Path, pool: Pool, on_event: Callable[[Event], None] = lambda event: None
+) -> Verdict:
+    """Train each recorded case again and judge every runner against its golden trace.
+
+    `verdict.json` goes into `out`, a folder that exists.
+    """
+    planned = {golden.experiment.case.name: trainings(golden, out) for golden in goldens}
+    failures: dict[Path, Failure] = {}
+    for event in pool.run([task for tasks in planned.values() for task in tasks]):
+        if event.kind == "failed":
+            failures[event.task.out] = Failure(event.error or "unknown", event.log)
+        on_event(event)
+    comparisons = [
+        _with_cause(golden.experiment.case, _compare(golden, runner, planned[golden.experiment.case.name], failures))
+        for golden in goldens
+        for runner in golden.traces
+    ]
+    verdict = Verdict(comparisons)
+    write_json(out / "verdict.json", verdict.as_json())
+    return verdict
+
+
+def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mapping[Path, Failure]) -> Comparison:
+    experiment, case = golden.experiment, golden.experiment.case
+
+    def failed(error: str, log: str | None = None) -> Comparison:
+        return Comparison(case.name, runner, GOLDEN + runner, case.dtype, "failed", error=error, log=log)
+
+    for task in tasks:
+        if task.out in failures and task.runner in (runner, REFERENCE_RUNNER):
+            return failed(f"{task.out.name}: {failures[task.out].error}", failures[task.out].log)
+    try:
+        expected = [_as_golden(read_trace(folder)) for folder in golden.traces[runner]]
+        obtained = [read_trace(task.out) for task in tasks if task.runner == runner and task.member is None]
+        if case.model.independent_masks:
+            comparison = judge_samples(expected, obtained, experiment)
+            return _with_changes(comparison, expected[0], obtained[0])
+        (today,) = obtained
+        precision = today.manifest["precision"]
+        reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
+        with_ensemble = read_trace(reference)
+        members = [read_trace(task.out) for task in tasks if task.member and task.member["precision"] == precision]
+    except TraceError as error:
+        return failed(str(error))
+    references = None
+    if not case.training.stock:
+        references = step_references(experiment, golden.folder / REFERENCE_RUNNER, precision)
+    comparison = judge(expected[0], today, members, experiment, references, with_ensemble)
+    return _with_changes(comparison, expected[0], today)
+
+
+def _with_cause(case: Case, comparison: Comparison) -> Comparison:
+    """Name a framework's defect that has come since; one that is expected of the case was not there then."""
+    return comparison if comparison.status == "agrees" else replace(with_defects(case, comparison), expected=False)
+
+
+def _as_golden(trace: Trace) -> Trace:
+    return replace(trace, manifest={**trace.manifest, "runner": GOLDEN + trace.manifest["runner"]})
+
+
+def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> Comparison:
+    """Say what computed then and what computes now, and leave out what was off the reference then as it is now."""
+    then, now = expected.manifest, obtained.manifest
+    differences = list(comparison.differences)
+    if then["precision"] != now["precision"]:
+        message = f"computed in {then['precision']} then and in {now['precision']} now"
+        differences.append(Difference("precision", 0, "start", message))
+    off_then_too = [d for d in differences if d.kind == "off-reference" and d.off_side == "both"]
+    notes, step_ratio = list(comparison.notes), comparison.largest_step_share
+    if off_then_too:
+        step_ratio = None
+        differences = [difference for difference in differences if difference not in off_then_too]
+        steps = ", ".join(sorted({f"step {d.step}, {d.phase}" for d in off_then_too}))
+        notes.append(f"off the reference then and now, and judged by the trajectory alone there: {steps}")
+    notes += [
+        f"{name} was {before}, now it is {after}"
+        for (name, before), (other, after) in zip(_conditions(then).items(), _conditions(now).items(), strict=True)
+        if before != after
+    ]
+    return replace(
+        comparison,
+        differences=differences,
+        notes=notes,
+        largest_step_share=step_ratio,
+        status="differs" if differences else "agrees",
+        versions={**{GOLDEN + name: version for name, version in then["versions"].items()}, **now["versions"]},
+    )
+
+
+def _conditions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    execution = manifest["execution"]
+    return {"version": versions, "kernel": execution["kernel"], "device": execution["device"]}

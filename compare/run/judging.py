@@ -1,0 +1,110 @@
+"""From the traces of a case to its comparisons."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from pathlib import Path
+
+from compare.experiment.experiment import Experiment
+from compare.judge import Comparison, StepReference, judge
+from compare.judge.distribution import judge_samples
+from compare.known.defects import with_defects
+from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, member_name, sample_name
+from compare.trace.trace import Trace, TraceError, read_state, read_trace
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has no whole trace."""
+
+    error: str
+    log: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to be compared on some backends, with faults planted by runner and kernels required by runner."""
+
+    experiment: Experiment
+    backends: Sequence[str]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the case, by which a run knows it."""
+        return self.experiment.case.name
+
+
+def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Comparison]:
+    """Judge the traces of a case on each of its backends; `failures` are of trainings, by the folder of the trace."""
+    traces = _Traces(job, out / job.name, failures)
+    comparisons = (traces.compare(keras_runner(backend)) for backend in job.backends)
+    notes = job.experiment.examples.notes
+    return [with_defects(job.experiment.case, replace(comparison, data_notes=notes)) for comparison in comparisons]
+
+
+@lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references
+def step_references(experiment: Experiment, reference: Path, precision: str) -> list[StepReference]:
+    """Compute what the checked steps should give, from the PyTorch side's states."""
+    states = {step: read_state(reference, step) for step in experiment.recorded_steps}
+    return [StepReference(experiment, step, *state, precision) for step, state in states.items() if state is not None]
+
+
+class _FailedError(Exception):
+    """A training that a comparison needs has failed."""
+
+    def __init__(self, error: str, log: str | None = None) -> None:
+        super().__init__(error)
+        self.log = log
+
+
+class _Traces:
+    """The traces of one case."""
+
+    def __init__(self, job: Job, folder: Path, failures: Mapping[Path, Failure]) -> None:
+        self.job, self.folder, self.failures = job, folder, failures
+        # The PyTorch side and its ensemble are compared with each of the others.
+        self.read: Callable[[Path], Trace] = cache(read_trace)
+
+    def compare(self, runner: str) -> Comparison:
+        """Compare a runner with the PyTorch side."""
+        case = self.job.experiment.case
+        try:
+            return self._compare_samples(runner) if case.model.independent_masks else self._compare(runner)
+        except (_FailedError, TraceError) as error:
+            log = error.log if isinstance(error, _FailedError) else None
+            return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=str(error), log=log)
+
+    def _compare_samples(self, runner: str) -> Comparison:
+        names = {side: [sample_name(side, n) for n in range(SAMPLES)] for side in (REFERENCE_RUNNER, runner)}
+        self._refuse_failed(*names[REFERENCE_RUNNER], *names[runner])
+        expected, obtained = ([self.read(self.folder / name) for name in of_side] for of_side in names.values())
+        return judge_samples(expected, obtained, self.job.experiment)
+
+    def _compare(self, runner: str) -> Comparison:
+        experiment = self.job.experiment
+        self._refuse_failed(REFERENCE_RUNNER, runner)
+        expected, obtained = self.read(self.folder / REFERENCE_RUNNER), self.read(self.folder / runner)
+        precision = obtained.manifest["precision"]
+        members = [self._read_member(member_name(precision, seed)) for seed in range(1, ENSEMBLE_SIZE + 1)]
+        for trace in (expected, obtained):
+            side, kernel = trace.manifest["runner"], trace.manifest["execution"]["kernel"]
+            if self.job.kernels.get(side, kernel) != kernel:
+                raise _FailedError(f"{side} ran the kernel {kernel!r}, {self.job.kernels[side]!r} was required")
+        references = None
+        if not experiment.case.training.stock:
+            references = step_references(experiment, self.folder / REFERENCE_RUNNER, precision)
+        return judge(expected, obtained, members, experiment, references)
+
+    def _refuse_failed(self, *names: str) -> None:
+        for name in names:
+            failure = self.failures.get(self.folder / name)
+            if failure is not None:
+                raise _FailedError(f"{name}: {failure.error}", failure.log)
+
+    def _read_member(self, name: str) -> Trace:
+        if self.folder / name in self.failures:
+            raise _FailedError(f"{name} of {REFERENCE_RUNNER}: {self.failures[self.folder / name].error}")
+        return self.read(self.folder / name)
