@@ -78,8 +78,8 @@ def kept_elements(side: str, shape: list[int], rate: float) -> list[bool]:
     """Which elements a dropout keeps on a side."""
     import importlib
 
-    package = "torch_models" if side == "torch" else "keras_models"
-    return importlib.import_module(f"{package}.pair.masks").kept(tuple(shape), rate).ravel().tolist()
+    observer = f"compare.explain.{side.partition('-')[0]}_observer"
+    return importlib.import_module(f"{observer}.masks").kept(tuple(shape), rate).ravel().tolist()
 
 
 def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
