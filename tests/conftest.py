@@ -22,6 +22,21 @@ settings.register_profile("rnn-parity", deadline=None, derandomize=True)
 settings.load_profile("rnn-parity")
 
 
+# What holds processes for a whole session: under pytest-xdist each is held by one process of the tests alone.
+SHARED = ("frameworks", "pool", "sides")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, with `--dist loadgroup`, the modules that share processes, and the tests of every other module."""
+    used: dict[Path, set[str]] = {}
+    for item in items:
+        used.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    for item in items:
+        group = next((name for name in SHARED if name in used[item.path]), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def environment() -> Iterator[dict[str, str]]:
     """Let child processes find the packages wherever they start, and keep frameworks out of this process."""
