@@ -19,7 +19,11 @@ from helpers.sweep_runs import (
 from compare.sweep.results import LINES_FILE
 
 
-@pytest.mark.parametrize("done", [0, 5, TRAININGS], ids="after-{}-trainings".format)
+@pytest.mark.parametrize(
+    "done",
+    [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(TRAININGS, marks=pytest.mark.slow)],
+    ids="after-{}-trainings".format,
+)
 def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], done: int) -> None:
     """Killed after any number of trainings and run again, a sweep does every training once and has every verdict once.
 
@@ -54,7 +58,14 @@ def test_a_finished_sweep_trains_nothing(tmp_path: Path, environment: dict[str, 
     assert trainings(tmp_path) == done
 
 
-@pytest.mark.parametrize("runner", ["torch", "keras-torch", "member-float32-3"])
+@pytest.mark.parametrize(
+    "runner",
+    [
+        pytest.param("torch", marks=pytest.mark.slow),
+        "keras-torch",
+        pytest.param("member-float32-3", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_worker_is_replaced(tmp_path: Path, environment: dict[str, str], runner: str) -> None:
     """A training whose process is killed is tried again, which is said and kept, and nothing else is repeated."""
     counts, errors = finish_sweep(start_sweep(tmp_path, {**environment, "KILLED": runner}))
