@@ -15,6 +15,7 @@ from compare.config.case import Case, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
+from compare.judge.phases import Phase
 from compare.run.judging import Job
 from compare.run.training import run_jobs
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
@@ -42,7 +43,7 @@ class PlantedFault(BaseModel):
     side: Literal["keras", "torch"]
     cell: Literal["simple_rnn", "lstm", "gru"] = "lstm"
     fields: dict[str, Any] = {}
-    phase: Literal["start", "forward", "loss", "gradient", "clip", "update"]
+    phase: Phase
     tensors: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     quick: bool = False
@@ -166,8 +167,8 @@ def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
         tensor_right=None
         if fault is None or not fault.tensors
         else placed and first is not None and first.tensor in fault.tensors,
-        trajectory_share=comparison.largest_share_of_allowed,
-        step_share=comparison.largest_step_share,
+        trajectory_share=comparison.trajectory_tolerance_ratio,
+        step_share=comparison.step_tolerance_ratio,
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from compare.explain.matching import GATES, Match
-
-PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
+from compare.judge.phases import PHASES
 
 # What is allowed, absolutely: TWIN_FACTOR times what a change of the weights' last bits does to one side, and UNITS
 # units of float32 in the largest number of the tensor. Both sides round every operation of a step in an order of their

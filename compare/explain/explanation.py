@@ -56,7 +56,7 @@ def explain(investigation: Investigation) -> Explanation:
         steps=len(investigation.batches),
         max_relative_loss_difference=_loss_difference(keras["losses"], torch["losses"]),
         max_prediction_difference=_prediction_difference(investigation, stages),
-        largest_share_of_allowed=max(shares, default=None),
+        trajectory_tolerance_ratio=max(shares, default=None),
         differences=[_difference(stage, stages) for stage in stages if stage.differing],
         notes=_notes(investigation, unexplained),
         versions={**investigation.torch["versions"], **investigation.keras["versions"]},
@@ -134,7 +134,7 @@ def _cause(proof: Proof) -> Cause:
         step=proof.location.step,
         phase=proof.location.phase,
         tensor=proof.location.location,
-        found=proof.candidate.message,
+        observation=proof.candidate.message,
         proof=known.proof,
         figures={name: _plain(value) for name, value in proof.candidate.figures.items()},
     )

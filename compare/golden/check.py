@@ -100,7 +100,7 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
         message = f"computed in {then['precision']} then and in {now['precision']} now"
         differences.append(Difference("precision", 0, "start", message))
     off_then_too = [d for d in differences if d.kind == "off-reference" and d.off_side == "both"]
-    notes, step_ratio = list(comparison.notes), comparison.largest_step_share
+    notes, step_ratio = list(comparison.notes), comparison.step_tolerance_ratio
     if off_then_too:
         step_ratio = None
         differences = [difference for difference in differences if difference not in off_then_too]
@@ -115,7 +115,7 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
         comparison,
         differences=differences,
         notes=notes,
-        largest_step_share=step_ratio,
+        step_tolerance_ratio=step_ratio,
         status="differs" if differences else "agrees",
         versions={**{GOLDEN + name: version for name, version in then["versions"].items()}, **now["versions"]},
     )

@@ -1,4 +1,4 @@
-"""Native dropout: each side draws its own masks, so that trainings are compared as samples of a distribution."""
+"""Independent masks: each side draws its own, so that trainings are compared as samples of a distribution."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ import numpy as np
 from compare.config.case import Case
 from compare.experiment.experiment import Experiment
 from compare.judge import completeness
-from compare.judge.metrics import epoch_losses, metrics_of, predictions_shape
+from compare.judge.metrics import epoch_losses, metrics_of
 from compare.judge.verdict import Comparison, Difference
 from compare.trace.trace import Trace
 
@@ -17,10 +17,10 @@ SIGNIFICANCE = 1e-3
 
 
 def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experiment: Experiment) -> Comparison:
-    """Compare trainings of two sides that draw their own dropout masks, several of each, with other draws.
+    """Compare trainings of two sides that draw independent dropout masks, several of each, with other draws.
 
-    Same start; the same parts are random; at each place the rate and the scale are those of the case; the mean training
-    loss of the last epoch is the same on both sides (Welch's t-test; Welch 1947).
+    Same experiment; the same parts are random; at each location the rate and the scale are those of the case; the mean
+    training loss of the last epoch is the same on both sides (Welch's t-test; Welch 1947).
     """
     first, other = expected[0], obtained[0]
     runner = other.manifest["runner"]
@@ -29,9 +29,9 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experime
         for left, right in zip(expected, obtained, strict=True)
         for difference in (
             *completeness.experiment_differences(left, right),
-            *completeness.absent_columns(left, right, completeness.required_columns(experiment)),
-            *completeness.absent_steps(left, right),
-            *completeness.absent_predictions(left, right, predictions_shape(experiment.examples)),
+            *completeness.missing_columns(left, right, completeness.required_columns(experiment)),
+            *completeness.missing_steps(left, right),
+            *completeness.missing_predictions(left, right, experiment),
         )
     ]
     comparison = Comparison(
@@ -52,8 +52,10 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experime
         left, right = (
             np.array([epoch_losses(trace, experiment)[-1] for trace in side]) for side in (expected, obtained)
         )
-        words, found = _compare_means(left, right, first.manifest["runner"], runner, int(first.manifest["steps"]))
-        differences += found
+        note, mean_differences = _compare_means(
+            left, right, first.manifest["runner"], runner, int(first.manifest["steps"])
+        )
+        differences += mean_differences
         metrics = {
             trace.manifest["runner"]: metrics_of(experiment, trace.predictions)
             for trace in (first, other)
@@ -61,13 +63,13 @@ def judge_samples(expected: Sequence[Trace], obtained: Sequence[Trace], experime
         }
         locations = len(first.manifest["dropout"]["places"])
         comparison = replace(
-            comparison, notes=(words,), metrics=metrics, checks=comparison.checks + 2 + 2 * locations * len(expected)
+            comparison, notes=(note,), metrics=metrics, checks=comparison.checks + 2 + 2 * locations * len(expected)
         )
     return replace(comparison, differences=differences, status="differs" if differences else "agrees")
 
 
 def _probe_differences(traces: Sequence[Trace], case: Case) -> Iterator[Difference]:
-    """Compare rate and scale at each place of one side's dropout with those of the case."""
+    """Compare rate and scale at each location of one side's dropout with those of the case."""
     from scipy.stats import binomtest  # takes half a second to import
 
     side, locations = traces[0].manifest["runner"], traces[0].manifest["dropout"]["places"]
@@ -77,13 +79,15 @@ def _probe_differences(traces: Sequence[Trace], case: Case) -> Iterator[Differen
         probes = [trace.manifest["dropout"]["places"][location] for trace in traces]
         zeros, numbers = (sum(probe[name] for probe in probes) for name in ("zeros", "numbers"))
         if binomtest(zeros, numbers, rate).pvalue < SIGNIFICANCE / (2 * len(locations)):
-            words = f"{side} drops {zeros / numbers:.3f} of all numbers, {rate:g} expected"
-            yield Difference("dropout-rate", 0, "forward", words, location, off_side=side)
+            message = f"{side} drops {zeros / numbers:.3f} of all numbers, {rate:g} expected"
+            yield Difference(
+                "dropout-rate", 0, "forward", message, location, off_side=side, expected=rate, obtained=zeros / numbers
+            )
         scale = max(abs(probe["scale"] * (1 - rate) - 1) for probe in probes)
         tolerance = 4 * float(np.finfo(np.float32).eps)
         if scale > tolerance:
-            words = f"{side} does not scale what it keeps by {1 / (1 - rate):g}"
-            yield Difference("dropout-scale", 0, "forward", words, location, scale, tolerance, off_side=side)
+            message = f"{side} does not scale what it keeps by {1 / (1 - rate):g}"
+            yield Difference("dropout-scale", 0, "forward", message, location, scale, tolerance, off_side=side)
 
 
 def _placement_differences(expected: Sequence[Trace], obtained: Sequence[Trace]) -> Iterator[Difference]:
@@ -99,15 +103,17 @@ def _placement_differences(expected: Sequence[Trace], obtained: Sequence[Trace])
 def _compare_means(
     left: np.ndarray, right: np.ndarray, expected: str, obtained: str, steps: int
 ) -> tuple[str, list[Difference]]:
+    """Compare the mean losses of two samples; the text says what was measured, whatever came of it."""
     from scipy.stats import ttest_ind
 
-    test = ttest_ind(right, left, equal_var=False)
-    low, high = test.confidence_interval(1 - SIGNIFICANCE)
-    words = (
+    low, high = ttest_ind(right, left, equal_var=False).confidence_interval(1 - SIGNIFICANCE)
+    note = (
         f"mean loss of the last epoch over {len(left)} seeds: {expected} {left.mean():.4g}, {obtained} "
         f"{right.mean():.4g}; difference {right.mean() - left.mean():+.2g}, {1 - SIGNIFICANCE:.1%} interval "
         f"{low:+.2g} to {high:+.2g}"
     )
     if low <= 0 <= high:
-        return words, []
-    return words, [Difference("distribution", steps, "loss", "the mean losses of the two sides are not the same")]
+        return note, []
+    message = "the mean losses of the two sides are not the same"
+    means = float(left.mean()), float(right.mean())
+    return note, [Difference("distribution", steps, "loss", message, expected=means[0], obtained=means[1])]

@@ -16,21 +16,15 @@ def summarise_folds(cases: Sequence[Case], comparisons: Sequence[Comparison]) ->
     summaries = []
     for group, folds in groups.items():
         names = [case.name for case in folds]
-        found = [comparison for comparison in comparisons if comparison.case in names]
-        for side in dict.fromkeys(side for one in found for side in (one.reference, one.runner)):
-            by_fold = [_metrics(name, side, found) for name in names]
+        of_group = [comparison for comparison in comparisons if comparison.case in names]
+        for side in dict.fromkeys(side for c in of_group for side in (c.reference, c.runner)):
+            by_fold = [_metrics(name, side, of_group) for name in names]
             metrics = dict.fromkeys(metric for figures in by_fold for metric in figures)
-            summaries.append(
-                FoldSummary(
-                    group,
-                    side,
-                    len(names),
-                    {metric: FoldFigures(tuple(figures.get(metric) for figures in by_fold)) for metric in metrics},
-                )
-            )
+            figures = {metric: FoldFigures(tuple(fold.get(metric) for fold in by_fold)) for metric in metrics}
+            summaries.append(FoldSummary(group, side, len(names), figures))
     return summaries
 
 
 def _metrics(case: str, side: str, comparisons: Sequence[Comparison]) -> Mapping[str, float | None]:
     """One side's metrics of one fold, from any comparison that has them."""
-    return next((one.metrics[side] for one in comparisons if one.case == case and side in one.metrics), {})
+    return next((c.metrics[side] for c in comparisons if c.case == case and side in c.metrics), {})

@@ -1,4 +1,4 @@
-"""What the judge returns: differences with their place, comparisons and the verdict over all of them."""
+"""What the judge returns: differences with their location, comparisons and the verdict over all of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-SCHEMA = 1
+from compare.judge.phases import PHASES, Phase
 
-# The order in which a step is computed, in which differences are sorted; "start" is what comes before the first step,
-# "evaluation" what is predicted after the last one.
-PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference and its place; the errors are relative, None where there is no number to give."""
+    """One difference and its location; error and tolerance are relative, None where there is no number to give.
+
+    `expected` and `obtained` are the two sides' figures, shapes or counts, where one can be written for each.
+    """
 
     kind: str
     step: int
@@ -27,6 +28,8 @@ class Difference:
     tolerance: float | None = None
     off_side: str = "unknown"
     timestep: int | None = None
+    expected: float | str | None = None
+    obtained: float | str | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -48,6 +51,8 @@ class Difference:
             "relative_error": _finite(self.relative_error),
             "allowed": _finite(self.tolerance),
             "off_side": self.off_side,
+            "expected": _finite(self.expected),
+            "obtained": _finite(self.obtained),
             "kind": self.kind,
             "message": self.message,
         }
@@ -59,8 +64,8 @@ class Curves:
 
     expected_losses: np.ndarray
     obtained_losses: np.ndarray
-    loss_errors: np.ndarray
-    loss_envelope: np.ndarray
+    loss_drift: np.ndarray
+    ensemble_loss_drift: np.ndarray
     loss_tolerance: np.ndarray
     truth: np.ndarray
     expected_predictions: np.ndarray
@@ -80,31 +85,31 @@ class ClassResults:
 
 
 @dataclass(frozen=True)
-class TensorUnits:
-    """How far each side was from the reference in one tensor, at the step where it used most of what is allowed.
+class TensorErrors:
+    """How far each side was from the reference in one tensor, at the step with the largest error / tolerance.
 
-    `sides` maps a side to (step, error, allowed), both in units of the working precision.
+    `sides` maps a side to (step, error, tolerance), both in ulps of the working precision.
     """
 
-    phase: str
+    phase: Phase
     tensor: str
     sides: dict[str, tuple[int, float, float]]
 
-    def keep(self, side: str, step: int, error: float, tolerance: float) -> None:
-        """Keep what was measured of a side if it is nearer to what is allowed than what was kept before."""
-        _, kept_error, kept_tolerance = self.sides.get(side, (step, -1.0, 1.0))
-        if error / tolerance > kept_error / kept_tolerance:
+    def update(self, side: str, step: int, error: float, tolerance: float) -> None:
+        """Keep a side's error at a step if its error / tolerance is the largest so far."""
+        _, largest_error, its_tolerance = self.sides.get(side, (step, -1.0, 1.0))
+        if error / tolerance > largest_error / its_tolerance:
             self.sides[side] = (step, error, tolerance)
 
     @property
-    def share(self) -> float:
-        """The largest share of what is allowed that any side used."""
+    def tolerance_ratio(self) -> float:
+        """The largest error / tolerance of any side."""
         return max(error / tolerance for _, error, tolerance in self.sides.values())
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `verdict.json` has it."""
         sides = {
-            side: {"step": step, "units": _finite(error), "allowed": _finite(tolerance)}
+            side: {"step": step, "error_ulps": _finite(error), "tolerance_ulps": _finite(tolerance)}
             for side, (step, error, tolerance) in self.sides.items()
         }
         return {"phase": self.phase, "tensor": self.tensor, "sides": sides}
@@ -112,10 +117,11 @@ class TensorUnits:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a comparison differs or failed: a name that others rely on, words, and what to do about it.
+    """Why a comparison differs or failed: a name that others rely on, a message, and what to do about it.
 
-    `confirmed` where it was proved, by the errors at a place (step, phase, tensor) before and after the cause was taken
-    away. `found` says what was seen in this comparison, `proof` how the cause is proved, `figures` what was estimated.
+    `confirmed` where it was proved, by the errors at a location (step, phase, tensor) before and after the cause was
+    taken away. `observation` says what was seen in this comparison, `proof` how the cause is proved, `figures` what was
+    estimated.
     """
 
     name: str
@@ -127,7 +133,7 @@ class Cause:
     step: int | None = None
     phase: str | None = None
     tensor: str | None = None
-    found: str = ""
+    observation: str = ""
     proof: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,9 +158,9 @@ class Comparison:
     steps: int = 0
     max_relative_loss_difference: float | None = None
     max_prediction_difference: float | None = None
-    largest_share_of_allowed: float | None = None
-    largest_step_share: float | None = None
-    units: Sequence[TensorUnits] = ()
+    trajectory_tolerance_ratio: float | None = None
+    step_tolerance_ratio: float | None = None
+    tensor_errors: Sequence[TensorErrors] = ()
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     differences: Sequence[Difference] = ()
     samples: Mapping[str, str] = field(default_factory=dict)
@@ -187,9 +193,9 @@ class Comparison:
             "steps": self.steps,
             "max_relative_loss_difference": _finite(self.max_relative_loss_difference),
             "max_prediction_difference": _finite(self.max_prediction_difference),
-            "largest_share_of_allowed": _finite(self.largest_share_of_allowed),
-            "largest_step_share": _finite(self.largest_step_share),
-            "units": [row.as_json() for row in self.units],
+            "largest_share_of_allowed": _finite(self.trajectory_tolerance_ratio),
+            "largest_step_share": _finite(self.step_tolerance_ratio),
+            "tensor_errors": [tensor.as_json() for tensor in self.tensor_errors],
             "metrics": {side: dict(figures) for side, figures in self.metrics.items()},
             "first_difference": None if first is None else first.as_json(),
             "causes": [cause.as_json() for cause in self.causes],
@@ -283,5 +289,6 @@ class Verdict:
         }
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: float | str | None) -> float | str | None:
+    """JSON has no NaN and no infinity: null stands for both."""
+    return value if value is None or isinstance(value, str) or math.isfinite(value) else None

@@ -19,7 +19,7 @@ class Defect:
     applies: Callable[[Case], bool]
     shows: Callable[[Comparison], bool]
     message: str
-    way_round: str
+    workaround: str
 
 
 def _first(fits: Callable[[Difference], bool]) -> Callable[[Comparison], bool]:
@@ -91,7 +91,7 @@ def with_defects(case: Case, comparison: Comparison) -> Comparison:
             continue
         expected = defect.name in case.expected_defects
         if comparison.status != "agrees" and defect.shows(comparison):
-            cause = Cause("framework-defect", True, defect.message, defect.way_round)
+            cause = Cause("framework-defect", True, defect.message, defect.workaround)
             return replace(comparison, causes=(*comparison.causes, cause), expected=expected)
         if comparison.status == "agrees" and expected:
             note = f"the defect {defect.name} was expected and does not show: this version of Keras may have mended it"

@@ -13,7 +13,16 @@ from rich.table import Table
 from compare.config.case import Case
 from compare.judge.verdict import Comparison, FoldSummary, Verdict
 from compare.known.differences import known_differences
-from compare.report.wording import METRICS, cause, conclusion, explain, figure, mean_and_spread, share, status
+from compare.report.wording import (
+    METRICS,
+    conclusion,
+    explain,
+    explain_cause,
+    figure,
+    mean_and_spread,
+    status,
+    tolerance_ratio,
+)
 from compare.workers.pool import Event, Task
 
 LINE_SECONDS = 5.0
@@ -30,9 +39,9 @@ COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "defect": "b
 def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
     """Say which known differences were matched, one line each."""
     lines = {line: None for case in cases for line in known_differences(case)}
-    for name, words, matched in lines:
+    for name, message, matched in lines:
         state = "[green]matched[/]" if matched else "[yellow]as it is[/]"
-        console.print(f"{state}  [bold]{name}[/]  {escape(words)}", soft_wrap=True)
+        console.print(f"{state}  [bold]{name}[/]  {escape(message)}", soft_wrap=True)
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
@@ -51,13 +60,13 @@ def print_comparisons(console: Console, verdict: Verdict) -> None:
         lines = list(comparison.notes)
         if comparison.status != "agrees":
             lines.insert(0, explain(comparison))
-        lines += map(cause, comparison.causes)
+        lines += map(explain_cause, comparison.causes)
         if comparison.log and not comparison.causes:
             lines.append(f"last lines of its log:\n{comparison.log}")
         for line in lines:
             console.print(f"{comparison.case} on {comparison.runner}: {line}", markup=False, soft_wrap=True)
     for note in dict.fromkeys(note for comparison in verdict.comparisons for note in comparison.data_notes):
-        names = dict.fromkeys(one.case for one in verdict.comparisons if note in one.data_notes)
+        names = dict.fromkeys(c.case for c in verdict.comparisons if note in c.data_notes)
         console.print(f"{', '.join(names)}: {note}", markup=False, soft_wrap=True)
     if verdict.folds:
         console.print()
@@ -68,11 +77,12 @@ def _table(verdict: Verdict, grouped: bool) -> Table:
     """Make the table of comparisons; grouped, each case has a line of its own and its runners stand below it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("case", "verdict") if grouped else ("case", "runner", "verdict"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, vertical="bottom")
     # Which metric stands for a comparison, where some have one and some the other.
     shown = [name for name in ("mse", "accuracy") if any(name in _metrics(c) for c in verdict.comparisons)] or ["mse"]
-    for name in ("steps", "loss", "allowed", *shown):
-        table.add_column(name, justify="right", no_wrap=True)
+    # A heading of two lines, or the table of a whole suite is wider than 80 columns.
+    for name in ("steps", "loss", "error /\ntolerance", *shown):
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     named = None
     for comparison in verdict.comparisons:
         name = comparison.case if comparison.dtype == "float32" else f"{comparison.case} {comparison.dtype}"
@@ -84,7 +94,7 @@ def _table(verdict: Verdict, grouped: bool) -> Table:
             f"[{COLOURS[status(comparison)]}]{status(comparison)}[/]",
             str(comparison.steps),
             figure(comparison.max_relative_loss_difference),
-            share(comparison),
+            tolerance_ratio(comparison),
             *(_metric(comparison, name) for name in shown),
         )
     return table
@@ -104,8 +114,7 @@ def _print_folds(console: Console, folds: Sequence[FoldSummary]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cross-validation", "folds", "side"):
         table.add_column(name, no_wrap=True)
-    found = {metric for summary in folds for metric in summary.metrics}
-    metrics = [metric for metric in METRICS_OF_FOLDS if metric in found]
+    metrics = [name for name in METRICS_OF_FOLDS if any(name in summary.metrics for summary in folds)]
     for metric in metrics:
         table.add_column(METRICS[metric], justify="right", no_wrap=True)
     for summary in folds:

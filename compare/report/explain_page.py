@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from compare.judge.verdict import Cause, Comparison
-from compare.report.wording import figure, location
+from compare.report.wording import figure, figures, location
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -43,18 +43,15 @@ def print_explanation(console: Console, comparison: Comparison) -> None:
 
     first = comparison.first_difference
     if first is not None:
-        numbers = (
-            ""
-            if first.relative_error is None
-            else f" Relative error {figure(first.relative_error)}, allowed {figure(first.tolerance)}."
-        )
-        say(f"[bold]First difference:[/] {escape(location(first))}. {escape(first.message)}{numbers}")
+        numbers = figures(first, " Relative error")
+        stop = "." if numbers else ""
+        say(f"[bold]First difference:[/] {escape(location(first))}. {escape(first.message)}{numbers}{stop}")
     for cause in comparison.causes:
         say(f"\n[bold red]{cause.name}[/] ({escape(proof(cause))})")
-        if cause.found:
-            say(f"  {escape(cause.found)}")
+        if cause.observation:
+            say(f"  {escape(cause.observation)}")
         say(f"  {escape(cause.message)}")
-        say(f"  [bold]Mend:[/] {escape(cause.fix)}")
+        say(f"  [bold]Fix:[/] {escape(cause.fix)}")
     if comparison.causes or first is not None:
         say("")
     for note in comparison.notes:
@@ -70,7 +67,7 @@ def write_explanation(comparison: Comparison, environment: Mapping[str, str], pa
         c=comparison,
         conclusion=conclusion(comparison),
         location=location,
-        figure=figure,
+        figures=figures,
         proof=proof,
         environment=environment,
     )

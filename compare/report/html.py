@@ -41,29 +41,29 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
 def _pictures(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     from compare.report import plots  # matplotlib takes a second
 
-    found: list[tuple[str, str]] = []
+    pictures: list[tuple[str, str]] = []
     if drawn := [c for c in comparisons if c.curves is not None]:
-        found.append(("Loss of both sides", plots.draw_losses(drawn)))
-        found.append(("How far the losses are apart", plots.draw_loss_errors(drawn)))
+        pictures.append(("Loss of both sides", plots.draw_losses(drawn)))
+        pictures.append(("Drift of the losses", plots.draw_loss_drift(drawn)))
     if predicted := [c for c in drawn if c.curves is not None and c.curves.truth.size]:
-        found.append(("Predictions for held-out data", plots.draw_predictions(predicted)))
+        pictures.append(("Predictions for held-out data", plots.draw_predictions(predicted)))
     if by_timestep := [c for c in comparisons if c.classes is not None and c.classes.by_timestep]:
-        found.append(("Accuracy at each timestep of held-out data", plots.draw_accuracy_by_timestep(by_timestep)))
+        pictures.append(("Accuracy at each timestep of held-out data", plots.draw_accuracy_by_timestep(by_timestep)))
     for sides, counts, labels in _confusions(comparisons):
-        found.append((f"Confusion matrix of {', '.join(sides)}", plots.draw_confusion(counts, labels)))
-    return [{"title": title, "svg": Markup(svg)} for title, svg in found]  # noqa: S704 - drawn here
+        pictures.append((f"Confusion matrix of {', '.join(sides)}", plots.draw_confusion(counts, labels)))
+    return [{"title": title, "svg": Markup(svg)} for title, svg in pictures]  # noqa: S704 - drawn here
 
 
 def _confusions(comparisons: Sequence[Comparison]) -> list[tuple[list[str], np.ndarray, tuple[str, ...]]]:
     """List the confusion matrices that differ from one another, each with the sides that have it."""
-    found: list[tuple[list[str], np.ndarray, tuple[str, ...]]] = []
+    matrices: list[tuple[list[str], np.ndarray, tuple[str, ...]]] = []
     for comparison in comparisons:
         if comparison.classes is None:
             continue
         for side, counts in comparison.classes.confusion.items():
-            sides = next((known for known, other, _ in found if np.array_equal(counts, other)), None)
+            sides = next((known for known, other, _ in matrices if np.array_equal(counts, other)), None)
             if sides is None:
-                found.append(([side], counts, comparison.classes.labels))
+                matrices.append(([side], counts, comparison.classes.labels))
             elif side not in sides:
                 sides.append(side)
-    return found
+    return matrices

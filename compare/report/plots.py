@@ -24,8 +24,8 @@ COLOURS = {"torch": "#CC79A7", "keras-tensorflow": "#D55E00", "keras-torch": "#0
 DASHES = {"torch": "-", "keras-tensorflow": "--", "keras-torch": "-.", "keras-jax": ":"}
 SHOWN_WINDOWS = 120
 
-# Shares of what is allowed are drawn no smaller than this.
-SMALLEST_SHARE = 1e-3
+# An error / tolerance is drawn no smaller than this.
+SMALLEST_RATIO = 1e-3
 
 # How many letters fit beside one another below a confusion matrix, and from how many classes on its counts are small.
 CONFUSION_WIDTH = 40
@@ -69,43 +69,43 @@ def draw_losses(comparisons: Sequence[Comparison]) -> str:
     return draw_svg(draw)
 
 
-def draw_shares(shares: Mapping[str, Sequence[float]]) -> str:
-    """Draw for each runner how many comparisons used how much of what is allowed; 1 is where they begin to differ."""
+def draw_tolerance_ratios(ratios: Mapping[str, Sequence[float]]) -> str:
+    """Draw for each runner how many comparisons have which error / tolerance; from 1 on they differ."""
 
     def draw(axes: Axes) -> None:
-        found = {runner: np.maximum(np.array(values), SMALLEST_SHARE) for runner, values in shares.items()}
-        largest = max(float(values[np.isfinite(values)].max(initial=1.0)) for values in found.values())
-        bins = np.geomspace(SMALLEST_SHARE, largest * 1.05, 40).tolist()
-        for runner, values in found.items():
+        shown = {runner: np.maximum(np.array(values), SMALLEST_RATIO) for runner, values in ratios.items()}
+        largest = max(float(values[np.isfinite(values)].max(initial=1.0)) for values in shown.values())
+        bins = np.geomspace(SMALLEST_RATIO, largest * 1.05, 40).tolist()
+        for runner, values in shown.items():
             axes.hist(np.minimum(values, largest), bins, histtype="step", color=COLOURS[runner], label=runner)
         axes.axvline(1.0, color="#c62828", linewidth=1)
         axes.set_xscale("log")
-        axes.set_xlabel("share of what is allowed")
+        axes.set_xlabel("error / tolerance")
         axes.set_ylabel("comparisons")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     return draw_svg(draw)
 
 
-def draw_loss_errors(comparisons: Sequence[Comparison]) -> str:
-    """Draw how far the losses are apart at every step, with the envelope of the twins and what is allowed."""
+def draw_loss_drift(comparisons: Sequence[Comparison]) -> str:
+    """Draw how far the losses have drifted apart at every step, with the drift of the ensemble and the tolerance."""
 
     def draw(axes: Axes) -> None:
         curves = _curves(comparisons[0])
         steps = np.arange(len(curves.loss_tolerance))
-        bottom = curves.loss_envelope.min() / 30
+        bottom = curves.ensemble_loss_drift.min() / 30
         axes.fill_between(
-            steps, bottom, curves.loss_envelope, color="#e9e9e9", linewidth=0, label="twins (rounding alone)"
+            steps, bottom, curves.ensemble_loss_drift, color="#e9e9e9", linewidth=0, label="ensemble (rounding alone)"
         )
-        axes.plot(steps, curves.loss_tolerance, color="#cc0000", linewidth=1.2, label="allowed")
+        axes.plot(steps, curves.loss_tolerance, color="#cc0000", linewidth=1.2, label="tolerance")
         for comparison in comparisons:
-            errors = _curves(comparison).loss_errors
+            drift = _curves(comparison).loss_drift
             # Steps at which both losses are the same to the last bit have no place on a log axis.
-            shown = np.where(errors > bottom, errors, np.nan)
+            shown = np.where(drift > bottom, drift, np.nan)
             axes.plot(shown, ".", color=COLOURS[comparison.runner], markersize=2.2, label=comparison.runner)
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("difference of the losses")
+        axes.set_ylabel("relative drift of the loss")
         axes.set_xlabel("step")
 
     return draw_svg(draw)

@@ -9,16 +9,16 @@ from compare.calibration.power import Outcome, Power, confidence_interval
 
 
 def rows(power: Power) -> list[tuple[str, str, str]]:
-    """Give each count with its share and its 95 % interval."""
+    """Give each count with its 95 % interval."""
     counts = power.as_json()
-    found = [
+    proportions = [
         ("faults detected", counts["detected"], counts["faults"]),
         ("phase right", counts["phase_right"], counts["faults"]),
         ("tensor and gate right", counts["tensor_right"], counts["tensor_known"]),
-        ("false alarms in clean runs", counts["false_alarms"], counts["clean_runs"]),
+        ("false alarms in null runs", counts["false_alarms"], counts["clean_runs"]),
     ]
     lines = []
-    for name, hits, trials in found:
+    for name, hits, trials in proportions:
         low, high = confidence_interval(hits, trials)
         lines.append((name, f"{hits} of {trials}", f"{low:.1%} to {high:.1%}"))
     return lines
@@ -70,24 +70,24 @@ def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str,
         why = f" **{reasons[outcome.name]}**" if outcome.name in reasons else ""
         lines.append(f"| {outcome.name} | {outcome.runner} | {outcome.status} | {marks[0]} | {tensor} | {said}{why} |")
     drawn = "Drawn from every option of models, data and trainings (`compare/calibration/null_cases.py`)."
-    lines += ["", "## Clean runs", "", drawn]
-    lines += ["Share of what is allowed that was used, over all clean runs:", ""]
+    lines += ["", "## Null runs", "", drawn]
+    lines += ["The largest error / tolerance of each null run:", ""]
     lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]
-    lines.append(_distribution("one step, against the reference", [outcome.step_share for outcome in power.clean]))
+    lines.append(_distribution("checked steps, against the reference", [outcome.step_share for outcome in power.clean]))
     lines.append(
-        _distribution("whole training, against the envelope", [outcome.trajectory_share for outcome in power.clean])
+        _distribution("trajectory, against the ensemble", [outcome.trajectory_share for outcome in power.clean])
     )
     alarms = [outcome for outcome in power.clean if outcome.status != "agrees"]
     lines += ["", *(f"- {outcome.name} on {outcome.runner}: {outcome.status}; {outcome.said}" for outcome in alarms)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _distribution(name: str, shares: Sequence[float | None]) -> str:
-    known = sorted(share for share in shares if share is not None)
+def _distribution(name: str, ratios: Sequence[float | None]) -> str:
+    known = sorted(ratio for ratio in ratios if ratio is not None)
     if not known:
         return f"| {name} | – | – | – | – |"
     at = [known[min(len(known) - 1, int(part * len(known)))] for part in (0.5, 0.9, 0.99)]
-    return f"| {name} | " + " | ".join(f"{value:.0%}" for value in (*at, known[-1])) + " |"
+    return f"| {name} | " + " | ".join(f"{value:.2f}" for value in (*at, known[-1])) + " |"
 
 
 def _mark(right: bool | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from compare.config.case import Case
-from compare.judge.verdict import Cause, Comparison, Difference, FoldFigures, TensorUnits, Verdict
+from compare.judge.verdict import Cause, Comparison, Difference, FoldFigures, TensorErrors, Verdict
 
 # How much of a framework's own message is shown; `verdict.json` has all of it.
 ERROR_LINES = 4
@@ -13,7 +13,6 @@ NAMED = 3
 
 # From here on the difference of two losses, relative to them, is more than a reader takes for rounding.
 FAR_APART = 0.01
-
 
 METRICS = {"mse": "MSE", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "perplexity": "perplexity"}
 
@@ -27,17 +26,17 @@ def model(case: Case) -> str:
 
 def data(case: Case) -> str:
     """Say what a case is trained on."""
-    given = case.data
-    name = given.csv or given.file or given.folder or given.dataset
-    if given.dataset in ("digits", "mnist"):
+    data = case.data
+    name = data.csv or data.file or data.folder or data.dataset
+    if data.dataset in ("digits", "mnist"):
         return f"{name}, row by row"
-    if given.dataset == "text":
-        return f"{name}, pieces of {given.window} characters"
-    if given.dataset in ("tokens", "sequences", "signals", "symbols"):
-        padding = "" if given.padding == "none" else f", padding {given.padding}"
-        return f"{name}, up to {given.window} timesteps{padding}"
-    fold = "" if given.fold is None else f", fold {given.fold} of {given.folds}"
-    return f"{name}, windows of {given.window} → {given.horizon}{fold}"
+    if data.dataset == "text":
+        return f"{name}, pieces of {data.window} characters"
+    if data.dataset in ("tokens", "sequences", "signals", "symbols"):
+        padding = "" if data.padding == "none" else f", padding {data.padding}"
+        return f"{name}, up to {data.window} timesteps{padding}"
+    fold = "" if data.fold is None else f", fold {data.fold} of {data.folds}"
+    return f"{name}, windows of {data.window} → {data.horizon}{fold}"
 
 
 def metrics_title(case: Case) -> str:
@@ -79,18 +78,22 @@ def explain(comparison: Comparison) -> str:
     if first is None:
         return (
             f"{comparison.steps} steps agree: loss within {figure(comparison.max_relative_loss_difference)} relative, "
-            f"at most {share(comparison)} of what rounding explains"
+            f"error / tolerance at most {tolerance_ratio(comparison)}"
         )
-    numbers = ""
-    if first.relative_error is not None:
-        numbers = f": relative error {figure(first.relative_error)}, allowed {figure(first.tolerance)}"
-    return f"first at {location(first)}: {first.message}{numbers}"
+    return f"first at {location(first)}: {first.message}{figures(first, ': relative error')}"
 
 
-def cause(found: Cause) -> str:
+def figures(difference: Difference, lead: str) -> str:
+    """Write a difference's error and tolerance, after a lead; nothing where there is no number to give."""
+    if difference.relative_error is None:
+        return ""
+    return f"{lead} {figure(difference.relative_error)}, tolerance {figure(difference.tolerance)}"
+
+
+def explain_cause(cause: Cause) -> str:
     """Say why a comparison differs or failed, and what to do about it."""
-    proof = "confirmed" if found.confirmed else "not confirmed"
-    return f"cause: {found.name} ({proof}). {found.message}. To do: {found.fix}."
+    proof = "confirmed" if cause.confirmed else "not confirmed"
+    return f"cause: {cause.name} ({proof}). {cause.message}. To do: {cause.fix}."
 
 
 def status(comparison: Comparison) -> str:
@@ -98,27 +101,25 @@ def status(comparison: Comparison) -> str:
     return "defect" if comparison.expected else comparison.status
 
 
-def share(comparison: Comparison) -> str:
-    """Say how much of what is allowed was used."""
-    shares = (comparison.largest_share_of_allowed, comparison.largest_step_share)
-    return percent(max((value for value in shares if value is not None), default=None))
+def tolerance_ratio(comparison: Comparison) -> str:
+    """Write the largest error / tolerance of any checked step and of the trajectory."""
+    ratios = (comparison.trajectory_tolerance_ratio, comparison.step_tolerance_ratio)
+    return ratio(max((value for value in ratios if value is not None), default=None))
 
 
-def percent(value: float | None) -> str:
-    """Write a share of what is allowed."""
-    if value is None:
-        return "–"
-    return f"{value:.0%}" if value < 10 else f"{value:.0f}×"
+def ratio(value: float | None) -> str:
+    """Write an error / tolerance."""
+    return "–" if value is None else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
-def units(row: TensorUnits, side: str) -> str:
-    """Say how many units of precision a side is from the reference in a tensor."""
-    return _count(row.sides[side][1]) if side in row.sides else "–"
+def error_ulps(errors: TensorErrors, side: str) -> str:
+    """Write how many ulps a side is from the reference in a tensor."""
+    return _count(errors.sides[side][1]) if side in errors.sides else "–"
 
 
-def tolerance_ulps(row: TensorUnits, side: str) -> str:
-    """Say how many units of precision a side may be from the reference in a tensor."""
-    return _count(row.sides[side][2]) if side in row.sides else "–"
+def tolerance_ulps(errors: TensorErrors, side: str) -> str:
+    """Write how many ulps a side may be from the reference in a tensor."""
+    return _count(errors.sides[side][2]) if side in errors.sides else "–"
 
 
 def _count(value: float) -> str:
@@ -129,7 +130,7 @@ def conclusion(verdict: Verdict) -> str:
     """Say in one line what came of a run."""
     total = len(verdict.comparisons)
     unexpected = [c for c in verdict.comparisons if not c.expected]
-    counts = {status: [c for c in unexpected if c.status == status] for status in ("differs", "failed")}
+    groups = {status: [c for c in unexpected if c.status == status] for status in ("differs", "failed")}
     if verdict.agree:
         expected = total - len(unexpected)
         shown = "a known defect" if expected == 1 else f"{expected} known defects"
@@ -137,19 +138,20 @@ def conclusion(verdict: Verdict) -> str:
         if not unexpected:
             return f"No comparison agrees{defects}."
         subject = "The comparison agrees" if total == 1 else f"All {len(unexpected)} comparisons agree"
-        found = [c.max_relative_loss_difference for c in unexpected if c.max_relative_loss_difference is not None]
-        within = f": losses within {figure(max(found))} relative at every step" if found else ""
-        if found and max(found) > FAR_APART:
+        largest = max((c.max_relative_loss_difference or 0.0 for c in unexpected), default=0.0)
+        measured = any(c.max_relative_loss_difference is not None for c in unexpected)
+        within = f": losses within {figure(largest)} relative at every step" if measured else ""
+        if largest > FAR_APART:
             # Of a long training, or one whose loss is nearly 0; the figure alone would read like a difference.
-            within = f": twins that start a last bit apart drift as far, {figure(max(found))} relative at some step"
+            within = f": ensemble members drift as far, {figure(largest)} relative at some step"
         return f"{subject}{within}{defects}."
-    parts = [f"{len(found)} of {total} {_verb(status, found)}" for status, found in counts.items() if found]
-    named = [f"{c.case} on {c.runner}" for found in counts.values() for c in found]
+    parts = [f"{len(group)} of {total} {_verb(status, group)}" for status, group in groups.items() if group]
+    named = [f"{c.case} on {c.runner}" for group in groups.values() for c in group]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return f"{'; '.join(parts)}: {', '.join(named[:NAMED])}{more}."
 
 
-def _verb(status: str, found: Sequence[Comparison]) -> str:
+def _verb(status: str, comparisons: Sequence[Comparison]) -> str:
     if status == "failed":
         return "could not be run"
-    return "differs" if len(found) == 1 else "differ"
+    return "differs" if len(comparisons) == 1 else "differ"

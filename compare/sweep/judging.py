@@ -50,7 +50,7 @@ def record_of(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Make a case's record; of what agrees the figures of every tensor are left out, which take most of the space."""
     statuses = {comparison.status for comparison in comparisons if not comparison.expected}
     status = next((status for status in ("differs", "failed") if status in statuses), "agrees")
-    brief = [replace(one, units=()) if one.status == "agrees" else one for one in comparisons]
+    brief = [replace(c, tensor_errors=()) if c.status == "agrees" else c for c in comparisons]
     return {"case": name, "status": status, "comparisons": [comparison.as_json() for comparison in brief]}
 
 

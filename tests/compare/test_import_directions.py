@@ -183,7 +183,7 @@ def test_the_harness_and_the_judge_import_no_framework() -> None:
         for file in sorted((ROOT / "compare").rglob("*.py"))
         if file.stem not in WORKERS
     ]
-    assert "compare.judge.tolerance" in modules
+    assert "compare.judge.ensemble" in modules
     assert not modules_after(f"import {', '.join(modules)}") & set(FRAMEWORKS)
 
 

@@ -75,7 +75,7 @@ def test_a_mistake_of_each_phase_is_named(sides: Sides, name: str, tmp_path: Pat
 def test_twice_the_coefficient_decays_alike(sides: Sides, name: str, told: bool, tmp_path: Path) -> None:
     """Where PyTorch's weight decay is twice Keras's coefficient the reader learns that the loss alone differs."""
     (cause,) = explain(sides, name, tmp_path).causes
-    assert ("makes the same updates" in cause.found) is told
+    assert ("makes the same updates" in cause.observation) is told
 
 
 @pytest.mark.slow

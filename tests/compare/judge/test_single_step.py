@@ -1,4 +1,4 @@
-"""Steps taken apart: what is changed in a side's record is found in its phase, its tensor and on its side."""
+"""Checked steps: what is changed in a side's record is found in its phase, its tensor and on its side."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 from helpers.small_runs import Run
 
 from compare.experiment.experiment import Experiment, read_experiment
-from compare.judge.single_step import StepReference, initial_state_differences, step_differences
+from compare.judge.single_step import initial_state_differences, step_differences
+from compare.judge.step_errors import step_errors
+from compare.judge.step_reference import StepReference
 from compare.judge.verdict import Difference
 from compare.trace.trace import read_state, read_trace
 
@@ -38,19 +40,19 @@ def reference(folder: Path, experiment: Experiment) -> StepReference:
 
 def records(folder: Path) -> dict[str, Record]:
     """Both sides' records of step 4."""
-    found = {side: read_trace(folder / side).single_step(4) for side in ("torch", RUNNER)}
-    return {side: record for side, record in found.items() if record is not None}
+    steps = {side: read_trace(folder / side).single_step(4) for side in ("torch", RUNNER)}
+    return {side: record for side, record in steps.items() if record is not None}
 
 
 def test_clean_step_is_rounding(folder: Path, reference: StepReference) -> None:
     """Two sides that took the same step differ from the reference by no more than rounding does, in every tensor."""
-    differences, measured = step_differences(reference, records(folder))
+    differences, errors = step_differences(reference, records(folder))
 
     assert differences == []
-    assert measured.keys() == {"torch", RUNNER}
-    for found in measured.values():
-        assert {one.phase for one in found} == {"forward", "loss", "gradient", "clip", "update"}
-        assert max(one.share for one in found) > 0
+    assert errors.keys() == {"torch", RUNNER}
+    for of_side in errors.values():
+        assert {error.phase for error in of_side} == {"forward", "loss", "gradient", "clip", "update"}
+        assert max(error.tolerance_ratio for error in of_side) > 0
 
 
 def scaled(name: str, factor: float) -> Callable[[Record], Record]:
@@ -115,21 +117,21 @@ def test_squares_without_digits_may_be_zero(folder: Path, experiment: Experiment
     tiny = {name: record[name] * np.float32(size) for name in record if name.startswith("clip/")}
     zeros = {name: record[name] * 0 for name in record if name.startswith("slot/velocity/")}
 
-    measured = StepReference(experiment, 0, *state, "float32").measure(record | tiny | zeros)
-    shares = [one.share for one in measured if one.tensor.startswith("slot/velocity/")]
-    assert len(shares) == len(zeros)
-    assert (max(shares) <= 1) is rounding
+    errors = step_errors(StepReference(experiment, 0, *state, "float32"), record | tiny | zeros)
+    ratios = [error.tolerance_ratio for error in errors if error.tensor.startswith("slot/velocity/")]
+    assert len(ratios) == len(zeros)
+    assert (max(ratios) <= 1) is rounding
 
 
 @pytest.mark.parametrize("name", ["loss", f"gradient/{KERNEL}", "forward/layer0", "slot/momentum/head/bias"])
-def test_absence_is_a_difference(name: str, folder: Path, reference: StepReference) -> None:
+def test_what_is_missing_is_a_difference(name: str, folder: Path, reference: StepReference) -> None:
     """A figure that one side did not record is a difference, and so is a whole step."""
     both = records(folder)
     both[RUNNER] = {key: value for key, value in both[RUNNER].items() if key != name}
 
-    (difference,), measured = step_differences(reference, both)
+    (difference,), errors = step_differences(reference, both)
 
-    assert (difference.kind, difference.off_side, measured) == ("missing-tensor", RUNNER, {})
+    assert (difference.kind, difference.off_side, errors) == ("missing-tensor", RUNNER, {})
     (difference,), _ = step_differences(reference, both | {RUNNER: None})
     assert difference.kind == "missing-step"
 
@@ -148,13 +150,13 @@ def test_start_is_compared(folder: Path, experiment: Experiment, tmp_path: Path)
     """The weights and slots that a side starts with are those given to it; a missing state is a difference."""
     folders = {side: folder / side for side in ("torch", RUNNER)}
 
-    def found(case_experiment: Experiment) -> list[Difference]:
+    def differences(case_experiment: Experiment) -> list[Difference]:
         return initial_state_differences(case_experiment, folders, "float32")
 
-    assert found(experiment) == []
+    assert differences(experiment) == []
     name = next(iter(experiment.weights))
     weights = {**experiment.weights, name: experiment.weights[name] + 1}
     other = Experiment(experiment.case, experiment.windows, experiment.scaling, weights, experiment.schedule)
-    assert {(d.kind, d.tensor) for d in found(other)} == {("initial-weights", name)}
+    assert {(d.kind, d.tensor) for d in differences(other)} == {("initial-weights", name)}
     (missing,) = initial_state_differences(experiment, {"torch": tmp_path}, "float32")
     assert missing.kind == "missing-state"

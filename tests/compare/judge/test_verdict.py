@@ -42,7 +42,7 @@ def test_exit_codes(statuses: list[str], code: int) -> None:
 
 def test_json_has_the_keys_of_the_contract() -> None:
     """A verdict as JSON has every key that is promised, whatever came of the comparison."""
-    location = Difference("kind", 3, "update", "words", "layer0/forward/kernel/reset", 0.5, 0.25)
+    location = Difference("kind", 3, "update", "message", "layer0/forward/kernel/reset", 0.5, 0.25)
     verdict = Verdict([comparison("failed"), comparison("agrees"), comparison("differs", (location,))])
     content = json.loads(json.dumps(verdict.as_json()))
     assert content.keys() >= {"agree", "schema", "comparisons"}
@@ -63,9 +63,9 @@ def test_json_has_the_keys_of_the_contract() -> None:
         (None, (None, None, None)),
     ],
 )
-def test_places_are_taken_from_the_tensors_name(tensor: str | None, location: tuple[str | None, ...]) -> None:
+def test_locations_are_taken_from_the_tensors_name(tensor: str | None, location: tuple[str | None, ...]) -> None:
     """Layer, direction and gate of a difference are those in the name of its tensor."""
-    content = Difference("kind", 3, "gradient", "words", tensor).as_json()
+    content = Difference("kind", 3, "gradient", "message", tensor).as_json()
     assert (content["layer"], content["direction"], content["gate"]) == location
     assert content["tensor"] == tensor
 
@@ -73,21 +73,22 @@ def test_places_are_taken_from_the_tensors_name(tensor: str | None, location: tu
 def test_the_first_difference_is_first_in_the_order_of_computation() -> None:
     """Differences are ordered by step, then by the phase in which a step computes."""
     order = [(0, "start"), (2, "forward"), (2, "loss"), (2, "gradient"), (2, "clip"), (2, "update"), (3, "forward")]
-    differences = [Difference(f"{step}{phase}", step, phase, "words") for step, phase in order]
+    differences = [Difference(f"{step}{phase}", step, phase, "message") for step, phase in order]
     for count in range(1, len(differences) + 1):
-        found = comparison("differs", tuple(reversed(differences[-count:]))).first_difference
-        assert found == differences[-count]
+        first = comparison("differs", tuple(reversed(differences[-count:]))).first_difference
+        assert first == differences[-count]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 def test_json_has_no_numbers_that_json_has_not(value: float) -> None:
     """NaN and infinity become null, so that every JSON reader can read a verdict."""
-    location = Difference("kind", 0, "loss", "words", relative_error=value, tolerance=value)
-    one = Comparison(
+    location = Difference("kind", 0, "loss", "message", relative_error=value, tolerance=value, obtained=value)
+    infinite = Comparison(
         "lstm", "keras-jax", "torch", "float32", "differs",
         max_relative_loss_difference=value, max_prediction_difference=value, differences=[location],
     )  # fmt: skip
-    content = one.as_json()
+    content = infinite.as_json()
     json.dumps(content, allow_nan=False)
     assert content["max_relative_loss_difference"] is None
     assert content["first_difference"]["relative_error"] is None
+    assert content["first_difference"]["obtained"] is None

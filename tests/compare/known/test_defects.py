@@ -46,8 +46,8 @@ def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
     """Where nothing is squared or clipped the rows add up, one after the other, which is rounding."""
     comparison = repeated.comparison("sgd", "keras-tensorflow")
     assert comparison.status == "agrees"
-    assert comparison.largest_step_share is not None
-    assert comparison.largest_step_share < 0.5
+    assert comparison.step_tolerance_ratio is not None
+    assert comparison.step_tolerance_ratio < 0.5
 
 
 def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from compare.judge.single_step import MARGIN, ROUNDED_REFERENCES
+from compare.judge.margins import MONTE_CARLO_MARGIN, MONTE_CARLO_SAMPLES
 from compare.reference.rounding import EXACT, Rounding, working
 
 ROWS = 6400  # 64 examples of 100 timesteps
@@ -44,13 +44,13 @@ def padded(generator: np.random.Generator) -> np.ndarray:
 
 def rounded(function: Callable[[Rounding], np.ndarray]) -> list[np.ndarray]:
     """A computation, rounded as the judge has it rounded."""
-    return [function(working("float32", seed)) for seed in range(ROUNDED_REFERENCES)]
+    return [function(working("float32", seed)) for seed in range(MONTE_CARLO_SAMPLES)]
 
 
 def allowed(function: Callable[[Rounding], np.ndarray]) -> float:
     """How far the judge lets a side stray from the exact result of a computation."""
     exact = function(EXACT)
-    return float(MARGIN * max(np.abs(one - exact).max() for one in rounded(function)))
+    return float(MONTE_CARLO_MARGIN * max(np.abs(one - exact).max() for one in rounded(function)))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from compare.report.html import write_html
 from compare.report.junit import write_junit
 from compare.report.wording import conclusion, explain
 
-PLACE = Difference("beyond-rounding", 7, "gradient", "further apart", "head/kernel", 2e-3, 1e-6)
+LOCATION = Difference("beyond-rounding", 7, "gradient", "further apart", "head/kernel", 2e-3, 1e-6)
 AGREES = Comparison("lstm", "keras-jax", "torch", "float32", "agrees", steps=18, max_relative_loss_difference=1.25e-7)
-DIFFERS = Comparison("lstm", "keras-torch", "torch", "float32", "differs", differences=[PLACE], steps=18)
+DIFFERS = Comparison("lstm", "keras-torch", "torch", "float32", "differs", differences=[LOCATION], steps=18)
 FAILED = Comparison("lstm", "keras-tensorflow", "torch", "float32", "failed", error="keras-tensorflow: it broke")
 
 # What a framework may print: colours, zeros, markup of several kinds, other alphabets.
@@ -47,13 +47,13 @@ def console_of(verdict: Verdict, width: int = 200) -> str:
 
 
 @pytest.mark.parametrize(
-    ("comparisons", "words"),
+    ("comparisons", "text"),
     [
         ([AGREES], "The comparison agrees: losses within 1.2e-07 relative at every step."),
         ([AGREES, AGREES], "All 2 comparisons agree: losses within 1.2e-07 relative at every step."),
         (
             [AGREES, replace(AGREES, max_relative_loss_difference=3.0)],
-            "All 2 comparisons agree: twins that start a last bit apart drift as far, 3.0e+00 relative at some step.",
+            "All 2 comparisons agree: ensemble members drift as far, 3.0e+00 relative at some step.",
         ),
         ([AGREES, DIFFERS], "1 of 2 differs: lstm on keras-torch."),
         ([DIFFERS, DIFFERS], "2 of 2 differ: lstm on keras-torch, lstm on keras-torch."),
@@ -65,9 +65,9 @@ def console_of(verdict: Verdict, width: int = 200) -> str:
     ],
     ids=["one-agrees", "two-agree", "far-apart", "one-differs", "two-differ", "one-failed", "one-of-each"],
 )
-def test_conclusions(comparisons: list[Comparison], words: str) -> None:
+def test_conclusions(comparisons: list[Comparison], text: str) -> None:
     """The conclusion counts what differs and what could not be run, and names it."""
-    assert conclusion(Verdict(comparisons)) == words
+    assert conclusion(Verdict(comparisons)) == text
 
 
 def test_long_conclusions_name_three() -> None:
@@ -76,13 +76,13 @@ def test_long_conclusions_name_three() -> None:
     assert conclusion(verdict) == "5 of 5 differ: a on keras-torch, b on keras-torch, c on keras-torch and 2 more."
 
 
-def test_explanations_have_place_and_numbers() -> None:
-    """A difference is explained by its step, phase, tensor, error and what is allowed; a failure by its error."""
+def test_explanations_have_location_and_numbers() -> None:
+    """A difference is explained by its step, phase, tensor, error and tolerance; a failure by its error."""
     assert explain(DIFFERS) == (
-        "first at step 7, gradient, head/kernel: further apart: relative error 2.0e-03, allowed 1.0e-06"
+        "first at step 7, gradient, head/kernel: further apart: relative error 2.0e-03, tolerance 1.0e-06"
     )
     assert explain(FAILED) == "keras-tensorflow: it broke"
-    assert "before the first step" in explain(replace(DIFFERS, differences=[replace(PLACE, phase="start", step=0)]))
+    assert "before the first step" in explain(replace(DIFFERS, differences=[replace(LOCATION, phase="start", step=0)]))
 
 
 @pytest.mark.parametrize(
@@ -156,18 +156,18 @@ def test_known_differences_are_named(cell: str, causes: set[str]) -> None:
 def test_steps_and_figures_are_in_the_table() -> None:
     """The table has a line for each comparison, with its steps, its loss difference and its status."""
     text = console_of(Verdict([AGREES, DIFFERS, FAILED]))
-    assert text.splitlines()[1].split()[:5] == ["lstm", "keras-jax", "agrees", "18", "1.2e-07"]
+    assert text.splitlines()[2].split()[:5] == ["lstm", "keras-jax", "agrees", "18", "1.2e-07"]
     assert "lstm on keras-torch: first at step 7, gradient, head/kernel" in text
     assert "lstm on keras-tensorflow: keras-tensorflow: it broke" in text
 
 
 def test_long_names_are_not_cut_where_it_is_narrow() -> None:
     """Where it is narrow a long name has a line of its own, above its runners; elsewhere it has none."""
-    long = [replace(one, case="bidirectional_last_output") for one in (AGREES, DIFFERS)]
+    long = [replace(c, case="bidirectional_last_output") for c in (AGREES, DIFFERS)]
     verdict = Verdict([replace(AGREES, case="gru"), *long])
 
-    rows = [line.split() for line in console_of(verdict, width=70).split("\n\n")[0].splitlines()[1:8]]
+    rows = [line.split() for line in console_of(verdict, width=70).split("\n\n")[0].splitlines()[2:9]]
     assert [row[0] for row in rows[:5]] == ["gru", "keras-jax", "bidirectional_last_output", "keras-jax", "keras-torch"]
     assert rows[1][1:4] == ["agrees", "18", "1.2e-07"]
-    wide = [line.split()[:2] for line in console_of(verdict).splitlines()[1:4]]
-    assert wide == [[one.case, one.runner] for one in verdict.comparisons]
+    wide = [line.split()[:2] for line in console_of(verdict).splitlines()[2:5]]
+    assert wide == [[c.case, c.runner] for c in verdict.comparisons]

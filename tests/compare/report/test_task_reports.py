@@ -94,13 +94,13 @@ def test_the_console_shows_the_metric_of_the_task() -> None:
     """Accuracy stands in a column of its own beside the error of forecasts, each where there is one."""
     forecast = Comparison("lstm", "keras-jax", "torch", "float32", "agrees", metrics={"keras-jax": {"mse": 0.5}})
     failed = Comparison("gru", "keras-jax", "torch", "float32", "failed", error="it broke")
-    assert console_of(Verdict([forecast])).splitlines()[0].split()[-2:] == ["allowed", "mse"]
-    assert console_of(Verdict([failed])).splitlines()[0].split()[-2:] == ["allowed", "mse"]
-    assert console_of(Verdict([classified()])).splitlines()[0].split()[-2:] == ["allowed", "accuracy"]
+    assert console_of(Verdict([forecast])).splitlines()[1].split()[-2:] == ["tolerance", "mse"]
+    assert console_of(Verdict([failed])).splitlines()[1].split()[-2:] == ["tolerance", "mse"]
+    assert console_of(Verdict([classified()])).splitlines()[1].split()[-2:] == ["tolerance", "accuracy"]
     both = console_of(Verdict([forecast, classified()])).splitlines()
-    assert both[0].split()[-3:] == ["allowed", "mse", "accuracy"]
-    assert both[1].split()[-2:] == ["5.0e-01", "–"]
-    assert both[2].split()[-2:] == ["–", "90.0%"]
+    assert both[1].split()[-3:] == ["tolerance", "mse", "accuracy"]
+    assert both[2].split()[-2:] == ["5.0e-01", "–"]
+    assert both[3].split()[-2:] == ["–", "90.0%"]
 
 
 def test_notes_on_the_data_reach_the_reader(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""From two traces and an ensemble to a comparison: same experiment, same step, same trajectory, nothing missing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from compare.experiment.experiment import Experiment
+from compare.judge import completeness, metrics
+from compare.judge.drift import drift_by_phase, prediction_drift, relative_loss_differences
+from compare.judge.ensemble import EnsembleDrift, measure_ensemble
+from compare.judge.margins import ENSEMBLE_MARGIN
+from compare.judge.single_step import initial_state_differences, step_differences
+from compare.judge.step_reference import StepReference
+from compare.judge.trajectory import (
+    batch_difference,
+    check_phase,
+    check_predictions,
+    check_weights,
+    sample_difference,
+)
+from compare.judge.verdict import ClassResults, Comparison, Curves, Difference, TensorErrors
+from compare.trace.trace import Trace
+
+# A confusion matrix of more classes is too large to be read.
+CONFUSED_CLASSES = 20
+
+
+def judge(
+    expected: Trace,
+    obtained: Trace,
+    members: Sequence[Trace],
+    experiment: Experiment,
+    references: Sequence[StepReference] | None = None,
+    with_ensemble: Trace | None = None,
+) -> Comparison:
+    """Compare a Keras runner's trace with the PyTorch side's: same experiment, step and trajectory, nothing missing.
+
+    The members are of the ensemble of the expected side, or of `with_ensemble`, in the precision in which the obtained
+    side computes; all are trainings of this experiment. The references are of the checked steps, None where no step is
+    to be checked.
+    """
+    step_of = _last_steps(expected, obtained)
+    completeness_checks = (
+        completeness.experiment_differences(expected, obtained),
+        completeness.missing_columns(expected, obtained, completeness.required_columns(experiment)),
+        completeness.missing_steps(expected, obtained),
+        completeness.missing_weights(expected, obtained, step_of),
+        completeness.missing_predictions(expected, obtained, experiment),
+    )
+    comparison = Comparison(
+        case=obtained.manifest["case"],
+        runner=obtained.manifest["runner"],
+        reference=expected.manifest["runner"],
+        dtype=expected.manifest["dtype"],
+        status="agrees",
+        checks=len(completeness_checks),
+        steps=min(len(expected.rows), len(obtained.rows)),
+        differences=[difference for check in completeness_checks for difference in check],
+        notes=_notes(obtained),
+        versions={**expected.manifest["versions"], **obtained.manifest["versions"]},
+        epoch_losses={
+            trace.manifest["runner"]: metrics.epoch_losses(trace, experiment) for trace in (expected, obtained)
+        },
+        samples={
+            trace.manifest["runner"]: "".join(experiment.examples.symbols[number] for number in trace.sample.ids)
+            for trace in (expected, obtained)
+            if trace.sample is not None
+        },
+    )
+    if references is not None:
+        comparison = _judge_steps(comparison, expected, obtained, references)
+    recorded = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
+    if comparison.steps and recorded:  # what is missing is a difference already
+        differences = relative_loss_differences(expected, obtained)
+        comparison = replace(comparison, max_relative_loss_difference=float(differences.max()))
+        norms = {reference.step: reference.rounded_norms for reference in references or ()}
+        try:
+            ensemble = measure_ensemble(with_ensemble or expected, members, norms, obtained.manifest["precision"])
+        except ValueError as error:
+            unknown = Difference("no-ensemble", int(expected.manifest["steps"]), "update", str(error))
+            comparison = replace(comparison, differences=[*comparison.differences, unknown])
+        else:
+            comparison = _judge_trajectory(comparison, expected, obtained, ensemble, step_of, experiment)
+    comparison = _with_predictions(comparison, expected, obtained, experiment)
+    return replace(comparison, status="differs" if comparison.differences else "agrees")
+
+
+def _judge_steps(
+    comparison: Comparison, expected: Trace, obtained: Trace, references: Sequence[StepReference]
+) -> Comparison:
+    differences = list(comparison.differences)
+    if not references:
+        differences.append(Difference("no-steps", 0, "start", "no step was checked"))
+        return replace(comparison, differences=differences)
+    folders = {trace.manifest["runner"]: trace.folder for trace in (expected, obtained)}
+    differences += initial_state_differences(references[0].experiment, folders, references[0].precision)
+    largest: dict[tuple[str, str], TensorErrors] = {}
+    checks = 0
+    for reference in references:
+        records = {trace.manifest["runner"]: trace.single_step(reference.step) for trace in (expected, obtained)}
+        of_step, errors_by_side = step_differences(reference, records)
+        differences += of_step
+        for side, errors in errors_by_side.items():
+            checks += len(errors)
+            for error in errors:
+                of_tensor = largest.setdefault((error.phase, error.tensor), TensorErrors(error.phase, error.tensor, {}))
+                of_tensor.update(side, error.step, error.error / reference.ulp, error.tolerance / reference.ulp)
+    return replace(
+        comparison,
+        checks=comparison.checks + checks,
+        differences=differences,
+        tensor_errors=tuple(largest.values()),
+        step_tolerance_ratio=max((of_tensor.tolerance_ratio for of_tensor in largest.values()), default=None),
+    )
+
+
+def _judge_trajectory(
+    comparison: Comparison,
+    expected: Trace,
+    obtained: Trace,
+    ensemble: EnsembleDrift,
+    step_of: dict[int, int],
+    experiment: Experiment,
+) -> Comparison:
+    last_step = int(expected.manifest["steps"])
+    drifts = drift_by_phase(expected, obtained, comparison.steps)
+    drift_checks = [check_phase(drift, ensemble) for drift in drifts]
+    drift_checks += check_weights(expected, obtained, ensemble, step_of)
+    checks = len(expected.columns) + sum(map(len, expected.checkpoints.values()))
+    predictions = _comparable(expected.predictions, obtained.predictions)
+    if predictions is not None:
+        drift_checks.append(check_predictions(*predictions, ensemble.predictions, last_step))
+        checks += 1
+    forecasts = _comparable(expected.forecast, obtained.forecast)
+    if forecasts is not None:
+        subject = "the free-running forecasts are"
+        drift_checks.append(check_predictions(*forecasts, ensemble.forecast, last_step, subject))
+        checks += 1
+    differences = [difference for _, difference in drift_checks]
+    left, right = expected.sample, obtained.sample
+    if left is not None and right is not None and left.ids.shape == right.ids.shape:
+        # A probability moves by at most half of what its logits move by, over the temperature.
+        tolerance = ENSEMBLE_MARGIN * ensemble.predictions / 2 / (experiment.case.data.temperature or 1)
+        differences.append(sample_difference(left, right, tolerance, last_step))
+        checks += 1
+    differences.append(batch_difference(expected, obtained))
+    return replace(
+        comparison,
+        checks=comparison.checks + checks,
+        differences=[*comparison.differences, *(difference for difference in differences if difference is not None)],
+        trajectory_tolerance_ratio=max(ratio for ratio, _ in drift_checks),
+        curves=_curves(expected, obtained, drifts[0].values[:, 0], ensemble),
+    )
+
+
+def _with_predictions(comparison: Comparison, expected: Trace, obtained: Trace, experiment: Experiment) -> Comparison:
+    predictions = _comparable(expected.predictions, obtained.predictions)
+    if predictions is None or predictions[0].shape != metrics.predictions_shape(experiment.examples):
+        return comparison
+    by_side = dict(zip((comparison.reference, comparison.runner), predictions, strict=True))
+    curves, truth, scaling = comparison.curves, experiment.examples.test.targets, experiment.scaling
+    if curves is not None and scaling is not None:
+        left, right = (scaling.undo(values) for values in predictions)
+        curves = replace(curves, truth=scaling.undo(truth), expected_predictions=left, obtained_predictions=right)
+    return replace(
+        comparison,
+        max_prediction_difference=prediction_drift(*predictions),
+        metrics={side: metrics.metrics_of(experiment, values) for side, values in by_side.items()},
+        curves=curves,
+        classes=_class_results(by_side, experiment),
+    )
+
+
+def _class_results(logits_by_side: Mapping[str, np.ndarray], experiment: Experiment) -> ClassResults | None:
+    examples, test = experiment.examples, experiment.examples.test
+    if experiment.case.task == "forecasting":
+        return None
+    confusion, by_timestep = {}, {}
+    for side, logits in logits_by_side.items():
+        counts = metrics.confusion_matrix(*metrics.judged(test.targets, logits, test.mask))
+        if counts is not None and examples.outputs <= CONFUSED_CLASSES:
+            confusion[side] = counts
+        accuracy = metrics.accuracy_by_timestep(test.targets, logits, test.mask)
+        if accuracy is not None:
+            by_timestep[side] = accuracy
+    labels = examples.labels or tuple(str(label) for label in range(examples.outputs))
+    return ClassResults(labels, confusion, by_timestep)
+
+
+def _comparable(left: np.ndarray | None, right: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Both arrays; None where one is missing or empty, or of another shape, which is a difference already."""
+    if left is None or right is None or left.size == 0 or left.shape != right.shape:
+        return None
+    return left, right
+
+
+def _curves(expected: Trace, obtained: Trace, loss_drift: np.ndarray, ensemble: EnsembleDrift) -> Curves:
+    steps = len(loss_drift)
+    nothing = np.empty((0, 1))
+    return Curves(
+        expected_losses=expected.losses[:steps],
+        obtained_losses=obtained.losses[:steps],
+        loss_drift=loss_drift,
+        ensemble_loss_drift=ensemble.by_phase["loss"][:steps],
+        loss_tolerance=ensemble.tolerance("loss")[:steps],
+        truth=nothing,
+        expected_predictions=nothing,
+        obtained_predictions=nothing,
+    )
+
+
+def _last_steps(expected: Trace, obtained: Trace) -> dict[int, int]:
+    """The last step of each epoch that has a checkpoint on either side."""
+    steps_per_epoch = int(expected.manifest["steps"]) // int(expected.manifest["epochs"])
+    return {epoch: epoch * steps_per_epoch - 1 for epoch in expected.checkpoints.keys() | obtained.checkpoints.keys()}
+
+
+def _notes(obtained: Trace) -> list[str]:
+    manifest = obtained.manifest
+    if manifest["precision"] == manifest["dtype"]:
+        return []
+    return [
+        f"Keras {manifest['versions'].get('keras')} computes in {manifest['precision']} on this backend although "
+        f"{manifest['dtype']} was asked for ({', '.join(manifest['narrowed'])}); judged in {manifest['precision']}"
+    ]

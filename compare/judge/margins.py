@@ -1,0 +1,40 @@
+"""Every margin and floor of the judge, each with its derivation and what was measured of it.
+
+Relative errors are counted in ulps of the working precision: `ulp` is that of the numbers just below one, 2^-24 in
+float32, so that one rounding to nearest errs by at most one ulp. `benchmarks/power.md` has the distribution of
+error / tolerance over 300 null runs, drawn from every option of models, data and trainings; how much of each tolerance
+they used at most is said below.
+"""
+
+import numpy as np
+
+# --- The single-step check: a side against the float64 reference ---
+
+# How often the reference is computed in Monte Carlo arithmetic; the largest of the errors counts.
+MONTE_CARLO_SAMPLES = 4
+
+# A side may be this many times as far from the reference as the Monte Carlo samples are: the largest of four samples
+# falls short of the largest possible, and in float64 the reference rounds too.
+# Measured, error / tolerance of a null run: median 0.17, 99 % 0.51, largest 0.60.
+MONTE_CARLO_MARGIN = 6.5
+
+# Samples that happen to be exact (a sum of one term, a tensor of zeros) would tolerate nothing: one rounding, and a
+# quarter for that of the reference's result.
+MONTE_CARLO_FLOOR_ULPS = 1.25
+
+# --- The trajectory: two free-running trainings against one another ---
+
+# Matched trainings may drift this many times as far apart as the members of the ensemble did: a member is perturbed
+# once, while two frameworks round differently at every operation, and four members are a small sample of a maximum.
+# Measured, error / tolerance of a null run: median 0.04, 99 % 0.22, largest 0.46.
+ENSEMBLE_MARGIN = 8.0
+
+# No drift of an ensemble counts as less than this, or members that happen to agree to the last bit at the first steps
+# would tolerate nothing: a loss of n terms is summed in another order on each side, with an error of log2(n) ulps for
+# pairwise sums (Higham 2002, section 4.2), five in a default batch of n = 32.
+ENSEMBLE_FLOOR_ULPS = 8.0
+
+
+def ulp(precision: str) -> float:
+    """The unit in the last place of the numbers just below one, the unit roundoff: 2^-24 in float32."""
+    return float(np.finfo(precision).epsneg)
