@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
-        return importlib.import_module(f"compare.{name}")
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'compare' has no attribute {name!r}")

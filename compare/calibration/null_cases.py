@@ -1,4 +1,4 @@
-"""Clean cases, drawn at random over all that a case can say: whatever the judge finds in one is a false alarm."""
+"""The cases of null runs, drawn at random over all that a case can say: a difference found in one is a false alarm."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from compare.experiment.experiment import make_experiment
 
 Choices = Mapping[str, Sequence[Any]]
 
-# What is given twice is drawn twice as often. Sizes are small enough for a second or two.
+# What is listed twice is drawn twice as often. Sizes are small enough for a second or two.
 MODEL: Choices = {
     "model.units": (1, 3, 8, 16, 50),
     "model.layers": (1, 1, 2, 3),
@@ -67,11 +67,11 @@ FORECASTS = ("sine", "sunspots", "elnino")
 DRAWN = ("sine",) * 3 + ("sunspots", "elnino") + tuple(name for name in DATASETS if name not in FORECASTS)
 
 
-def clean_case(index: int, backend: str) -> Case:
-    """Draw a clean case by its number, for a backend; what no data or framework can do is drawn again."""
+def null_case(index: int, backend: str) -> Case:
+    """Draw a null run's case by its number, for a backend; what no data or framework can do is drawn again."""
     for fields in _drawn(index, backend):
         try:
-            case = with_fields(load_case(fields.pop("cell")), {"name": f"clean-{index:03d}", "seed": index, **fields})
+            case = with_fields(load_case(fields.pop("cell")), {"name": f"null-{index:03d}", "seed": index, **fields})
             make_experiment(case)
         except InputError:
             continue

@@ -1,4 +1,4 @@
-"""The judge's power: plants every fault of the catalogue, runs clean cases too, and counts what the judge said."""
+"""Calibration of the judge: plants every known fault, trains null runs too, and counts what the judge said."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from compare.calibration.null_cases import clean_case
+from compare.calibration.null_cases import null_case
 from compare.config.case import Case, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
@@ -23,8 +23,10 @@ from compare.workers.pool import Pool
 
 # Small enough for a second or two, with a smaller last batch and three whole epochs.
 FAULT_FIELDS = {"data.points": 200, "model.units": 8, "training.epochs": 4, "training.batch_size": 16}
-CLEAN_RUNS = 300
-QUICK_CLEAN_RUNS = 12
+# The group of trials in which nothing is planted.
+NULL = "null"
+NULL_RUNS = 300
+QUICK_NULL_RUNS = 12
 TRAININGS_AT_A_TIME = 24
 
 
@@ -110,18 +112,19 @@ def read_reasons() -> dict[str, str]:
 
 def fault_trials(faults: Sequence[PlantedFault], backends: Sequence[str]) -> list[Trial]:
     """Make a small case for each fault, the backends in turn; none for a fault that could be seen on none of them."""
-    found = []
+    trials = []
     for index, fault in enumerate(faults):
         able = [backend for backend in backends if not fault.backends or backend in fault.backends]
         case = with_fields(load_case(fault.cell), {**FAULT_FIELDS, **fault.fields, "name": fault.name})
-        found += [Trial(fault.name, case, able[index % len(able)], fault)] if able else []
-    return found
+        trials += [Trial(fault.name, case, able[index % len(able)], fault)] if able else []
+    return trials
 
 
-def clean_trials(count: int, backends: Sequence[str]) -> list[Trial]:
-    """Draw clean cases, the cells and the backends in turn."""
-    in_turn = [(index, backends[index // 3 % len(backends)]) for index in range(count)]
-    return [Trial(case.name, case, backend) for case, backend in ((clean_case(*one), one[1]) for one in in_turn)]
+def null_trials(count: int, backends: Sequence[str]) -> list[Trial]:
+    """Draw the cases of null runs, the cells and the backends in turn."""
+    in_turn = ((index, backends[index // 3 % len(backends)]) for index in range(count))
+    drawn = ((null_case(index, backend), backend) for index, backend in in_turn)
+    return [Trial(case.name, case, backend) for case, backend in drawn]
 
 
 def run_trials(
@@ -132,12 +135,11 @@ def run_trials(
     results = out / "results.jsonl"
     known = {outcome.name: outcome for outcome in _read_outcomes(results)}
     waiting = [trial for trial in trials if not _holds(known.get(trial.name), trial)]
-    for start in range(0, len(waiting), TRAININGS_AT_A_TIME):
-        chosen = waiting[start : start + TRAININGS_AT_A_TIME]
-        traces = out / "traces"
+    folder, traces = faults_folder(), out / "traces"
+    for first in range(0, len(waiting), TRAININGS_AT_A_TIME):
+        chosen = waiting[first : first + TRAININGS_AT_A_TIME]
         shutil.rmtree(traces, ignore_errors=True)
         traces.mkdir()
-        folder = faults_folder()
         comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool)
         with results.open("a", encoding="utf-8") as lines:
             for trial, comparison in zip(chosen, comparisons, strict=True):
@@ -151,22 +153,19 @@ def run_trials(
 
 def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
     """Hold what the judge said against what was planted."""
-    first = comparison.first_difference
-    fault = trial.fault
-    placed = first is not None and fault is not None
+    first, fault = comparison.first_difference, trial.fault
+    phase, tensor = (None, None) if first is None else (first.phase, first.tensor)
     return Outcome(
         name=trial.name,
-        group="clean" if fault is None else fault.group,
+        group=NULL if fault is None else fault.group,
         runner=comparison.runner,
         case=json.loads(trial.case.to_json()),
         status=comparison.status,
         said=comparison.error or ("" if first is None else f"step {first.step}, {first.phase}: {first.message}"),
-        phase=None if first is None else first.phase,
-        tensor=None if first is None else first.tensor,
-        phase_right=None if fault is None else placed and first is not None and first.phase == fault.phase,
-        tensor_right=None
-        if fault is None or not fault.tensors
-        else placed and first is not None and first.tensor in fault.tensors,
+        phase=phase,
+        tensor=tensor,
+        phase_right=None if fault is None else phase == fault.phase,
+        tensor_right=None if fault is None or not fault.tensors else tensor in fault.tensors,
         trajectory_share=comparison.trajectory_tolerance_ratio,
         step_share=comparison.step_tolerance_ratio,
     )
@@ -181,12 +180,12 @@ class Power:
     @property
     def faults(self) -> list[Outcome]:
         """The trials with a fault."""
-        return [outcome for outcome in self.outcomes if outcome.group != "clean"]
+        return [outcome for outcome in self.outcomes if outcome.group != NULL]
 
     @property
-    def clean(self) -> list[Outcome]:
+    def null_runs(self) -> list[Outcome]:
         """The trials without a fault."""
-        return [outcome for outcome in self.outcomes if outcome.group == "clean"]
+        return [outcome for outcome in self.outcomes if outcome.group == NULL]
 
     def as_json(self) -> dict[str, int]:
         """The counts by the names that `power --json` has."""
@@ -196,14 +195,14 @@ class Power:
             "phase_right": sum(outcome.phase_right is True for outcome in self.faults),
             "tensor_right": sum(outcome.tensor_right is True for outcome in self.faults),
             "tensor_known": sum(outcome.tensor_right is not None for outcome in self.faults),
-            "clean_runs": len(self.clean),
-            "false_alarms": sum(outcome.status == "differs" for outcome in self.clean),
+            "clean_runs": len(self.null_runs),
+            "false_alarms": sum(outcome.status == "differs" for outcome in self.null_runs),
             "failed": sum(outcome.status == "failed" for outcome in self.outcomes),
         }
 
     @property
     def exit_code(self) -> int:
-        """0 where every fault was detected and no clean run raised an alarm; 3 where a trial could not be run."""
+        """0 where every fault was detected and no null run raised an alarm; 3 where a trial could not be run."""
         counts = self.as_json()
         if counts["detected"] < counts["faults"] - counts["failed"] or counts["false_alarms"]:
             return 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from compare.calibration.power import Outcome, Power, confidence_interval
+from compare.calibration.power import NULL, Outcome, Power, confidence_interval
 
 
 def rows(power: Power) -> list[tuple[str, str, str]]:
@@ -44,7 +44,7 @@ def wrong(power: Power) -> list[Outcome]:
         outcome
         for outcome in power.outcomes
         if outcome.status == "failed"
-        or (outcome.group == "clean") != (outcome.status == "agrees")
+        or (outcome.group == NULL) != (outcome.status == "agrees")
         or outcome.phase_right is False
         or outcome.tensor_right is False
     ]
@@ -73,11 +73,13 @@ def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str,
     lines += ["", "## Null runs", "", drawn]
     lines += ["The largest error / tolerance of each null run:", ""]
     lines += ["| | median | 90 % | 99 % | largest |", "|---|---|---|---|---|"]
-    lines.append(_distribution("checked steps, against the reference", [outcome.step_share for outcome in power.clean]))
     lines.append(
-        _distribution("trajectory, against the ensemble", [outcome.trajectory_share for outcome in power.clean])
+        _distribution("checked steps, against the reference", [outcome.step_share for outcome in power.null_runs])
     )
-    alarms = [outcome for outcome in power.clean if outcome.status != "agrees"]
+    lines.append(
+        _distribution("trajectory, against the ensemble", [outcome.trajectory_share for outcome in power.null_runs])
+    )
+    alarms = [outcome for outcome in power.null_runs if outcome.status != "agrees"]
     lines += ["", *(f"- {outcome.name} on {outcome.runner}: {outcome.status}; {outcome.said}" for outcome in alarms)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -1,11 +1,11 @@
-"""The clean cases of the power table are of everything that a case can say."""
+"""The null runs of the power table are of everything that a case can say."""
 
 from collections import defaultdict
 
 import pytest
 
-from compare.calibration.null_cases import DATASETS, MODEL, TRAINING, clean_case
-from compare.calibration.power import CLEAN_RUNS, clean_trials
+from compare.calibration.null_cases import DATASETS, MODEL, TRAINING, null_case
+from compare.calibration.power import NULL_RUNS, null_trials
 from compare.config.case import Case
 
 BACKENDS = ("tensorflow", "torch", "jax")
@@ -14,7 +14,7 @@ BACKENDS = ("tensorflow", "torch", "jax")
 @pytest.fixture(scope="module")
 def drawn() -> list[tuple[str, Case]]:
     """All cases that `power` runs, with their backends."""
-    return [(trial.backend, trial.case) for trial in clean_trials(CLEAN_RUNS, BACKENDS)]
+    return [(trial.backend, trial.case) for trial in null_trials(NULL_RUNS, BACKENDS)]
 
 
 def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
@@ -38,5 +38,5 @@ def test_a_number_always_draws_the_same_case(drawn: list[tuple[str, Case]]) -> N
     """An outcome that was kept is known again by its case, so the draw depends on the number and backend alone."""
     for index in (0, 7, 131):
         backend, case = drawn[index]
-        assert clean_case(index, backend) == case
-    assert len({case.name for _, case in drawn}) == CLEAN_RUNS
+        assert null_case(index, backend) == case
+    assert len({case.name for _, case in drawn}) == NULL_RUNS

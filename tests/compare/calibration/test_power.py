@@ -11,9 +11,9 @@ from compare.calibration import power
 from compare.calibration.power import (
     Outcome,
     Power,
-    clean_trials,
     fault_trials,
     faults_folder,
+    null_trials,
     read_catalogue,
     run_trials,
 )
@@ -25,8 +25,8 @@ SELECTED = [fault for fault in read_catalogue(faults_folder()) if fault.quick]
 
 @pytest.fixture(scope="module")
 def outcomes(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """What the judge said of the selected faults and of three clean cases, on Keras's torch backend."""
-    trials = fault_trials(SELECTED, ["torch"]) + clean_trials(3, ["torch"])
+    """What the judge said of the selected faults and of three null runs, on Keras's torch backend."""
+    trials = fault_trials(SELECTED, ["torch"]) + null_trials(3, ["torch"])
     return {outcome.name: outcome for outcome in run_trials(trials, tmp_path_factory.mktemp("power"), pool)}
 
 
@@ -40,8 +40,8 @@ def test_planted_fault_is_found_in_its_place(fault: power.PlantedFault, outcomes
     assert not fault.tensors or outcome.tensor in fault.tensors, outcome.said
 
 
-@pytest.mark.parametrize("trial", clean_trials(3, ["torch"]), ids=lambda trial: trial.name)
-def test_clean_case_raises_no_alarm(trial: power.Trial, outcomes: dict[str, Outcome]) -> None:
+@pytest.mark.parametrize("trial", null_trials(3, ["torch"]), ids=lambda trial: trial.name)
+def test_a_null_run_raises_no_alarm(trial: power.Trial, outcomes: dict[str, Outcome]) -> None:
     """A case without a fault agrees, and something was measured of it."""
     outcome = outcomes[trial.name]
 
@@ -70,15 +70,15 @@ def outcome_of(name: str, group: str, status: str, right: bool | None = None) ->
 @pytest.mark.parametrize(
     ("outcomes_given", "exit_code"),
     [
-        pytest.param([("fault", "differs"), ("clean", "agrees")], 0, id="all as it should be"),
-        pytest.param([("fault", "agrees"), ("clean", "agrees")], 1, id="a fault missed"),
-        pytest.param([("fault", "differs"), ("clean", "differs")], 1, id="a false alarm"),
-        pytest.param([("fault", "differs"), ("clean", "failed")], 3, id="a trial that could not be run"),
+        pytest.param([("fault", "differs"), ("null", "agrees")], 0, id="all as it should be"),
+        pytest.param([("fault", "agrees"), ("null", "agrees")], 1, id="a fault missed"),
+        pytest.param([("fault", "differs"), ("null", "differs")], 1, id="a false alarm"),
+        pytest.param([("fault", "differs"), ("null", "failed")], 3, id="a trial that could not be run"),
     ],
 )
 def test_exit_code_tells_a_miss(outcomes_given: Sequence[tuple[str, str]], exit_code: int) -> None:
     """A missed fault and a false alarm are failures of the judge; a trial that could not be run is not passed over."""
-    groups = {"fault": "weights", "clean": "clean"}
+    groups = {"fault": "weights", "null": power.NULL}
     table = Power([outcome_of(kind, groups[kind], status, kind == "fault") for kind, status in outcomes_given])
 
     assert table.exit_code == exit_code
@@ -86,7 +86,7 @@ def test_exit_code_tells_a_miss(outcomes_given: Sequence[tuple[str, str]], exit_
 
 def test_finished_trials_are_not_run_again(tmp_path: Path) -> None:
     """A trial whose outcome is known is read, a cut last line is not; without a pool nothing could be run."""
-    (trial,) = clean_trials(1, ["torch"])
+    (trial,) = null_trials(1, ["torch"])
     known = power.judge_of(trial, _agreeing(trial))
     line = json.dumps(asdict(known))
     (tmp_path / "results.jsonl").write_text(f"{line}\n{line[: len(line) // 2]}", "utf-8")

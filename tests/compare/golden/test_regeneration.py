@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from helpers.small_runs import TINY
 
-from compare.pytest_plugin.parity import Workers
+from compare.pytest_plugin.processes import Workers
 from compare.workers.pool import Pool
 
 pytest_plugins = ["pytester"]
