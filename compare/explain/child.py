@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from compare.explain.observer import Observer
 from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
 
 # Frameworks colour their messages; a report has no use for the codes.
@@ -41,7 +42,7 @@ class Worker:
         self.package = importlib.import_module(f"compare.explain.{observer}.side")
         self.file = ""
         self.namespace: dict[str, Any] = {}
-        self.side: Any = None
+        self.side: Observer
         self.inputs = self.targets = np.empty(0)
 
     def open(self, file: str, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -138,8 +139,7 @@ class Worker:
 
     def state(self, tensors: dict[str, np.ndarray], **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return the side's own weights, under its own names."""
-        inputs = () if self.runner == REFERENCE_RUNNER else (self.inputs[:1],)
-        return {}, self.side.state(tensors, *inputs)
+        return {}, self.side.state(tensors, self.inputs[:1])
 
     def run(
         self, tensors: dict[str, np.ndarray], batches: list[list[int]], **options: Any

@@ -55,8 +55,7 @@ class Investigation:
                 raise failure
         assert keras is not None  # neither failed
         assert torch is not None
-        (self.keras, weights), (self.torch, _) = keras, torch
-        self.weights = {name: value for name, value in weights.items() if not name.startswith("probe/")}
+        (self.keras, self.weights), (self.torch, _) = keras, torch
         self.matches: list[Match] = match_layers(
             self.keras, self._without_own(self.torch), self._given(), options["parameter_map"]
         )

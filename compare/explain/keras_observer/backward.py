@@ -27,11 +27,11 @@ def _with_tensorflow(session: Any, inputs: np.ndarray, targets: np.ndarray) -> A
     with tf.GradientTape() as tape:
         loss, prediction = _loss(session, x, y)
     variables = session.model.trainable_variables
-    found = tape.gradient(loss, [variable.value for variable in variables])
+    slopes = tape.gradient(loss, [variable.value for variable in variables])
     gradients = [
-        tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g) for v, g in zip(variables, found, strict=True)
+        tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g) for v, g in zip(variables, slopes, strict=True)
     ]
-    return loss, gradients, {**session.seen, "prediction": prediction}
+    return loss, gradients, {**session.observed.seen, "prediction": prediction}
 
 
 def _with_torch(session: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
@@ -41,7 +41,7 @@ def _with_torch(session: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
     loss, prediction = _loss(session, keras.ops.convert_to_tensor(inputs), keras.ops.convert_to_tensor(targets))
     loss.backward()
     gradients = [keras.ops.zeros_like(v.value) if v.value.grad is None else v.value.grad for v in variables]
-    return loss, gradients, {**session.seen, "prediction": prediction}
+    return loss, gradients, {**session.observed.seen, "prediction": prediction}
 
 
 def _with_jax(session: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
@@ -49,7 +49,7 @@ def _with_jax(session: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
 
     model = session.model
     groups = (model.trainable_variables, model.non_trainable_variables)
-    if session.function is None:
+    if session.compiled is None:
 
         def compute(trained: Any, others: Any, x: Any, y: Any) -> Any:
             mapping = [*zip(groups[0], trained, strict=True), *zip(groups[1], others, strict=True)]
@@ -57,11 +57,11 @@ def _with_jax(session: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
                 loss, prediction = _loss(session, x, y)
             left = [scope.get_current_value(variable) for variable in groups[1]]
             left = [old if new is None else new for old, new in zip(others, left, strict=True)]
-            return loss, ({**session.seen, "prediction": prediction}, left)
+            return loss, ({**session.observed.seen, "prediction": prediction}, left)
 
-        session.function = jax.jit(jax.value_and_grad(compute, has_aux=True))
+        session.compiled = jax.jit(jax.value_and_grad(compute, has_aux=True))
     values = [[variable.value for variable in group] for group in groups]
-    (loss, (seen, left)), gradients = session.function(*values, inputs, targets)
+    (loss, (seen, left)), gradients = session.compiled(*values, inputs, targets)
     for variable, value in zip(groups[1], left, strict=True):
         variable.assign(value)
     return loss, gradients, seen

@@ -1,63 +1,16 @@
-"""Counterfactuals on the Keras side: each changes exactly one thing of a session before its first step."""
+"""What counterfactuals change in a session; torch_observer/changes.py is its mirror."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import keras
-
-from compare.explain.keras_observer.parts import loss_of
-from compare.explain.keras_observer.session import Session
+from dataclasses import dataclass, field
 
 
-def apply(session: Session, changes: Sequence[Mapping[str, Any]]) -> None:
-    """Make changes, given as dicts with the name as "change"; raises KeyError for an unknown one."""
-    for change in changes:
-        options = {name: value for name, value in change.items() if name != "change"}
-        CHANGES[change["change"]](session, **options)
+@dataclass
+class Changes:
+    """What differs from the user's own code; nothing but `dropout`, "shared", "rows" or "off", at first.
 
+    `zeroed` are tensors, by part and name, that are held at zero.
+    """
 
-def _activation(session: Session, key: str, attribute: str, name: str) -> None:
-    setattr(session.parts[key].layer.cell, attribute, keras.activations.get(name))
-
-
-def _drop_mask(session: Session) -> None:
-    session.drop_mask = True
-
-
-def _no_tf32(session: Session) -> None:
-    session.no_tf32 = True
-
-
-def _reset_state(session: Session) -> None:
-    session.reset_state = True
-
-
-def _zero(session: Session, key: str, tensor: str) -> None:
-    session.zeroed.add((key, tensor))
-
-
-def _dropout_off(session: Session) -> None:
-    session.dropout = "off"
-
-
-def _from_logits(session: Session, value: bool) -> None:
-    loss = session.model.loss
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    if not isinstance(loss, keras.losses.Loss):
-        classes = {"binary_crossentropy": "BinaryCrossentropy", "categorical_crossentropy": "CategoricalCrossentropy"}
-        classes |= {"sparse_categorical_crossentropy": "SparseCategoricalCrossentropy"}
-        loss = getattr(keras.losses, classes[str(loss_of(session.model)["name"])])()
-    new = type(loss).from_config({**loss.get_config(), "from_logits": value})
-    session.model.compile(optimizer=session.optimizer, loss=new)
-
-
-CHANGES: dict[str, Any] = {
-    "activation": _activation,
-    "drop_mask": _drop_mask,
-    "no_tf32": _no_tf32,
-    "reset_state": _reset_state,
-    "zero": _zero,
-    "dropout_off": _dropout_off,
-    "from_logits": _from_logits,
-}
+    dropout: str
+    reset_state: bool = False
+    no_tf32: bool = False
+    zeroed: set[tuple[str, str]] = field(default_factory=set)

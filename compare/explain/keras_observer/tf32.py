@@ -1,4 +1,4 @@
-"""Whether float32 products are computed with fewer bits, and how not to; `compare/explain/torch_observer/tf32.py` is its mirror."""
+"""Whether float32 products are computed with fewer bits, and how not to; torch_observer/tf32.py is its mirror."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,8 +20,9 @@ def in_use() -> bool:
         return jax.devices()[0].platform == "gpu" and not exact
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    return torch.get_float32_matmul_precision() != "highest" or (on_gpu and torch.backends.cudnn.allow_tf32)
+    from compare.explain.torch_observer import tf32 as of_torch
+
+    return of_torch.in_use("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def without() -> contextlib.AbstractContextManager[None]:
@@ -33,26 +34,18 @@ def without() -> contextlib.AbstractContextManager[None]:
 def _without_on_tensorflow() -> Iterator[None]:
     import tensorflow as tf
 
-    tolerance = tf.config.experimental.tensor_float_32_execution_enabled()
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         yield
     finally:
-        tf.config.experimental.enable_tensor_float_32_execution(tolerance)
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
-@contextlib.contextmanager
-def _without_on_torch() -> Iterator[None]:
-    import torch
+def _without_on_torch() -> contextlib.AbstractContextManager[None]:
+    from compare.explain.torch_observer import tf32 as of_torch
 
-    precision, tolerance = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = tolerance
+    return of_torch.without()
 
 
 def _without_on_jax() -> contextlib.AbstractContextManager[None]:

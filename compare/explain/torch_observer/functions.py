@@ -1,4 +1,4 @@
-"""What may stand between two layers, by name, in PyTorch; `compare.explain.causes.between` recognises the same names."""
+"""What may stand between two layers, by name; `compare.explain.causes.between` recognises the same names."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""PyTorch's own functions, watched while a session is at work: dropout, clipping, backward, detaching."""
+"""PyTorch's own functions, watched while a session is at work; keras_observer/interception.py is its mirror."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _original: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
-def of(session: Any) -> Iterator[None]:
+def observing(session: Any) -> Iterator[None]:
     """Let a session see what is called within."""
     _current.append(session)
     try:
         with (
-            _KeepGradient() if session.keep_gradient else contextlib.nullcontext(),
-            tf32.without() if session.no_tf32 else contextlib.nullcontext(),
+            _KeepGradient() if session.changes.keep_gradient else contextlib.nullcontext(),
+            tf32.without() if session.changes.no_tf32 else contextlib.nullcontext(),
         ):
             yield
     finally:
@@ -31,11 +31,8 @@ class _KeepGradient(TorchFunctionMode):
     """Leaves out `detach` and `.data`, so that gradients go on where a user's code cuts them."""
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if (
-            _current
-            and _current[-1].before_backward
-            and function in (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach)
-        ):
+        cuts = (torch.Tensor.detach, torch.Tensor.data.__get__, torch.detach)
+        if function in cuts and _current and _current[-1].observed.before_backward:
             tensor = arguments[0]
             if isinstance(tensor, torch.Tensor) and tensor.grad_fn is not None:
                 return tensor
@@ -51,9 +48,9 @@ def install() -> None:
     _original["no_grad"] = torch.no_grad.__enter__
     _original["autocast"] = torch.autocast.__init__
     torch.nn.functional.dropout = _dropout
-    torch.Tensor.backward = _backward  # type: ignore[method-assign]
-    torch.no_grad.__enter__ = _enter_no_grad  # type: ignore[method-assign]
-    torch.autocast.__init__ = _autocast  # type: ignore[method-assign]
+    torch.Tensor.backward = _backward
+    torch.no_grad.__enter__ = _enter_no_grad
+    torch.autocast.__init__ = _autocast
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         _original[name] = getattr(torch.nn.utils, name)
         watched = _clipping(name)
@@ -63,7 +60,7 @@ def install() -> None:
 
 def _dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     if _current:
-        return _current[-1].saw_dropout(input, p, training)
+        return _current[-1].layers.dropout(input, p, training)
     return _original["dropout"](input, p, training, inplace)
 
 
@@ -72,23 +69,23 @@ def _backward(self: Any, *arguments: Any, **options: Any) -> None:
         return _original["backward"](self, *arguments, **options)
     session = _current[-1]
     with torch.enable_grad():
-        loss = session.backward_begins(self)
+        loss = session.loss.differentiated(self)
     _original["backward"](loss, *arguments, **options)
-    session.backward_ended()
+    session.updates.backward_ended()
     return None
 
 
 def _enter_no_grad(self: Any) -> None:
     _original["no_grad"](self)
     # Only before the gradients are computed: what updates weights must not be differentiated.
-    if _current and _current[-1].keep_gradient and _current[-1].before_backward:
+    if _current and _current[-1].changes.keep_gradient and _current[-1].observed.before_backward:
         torch.set_grad_enabled(self.prev)
 
 
 def _autocast(self: Any, *arguments: Any, **options: Any) -> None:
     if _current:
-        _current[-1].autocast_seen = True
-        if _current[-1].no_autocast:
+        _current[-1].observed.autocast = True
+        if _current[-1].changes.no_autocast:
             options["enabled"] = False
     _original["autocast"](self, *arguments, **options)
 
@@ -98,9 +95,9 @@ def _clipping(name: str) -> Any:
         if not _current:
             return _original[name](parameters, limit, *arguments, **options)
         session = _current[-1]
-        session.clip_calls.append({"function": name, "limit": float(limit)})
+        session.observed.clip_calls.append({"function": name, "limit": float(limit)})
         parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-        if session.clip is not None:
+        if session.changes.clip is not None:
             return torch.tensor(0.0)
         return _original[name](parameters, limit, *arguments, **options)
 

@@ -1,4 +1,4 @@
-"""The parts of a user's module that hold weights, read and loaded in Keras's layout."""
+"""The parts of a user's module that hold weights, in Keras's layout; keras_observer/parts.py is its mirror."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -158,12 +158,12 @@ def parts_of(path: str, module: nn.Module) -> list[Part]:
 def settings(part: Part) -> Mapping[str, Any]:
     """What is set in a part that a Keras layer may have otherwise."""
     module: Any = part.module
-    found: dict[str, Any] = {"training": module.training}
     if part.kind in GATE_ORDER:
-        found |= {"units": module.hidden_size, "bias": bool(module.bias)}
-        found["batch_first"] = getattr(module, "batch_first", None)
-        found["cell"] = isinstance(module, CELLS)
-        found["activation"] = getattr(module, "nonlinearity", "tanh")
+        return {
+            "batch_first": getattr(module, "batch_first", None),
+            "cell": isinstance(module, CELLS),
+            "activation": getattr(module, "nonlinearity", "tanh"),
+        }
     if part.kind.endswith("normalization"):
-        found |= {"epsilon": module.eps, "momentum": getattr(module, "momentum", None)}
-    return found
+        return {"epsilon": module.eps, "momentum": getattr(module, "momentum", None)}
+    return {}

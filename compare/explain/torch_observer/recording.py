@@ -1,4 +1,4 @@
-"""What a session writes down: arrays that are copies, a loss whose arguments are seen, states, the order of rows."""
+"""What a session writes down: arrays that are copies, states, the order of rows."""
 
 import contextlib
 from typing import Any
@@ -6,29 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-
-
-class LossWrapper:
-    """A user's loss whose arguments are seen; attributes are those of the loss."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def __call__(self, prediction: Any, target: Any, *rest: Any, **options: Any) -> Any:
-        """Compute the loss, or what it was changed to."""
-        session = self._session
-        prediction, target = session.loss_arguments(prediction, target)
-        if session.new_loss is not None:
-            return session.new_loss(prediction, target)
-        return session.user_loss(prediction, target, *rest, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.user_loss, name)
-
-
-def copied_or_none(tensor: Any) -> np.ndarray | None:
-    """As `copied`; None for None."""
-    return None if tensor is None else copied(tensor)
 
 
 def copied(tensor: torch.Tensor) -> np.ndarray:
@@ -39,6 +16,11 @@ def copied(tensor: torch.Tensor) -> np.ndarray:
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
     return tensor.cpu().numpy().copy()
+
+
+def copied_or_none(tensor: Any) -> np.ndarray | None:
+    """As `copied`; None for None."""
+    return None if tensor is None else copied(tensor)
 
 
 def loose_state(whole: nn.Module) -> dict[nn.Module, dict[str, Any]]:

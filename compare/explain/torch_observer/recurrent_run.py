@@ -6,82 +6,76 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from compare.explain.torch_observer.changes import LayerChanges
+from compare.explain.torch_observer.observed import Observed
+
 # What a fused layer of each kind is called inside PyTorch.
 FUSED = {"lstm": torch._VF.lstm, "gru": torch._VF.gru, "tanh": torch._VF.rnn_tanh, "relu": torch._VF.rnn_relu}
 
 
-class LayerOptions:
-    """What a counterfactual changes in how a recurrent module is computed."""
-
-    def __init__(self) -> None:
-        self.zero_state = False
-        self.reset_before = False
-        self.step_by_step = False
-        self.masked = False
-        self.return_last = False
-
-    @property
-    def own_loop(self) -> bool:
-        """Whether the equations are computed timestep by timestep instead of by PyTorch's fused layer."""
-        return self.reset_before or self.step_by_step or self.masked
-
-
-def run(module: Any, session: Any, path: str, options: LayerOptions, sequence: Any, state: Any = None) -> Any:
-    """Compute nn.RNN, nn.LSTM or nn.GRU; all inputs and outputs go to the session, batch first, in time order.
+def run(module: Any, layers: Any, path: str, changes: LayerChanges, sequence: Any, state: Any = None) -> Any:
+    """Compute nn.RNN, nn.LSTM or nn.GRU; what each layer is given and gives is noted, batch first, in time order.
 
     Returns what the module itself would: (outputs, last states).
     """
-    packed = isinstance(sequence, PackedSequence)
-    if packed:
-        x, lengths = pad_packed_sequence(sequence, batch_first=True)
-        # As long as the windows are, also where the longest sequence of a batch is shorter: so it can be compared.
-        missing = session.timesteps() - x.shape[1]
-        x = nn.functional.pad(x, (0, 0, 0, missing)) if missing > 0 else x
-        session.seen_packed.add(path)
-    else:
-        x, lengths = (sequence if module.batch_first else sequence.transpose(0, 1)), None
-    x = session.rewired(f"{path}|0|forward", x)
-    mask = session.mask(path) if options.masked else None
-    if mask is not None and packed:
+    x, lengths = _unpacked(module, layers.observed, path, sequence)
+    x = layers.rewired(f"{path}|0|forward", x)
+    mask = layers.mask() if changes.masked else None
+    if mask is not None and lengths is not None:
         # What was packed is cut; the whole sequence is what the layer before gave.
-        x, lengths = session.before_packing(x), None
-    states = None if options.zero_state else state
-    session.saw_state(path, state)
+        x, lengths = layers.observed.before_packing(), None
+    layers.observed.started_from(path, state)
+    state = None if changes.zero_state else state
     last: list[Any] = []
     directions = ("forward", "backward")[: 2 if module.bidirectional else 1]
     for layer in range(module.num_layers):
         if layer:
-            x = session.rewired(f"{path}|{layer}|forward", x)
+            x = layers.rewired(f"{path}|{layer}|forward", x)
         outputs = []
-        for index, direction in enumerate(directions):
-            key = f"{path}|{layer}|{direction}"
-            number = layer * len(directions) + index
-            start = _state_of(states, number)
-            session.entered(key, x)
-            if options.own_loop or mask is not None:
-                y, final = _own_loop(module, layer, direction, x, start, options.reset_before, mask)
+        for direction in directions:
+            key, start = f"{path}|{layer}|{direction}", _state_of(state, len(last))
+            layers.observed.entered(key, x)
+            if changes.own_loop or mask is not None:
+                y, final = _own_loop(module, layer, direction, x, start, changes.reset_before, mask)
             else:
                 y, final = _fused(module, layer, direction, x, start, lengths)
-            session.left(key, y)
+            layers.observed.left(key, y)
             outputs.append(y)
             last.append(final)
         x = torch.cat(outputs, -1)
         if layer < module.num_layers - 1 and module.dropout:
             x = nn.functional.dropout(x, module.dropout, module.training)
-    if options.return_last:
+    if changes.return_last:
         x, last = _last_everywhere(x, len(directions), last)
-    finals = (
-        tuple(torch.stack(part) for part in zip(*last, strict=True))
-        if isinstance(module, nn.LSTM)
-        else torch.stack(last)
-    )
-    if packed:
-        kept = sequence.batch_sizes
-        counts = (kept.unsqueeze(0) > torch.arange(int(kept[0])).unsqueeze(1)).sum(1)
-        if sequence.unsorted_indices is not None:
-            counts = counts[sequence.unsorted_indices]
-        return pack_padded_sequence(x, counts, batch_first=True, enforce_sorted=False), finals
-    return (x if module.batch_first else x.transpose(0, 1)), finals
+    return _packed_again(module, sequence, x), _stacked(module, last)
+
+
+def _unpacked(module: Any, observed: Observed, path: str, sequence: Any) -> tuple[Any, Any]:
+    """A sequence, batch first, and where it is packed its lengths."""
+    if not isinstance(sequence, PackedSequence):
+        return (sequence if module.batch_first else sequence.transpose(0, 1)), None
+    observed.packed.add(path)
+    x, lengths = pad_packed_sequence(sequence, batch_first=True)
+    # As long as the windows are, also where the longest sequence of a batch is shorter: so it can be compared.
+    missing = observed.timesteps() - x.shape[1]
+    return (nn.functional.pad(x, (0, 0, 0, missing)) if missing > 0 else x), lengths
+
+
+def _packed_again(module: Any, sequence: Any, x: torch.Tensor) -> Any:
+    """Outputs as the module gives them: packed as its sequence was, or with its order of axes."""
+    if not isinstance(sequence, PackedSequence):
+        return x if module.batch_first else x.transpose(0, 1)
+    sizes = sequence.batch_sizes
+    counts = (sizes.unsqueeze(0) > torch.arange(int(sizes[0])).unsqueeze(1)).sum(1)
+    if sequence.unsorted_indices is not None:
+        counts = counts[sequence.unsorted_indices]
+    return pack_padded_sequence(x, counts, batch_first=True, enforce_sorted=False)
+
+
+def _stacked(module: Any, states: list[Any]) -> Any:
+    if isinstance(module, nn.LSTM):
+        return tuple(torch.stack(part) for part in zip(*states, strict=True))
+    return torch.stack(states)
 
 
 def _state_of(states: Any, number: int) -> Any:
@@ -97,31 +91,26 @@ def _weights(module: Any, layer: int, direction: str) -> list[torch.Tensor]:
 
 
 def _fused(module: Any, layer: int, direction: str, x: Any, state: Any, lengths: Any) -> Any:
+    """PyTorch's fused kernel of one layer and direction; outputs in time order, and the last state."""
     lstm = isinstance(module, nn.LSTM)
-    zeros = x.new_zeros(1, x.shape[0], module.hidden_size)
+    start: Any
     if state is None:
+        zeros = x.new_zeros(1, x.shape[0], module.hidden_size)
         start = (zeros, zeros) if lstm else zeros
     else:
         start = tuple(part.unsqueeze(0) for part in state) if lstm else state.unsqueeze(0)
-    kind = "lstm" if lstm else "gru" if isinstance(module, nn.GRU) else module.nonlinearity
-    weights = _weights(module, layer, direction)
-    sequence = x
-    if direction == "backward":
-        sequence = _reversed(x, lengths)
+    kernel = FUSED["lstm" if lstm else "gru" if isinstance(module, nn.GRU) else module.nonlinearity]
+    options = (_weights(module, layer, direction), module.bias, 1, 0.0, module.training, False)
+    sequence = _reversed(x, lengths) if direction == "backward" else x
     if lengths is None:
-        result = FUSED[kind](sequence, start, weights, module.bias, 1, 0.0, module.training, False, True)
+        y, *final = kernel(sequence, start, *options, True)
     else:
         bundle = pack_padded_sequence(sequence, lengths, batch_first=True, enforce_sorted=False)
-        if bundle.sorted_indices is not None:
-            order = bundle.sorted_indices
+        order, back = bundle.sorted_indices, bundle.unsorted_indices
+        if order is not None:
             start = tuple(part[:, order] for part in start) if lstm else start[:, order]
-        result = FUSED[kind](
-            bundle.data, bundle.batch_sizes, start, weights, module.bias, 1, 0.0, module.training, False
-        )
-    y, *final = result
-    if lengths is not None:
-        back = bundle.unsorted_indices
-        bundle = PackedSequence(y, bundle.batch_sizes, bundle.sorted_indices, back)
+        y, *final = kernel(bundle.data, bundle.batch_sizes, start, *options)
+        bundle = PackedSequence(y, bundle.batch_sizes, order, back)
         y, _ = pad_packed_sequence(bundle, batch_first=True, total_length=x.shape[1])
         if back is not None:
             final = [part[:, back] for part in final]
@@ -143,7 +132,7 @@ def _reversed(x: torch.Tensor, lengths: Any) -> torch.Tensor:
 def _own_loop(
     module: Any, layer: int, direction: str, x: Any, state: Any, reset_before: bool, mask: torch.Tensor | None
 ) -> Any:
-    """The cells' equations, one timestep after the other; where the mask is False the state is carried."""
+    """The cells' equations, one timestep after the other; where the mask is False the state stays."""
     lstm = isinstance(module, nn.LSTM)
     w, u, *biases = _weights(module, layer, direction)
     b, c = biases if biases else (x.new_zeros(w.shape[0]), x.new_zeros(w.shape[0]))
@@ -163,8 +152,8 @@ def _own_loop(
             new = x[:, t] @ w.T + b + h @ u.T + c
             new = new.tanh() if module.nonlinearity == "tanh" else new.relu()
         if mask is not None:
-            kept = mask[:, t].unsqueeze(-1)
-            new, new_memory = torch.where(kept, new, h), torch.where(kept, new_memory, memory)
+            computed = mask[:, t].unsqueeze(-1)
+            new, new_memory = torch.where(computed, new, h), torch.where(computed, new_memory, memory)
         h, memory = new, new_memory
         outputs[t] = h
     y = torch.stack([outputs[t] for t in steps], 1)

@@ -1,6 +1,6 @@
 """Update rules with every choice open, so that one choice at a time can be made as Keras makes it.
 
-A rule is a dict. `rule` names it; the other keys are the choices that `torch_optimizer_rule` lists.
+A rule is a dict. `rule` names it; the other keys are the choices that `rule_of` lists.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""Dropout masks that depend on nothing but the shape and the rate; `compare/explain/keras_observer/masks.py` is its mirror."""
+"""Dropout masks that depend on nothing but the shape and the rate, so that both sides draw the same."""
 
 import numpy as np
 
 
 def kept(shape: tuple[int, ...], rate: float) -> np.ndarray:
-    """Say which elements a dropout of this rate keeps; the same on both sides, so that dropout can be compared."""
+    """Say which elements a dropout of this rate keeps, a boolean array of this shape."""
     index = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(1)
     # The finaliser of SplitMix64: neighbouring numbers come out unrelated.
     index *= np.uint64(0x9E3779B97F4A7C15)
