@@ -41,5 +41,5 @@ def test_tf32_is_confirmed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_products_are_whole_within(frameworks: FrameworkProcesses, side: str) -> None:
     """A framework that was told to take TF32 does not take it meanwhile, and afterwards does as it was told."""
-    before, within, after = frameworks.call(side, "pair_probes.told_tf32")
+    before, within, after = frameworks.call(side, "observer_probes.told_tf32")
     assert (before, within, after) == (True, False, True)

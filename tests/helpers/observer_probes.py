@@ -1,4 +1,4 @@
-"""What the tests of a user's own models run in a side's process."""
+"""What the tests of the observers of `explain` run in a process that holds a framework."""
 
 import contextlib
 from collections.abc import Iterator
@@ -34,59 +34,37 @@ def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool
     import torch
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-    from compare.explain.torch_observer.recurrent_run import LayerOptions, run
-
-    class NoSession:
-        """Sees nothing and changes nothing."""
-
-        def __init__(self) -> None:
-            self.seen_packed: set[str] = set()
-
-        def rewired(self, key: str, x: Any) -> Any:
-            return x
-
-        def timesteps(self) -> int:
-            return 0
-
-        def mask(self, path: str) -> None:
-            return None
-
-        def saw_state(self, *_: Any) -> None:
-            pass
-
-        entered = left = saw_state
+    from compare.explain.torch_observer.changes import Changes, LayerChanges
+    from compare.explain.torch_observer.layers import Layers
+    from compare.explain.torch_observer.observed import Observed
+    from compare.explain.torch_observer.parts import parts_of
+    from compare.explain.torch_observer.recurrent_run import run
 
     torch.manual_seed(1)
     module = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True).double()
     x = torch.randn(5, 6, 3, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([6, 2, 4, 1, 5])
-    given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if packed else x
-    options = LayerOptions()
-    options.step_by_step = own_loop
-    found = []
-    for compute in (module, lambda given: run(module, NoSession(), "rnn", options, given)):
+    sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if packed else x
+    changes, observed = LayerChanges(step_by_step=own_loop), Observed()
+    observed.parts = {part.key: part for part in parts_of("rnn", module)}
+    layers = Layers(observed, Changes("off"))
+    results = []
+    for compute in (module, lambda sequence: run(module, layers, "rnn", changes, sequence)):
+        observed.begin(x, None, 0)
         x.grad = None
-        y, states = compute(given)
+        y, states = compute(sequence)
         states = states if isinstance(states, tuple) else (states,)
         values = [y.data if isinstance(y, PackedSequence) else y, *states]
         sum((value**2).sum() for value in values).backward(retain_graph=True)
-        found.append([*values, x.grad])
-    return max(float((a - b).abs().max().detach()) for a, b in zip(*found, strict=True))
-
-
-def kept_elements(side: str, shape: list[int], rate: float) -> list[bool]:
-    """Which elements a dropout keeps on a side."""
-    import importlib
-
-    observer = f"compare.explain.{side.partition('-')[0]}_observer"
-    return importlib.import_module(f"{observer}.masks").kept(tuple(shape), rate).ravel().tolist()
+        results.append([*values, x.grad])
+    return max(float((a - b).abs().max().detach()) for a, b in zip(*results, strict=True))
 
 
 def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
     """By how much of its rounding noise a session moves the learning rate of an Adam with PyTorch's betas."""
     import torch
 
-    from compare.explain.torch_observer.changes import apply
+    from compare.explain.torch_observer.counterfactuals import apply
     from compare.explain.torch_observer.session import Session
 
     def make() -> Any:
@@ -94,9 +72,9 @@ def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
         return module, torch.nn.MSELoss(), torch.optim.Adam(module.parameters(), betas=(0.9, 0.5))
 
     session = Session(make, {})
-    session.rate_noise = 1.0
+    session.updates.rate_noise = 1.0
     apply(session, [{"change": "update_rule", **choices}] if choices else [])
-    return session._rate_noise()
+    return session.updates.noise()
 
 
 def factor_of_rule(side: str, rates: list[float]) -> float:
@@ -120,27 +98,21 @@ def row_order(side: str, batch: list[Any], seen: Any) -> list[int] | None:
 
     from compare.explain.torch_observer.recording import row_order as order_of
 
-    found = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
-    return None if found is None else found.tolist()
+    order = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
+    return None if order is None else order.tolist()
 
 
 def told_tf32(side: str) -> tuple[bool, bool, bool]:
     """Whether a framework that may take TF32 takes it: before, within and after `without`; as if there were a GPU."""
     if side == "torch":
-        import torch
-
         from compare.explain.torch_observer import tf32
-
-        found = lambda: tf32.in_use(torch.nn.Linear(1, 1))  # noqa: E731 - the mirror takes nothing
     else:
         from compare.explain.keras_observer import tf32
-
-        found = tf32.in_use
     with _a_gpu(side):
-        before = found()
+        before = tf32.in_use()
         with tf32.without():
-            within = found()
-        return before, within, found()
+            within = tf32.in_use()
+        return before, within, tf32.in_use()
 
 
 @contextlib.contextmanager
