@@ -1,4 +1,4 @@
-"""What the model's own dropout does, seen from outside; `torch_models/dropout_probe.py` is its mirror."""
+"""What the model's own dropout does, seen from outside; `torch_models/dropout_probe.py` is the mirror."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,43 +8,42 @@ import numpy as np
 
 from keras_models.layers import directions
 from keras_models.single_step import layer_outputs
-from keras_models.training import Arrays
+from keras_models.training import Arrays, to_tensors
 
-# Rows that each dropout is given: of ones, enough to tell a rate of 0.2 from one of 0.21.
+# Rows of ones for each dropout, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
 def dropout_probe(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
     """Return which parts are random in training, and of each dropout the share of zeros and what ones become.
 
-    Inputs are a batch. Keys: "random", names of stages; "places", by place {"zeros", "numbers", "scale"}.
+    Inputs are a batch. Keys: "random", names of parts; "places", by location {"zeros", "numbers", "scale"}.
     """
     settings = model.settings
-    inputs = _many_rows(inputs, settings.stateful)
-    once, again = _stages(model, inputs), _stages(model, inputs)
-    places = {}
+    tensors = to_tensors(model, _many_rows(inputs, settings.stateful))
+    first, second = _stages(model, tensors), _stages(model, tensors)
+    masks = {}
     for index in range(settings.layers):
         if settings.dropout:
             ones = keras.ops.ones((ROWS, settings.width))
-            places[f"dropout{index}"] = [model.get_layer(f"dropout{index}")(ones, training=True)]
+            masks[f"dropout{index}"] = _numpy(model.get_layer(f"dropout{index}")(ones, training=True))
         for direction, single in directions(model.get_layer(f"layer{index}")):
             cell = single.cell
-            ones = {"input_dropout": (ROWS, cell.kernel.shape[0]), "recurrent_dropout": (ROWS, settings.units)}
-            for kind, draw in {
-                "input_dropout": cell.get_dropout_mask,
-                "recurrent_dropout": cell.get_recurrent_dropout_mask,
-            }.items():
+            for kind, width, draw in (
+                ("input_dropout", cell.kernel.shape[0], cell.get_dropout_mask),
+                ("recurrent_dropout", settings.units, cell.get_recurrent_dropout_mask),
+            ):
                 if getattr(settings, kind):
-                    masks = draw(keras.ops.ones(ones[kind]))
-                    places[f"layer{index}.{direction}.{kind}"] = masks if isinstance(masks, list) else [masks]
+                    drawn = draw(keras.ops.ones((ROWS, width)))
+                    parts = drawn if isinstance(drawn, list) else [drawn]
+                    masks[f"layer{index}.{direction}.{kind}"] = np.stack([_numpy(part) for part in parts])
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
-    arrays = {name: np.stack([_numpy(part) for part in parts]) for name, parts in places.items()}
     return {
-        "random": [name for name in once if not np.array_equal(once[name], again[name])],
+        "random": [name for name in first if not np.array_equal(first[name], second[name])],
         "places": {
-            name: {"zeros": int((values == 0).sum()), "numbers": values.size, "scale": float(values.max())}
-            for name, values in arrays.items()
+            name: {"zeros": int((mask == 0).sum()), "numbers": mask.size, "scale": float(mask.max())}
+            for name, mask in masks.items()
         },
     }
 
@@ -58,11 +57,10 @@ def _many_rows(inputs: Arrays, stateful: bool) -> Arrays:
     return np.repeat(inputs, -(-ROWS // len(inputs)), axis=0)
 
 
-def _stages(model: keras.Model, inputs: Arrays) -> dict[str, np.ndarray]:
-    tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
-    found = {name: _numpy(values) for name, values in layer_outputs(model, tensors).items()}
-    return found | {"head": _numpy(model(tensors, training=True))}
+def _stages(model: keras.Model, tensors: Any) -> dict[str, np.ndarray]:
+    stages = {name: _numpy(outputs) for name, outputs in layer_outputs(model, tensors).items()}
+    return stages | {"head": _numpy(model(tensors, training=True))}
 
 
-def _numpy(values: Any) -> np.ndarray:
-    return np.array(keras.ops.convert_to_numpy(values))
+def _numpy(value: Any) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(value))

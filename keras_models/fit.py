@@ -1,4 +1,4 @@
-"""Train a Keras model by `model.fit` itself, recording every step; `keras_models/training.py` has loops of its own."""
+"""Train a Keras model by `model.fit` itself, recording every step; `keras_models.training` has loops of its own."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -70,15 +70,15 @@ class _Record(keras.callbacks.Callback):
 
 
 @contextmanager
-def _norms_noted(optimizer: keras.optimizers.Optimizer, found: Sequence[Layout]) -> Iterator[keras.Variable]:
+def _norms_noted(optimizer: keras.optimizers.Optimizer, parts: Sequence[Layout]) -> Iterator[keras.Variable]:
     """Have an optimizer note the norms of all gradients and updates in a variable, which every backend carries on."""
-    norms = group_norms(list(found))
-    width = 2 * sum(len(layout.names) for layout in found)
-    noted = optimizer.add_variable((width,), initializer="zeros", dtype=found[0].variable.dtype, name="noted_norms")
+    norms = group_norms(list(parts))
+    width = 2 * sum(len(layout.names) for layout in parts)
+    noted = optimizer.add_variable((width,), initializer="zeros", dtype=parts[0].variable.dtype, name="noted_norms")
     apply = optimizer.apply
 
     def apply_and_note(gradients: list[object], variables: list[keras.Variable] | None = None) -> None:
-        variables = variables or [layout.variable for layout in found]
+        variables = variables or [layout.variable for layout in parts]
         before = [keras.ops.copy(variable) for variable in variables]
         apply(gradients, variables)
         updates = [variable - old for variable, old in zip(variables, before, strict=True)]

@@ -1,4 +1,6 @@
-"""Free-running forecasts: each prediction is the next input; `torch_models/forecast.py` is its mirror."""
+"""Free-running forecasts: each prediction is the next input; `torch_models/forecast.py` is the mirror."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ from keras_models.layers import inner
 def forecast(model: keras.Model, history: np.ndarray, future: int) -> np.ndarray:
     """Return the next `future` values (batch, future) after a history (batch, time, 1).
 
-    The states of all layers are carried on from timestep to timestep; nothing is read twice.
+    The states of all layers go on from timestep to timestep; nothing is read twice.
     Raises ValueError for a model that does not predict its own one input from a plain stack of layers.
     """
     settings = model.settings
@@ -20,14 +22,14 @@ def forecast(model: keras.Model, history: np.ndarray, future: int) -> np.ndarray
     layers = [inner(model.get_layer(f"layer{index}")) for index in range(settings.layers)]
     states = [layer.get_initial_state(batch_size=len(history)) for layer in layers]
 
-    def step(values: keras.KerasTensor) -> keras.KerasTensor:
+    def step(value: Any) -> Any:
         for index, layer in enumerate(layers):
-            values, states[index] = layer.cell(values, states[index])
-        return model.get_layer("head")(values)
+            value, states[index] = layer.cell(value, states[index])
+        return model.get_layer("head")(value)
 
-    seen = keras.ops.convert_to_tensor(np.ascontiguousarray(history.swapaxes(0, 1)))
+    inputs = keras.ops.convert_to_tensor(np.ascontiguousarray(history.swapaxes(0, 1)))
     for time in range(history.shape[1]):
-        value = step(seen[time])
+        value = step(inputs[time])
     values = [value]
     for _ in range(future - 1):
         values.append(step(values[-1]))

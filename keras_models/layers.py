@@ -1,8 +1,11 @@
-"""The few layers that Keras lacks for inputs given from outside: a mask, masks for dropout."""
+"""What Keras lacks of layers: those that take a mask, or masks for dropout, as inputs."""
 
 from typing import Any
 
 import keras
+
+CELLS = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+NORMALIZATIONS = {"layer": keras.layers.LayerNormalization, "batch": keras.layers.BatchNormalization}
 
 
 class AttachMask(keras.layers.Layer):
@@ -17,7 +20,7 @@ class AttachMask(keras.layers.Layer):
         return keras.ops.copy(inputs[0])
 
     def compute_mask(self, inputs: list[Any], previous_mask: Any) -> Any:
-        """Return the mask that was given."""
+        """Return the second of (sequence, mask)."""
         return inputs[1]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -25,7 +28,7 @@ class AttachMask(keras.layers.Layer):
         return input_shape[0]
 
 
-class GivenDropout(keras.layers.Layer):
+class SharedDropout(keras.layers.Layer):
     """Dropout by a mask of ones and zeros that is an input, of the shape of what it drops from."""
 
     def __init__(self, rate: float, **keywords: Any) -> None:
@@ -35,8 +38,8 @@ class GivenDropout(keras.layers.Layer):
 
     def call(self, inputs: list[Any], training: bool = False) -> Any:
         """Return the first of (values, ones and zeros), in training scaled and dropped."""
-        values, kept = inputs
-        return values * (kept / (1 - self.rate)) if training else values
+        values, mask = inputs
+        return values * (mask / (1 - self.rate)) if training else values
 
     def compute_mask(self, inputs: list[Any], previous_mask: Any) -> Any:
         """Return the mask of the values."""
@@ -47,10 +50,10 @@ class GivenDropout(keras.layers.Layer):
         return input_shape[0]
 
 
-class GivenCellMasks(keras.layers.Layer):
+class SharedCellMasks(keras.layers.Layer):
     """A recurrent layer whose `dropout` and `recurrent_dropout` take their masks from inputs.
 
-    Keras's cells keep the mask that they have drawn for a batch and use it at every timestep; here they find one there.
+    Keras's cells keep the mask that they have drawn for a batch and use it at every timestep; here it is put there.
     """
 
     def __init__(self, layer: keras.layers.Layer, **keywords: Any) -> None:
@@ -66,27 +69,28 @@ class GivenCellMasks(keras.layers.Layer):
     def call(
         self,
         sequence: Any,
-        given: dict[str, Any],
+        masks: dict[str, Any],
         initial_state: list[Any] | None = None,
         mask: Any = None,
         training: bool = False,
     ) -> Any:
-        """Run the layer; `given` has "<direction>.input_dropout" and "<direction>.recurrent_dropout" (batch, gates, …).
+        """Run the layer.
 
-        The masks are of ones and zeros, one for each gate or one for all.
+        `masks`: "<direction>.input_dropout" and "<direction>.recurrent_dropout" (batch, gates, width) of ones and
+        zeros, one for each gate or one for all.
         """
         if training:
             for direction, layer in directions(self.layer):
                 cell = layer.cell
-                for name, rate, kept_in in (
+                for name, rate, attribute in (
                     ("input_dropout", cell.dropout, "_dropout_mask"),
                     ("recurrent_dropout", cell.recurrent_dropout, "_recurrent_dropout_mask"),
                 ):
                     if rate:
-                        masks = given[f"{direction}.{name}"] / (1 - rate)
+                        scaled = masks[f"{direction}.{name}"] / (1 - rate)
                         gates = getattr(cell, "dropout_mask_count", None)
-                        scaled = masks[:, 0] if gates is None else [masks[:, gate] for gate in range(gates)]
-                        setattr(cell, kept_in, scaled)
+                        by_gate = scaled[:, 0] if gates is None else [scaled[:, gate] for gate in range(gates)]
+                        setattr(cell, attribute, by_gate)
         return self.layer(sequence, initial_state=initial_state, mask=mask, training=training)
 
     def compute_mask(self, *_: Any, **__: Any) -> Any:
@@ -100,7 +104,7 @@ class GivenCellMasks(keras.layers.Layer):
 
 def inner(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Return the layer itself, out of what gives it its masks."""
-    return layer.layer if isinstance(layer, GivenCellMasks) else layer
+    return layer.layer if isinstance(layer, SharedCellMasks) else layer
 
 
 def directions(layer: keras.layers.Layer) -> list[tuple[str, keras.layers.RNN]]:

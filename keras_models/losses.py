@@ -1,4 +1,4 @@
-"""Losses by name, Keras's own; `torch_models/losses.py` is its mirror."""
+"""Losses by name, Keras's own; `torch_models/losses.py` is the mirror."""
 
 import keras
 

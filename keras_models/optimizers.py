@@ -1,12 +1,13 @@
-"""Optimizers for the Keras side by name, and their slots; `torch_models/optimizers.py` is its mirror."""
+"""Optimizers for the Keras side by name, and their slots; `torch_models/optimizers.py` is the mirror."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_models.weights import Layout, layouts
+from keras_models.schedules import build_schedule
+from keras_models.weights import Layout, check_names_and_shapes, layouts
 
 OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
     "sgd": keras.optimizers.SGD,
@@ -23,13 +24,12 @@ OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
 TAKE_MOMENTUM = ("sgd", "rmsprop")
 TAKE_NESTEROV = ("sgd",)
 
-SCHEDULES = ("constant", "exponential", "cosine", "piecewise")
-
 # What Keras calls the slots of a variable, in the names of its variables.
 SLOTS = ("momentum", "velocity", "norm", "accumulator", "accumulated_grad", "accumulated_delta_var")
 
 
 def build_optimizer(
+    variables: Sequence[keras.Variable],
     name: str = "adam",
     learning_rate: float = 1e-3,
     *,
@@ -45,7 +45,7 @@ def build_optimizer(
     boundaries: tuple[int, ...] = (),
     values: tuple[float, ...] = (),
 ) -> keras.optimizers.Optimizer:
-    """Build an optimizer by name, with Keras's own defaults for what is not given here.
+    """Build an optimizer by name for trained variables, with Keras's own defaults for what is not asked for.
 
     Raises ValueError for an unknown name and for an option that the optimizer does not take.
     """
@@ -58,32 +58,15 @@ def build_optimizer(
     rule: dict[str, Any] = {"momentum": float(momentum)} if name in TAKE_MOMENTUM else {}
     rule |= {"nesterov": nesterov} if name in TAKE_NESTEROV else {}
     rule |= {} if weight_decay is None else {"weight_decay": weight_decay}
-    return OPTIMIZERS[name](
-        learning_rate=_schedule(schedule, learning_rate, decay_steps, decay_rate, boundaries, values),
+    optimizer = OPTIMIZERS[name](
+        learning_rate=build_schedule(schedule, learning_rate, decay_steps, decay_rate, boundaries, values),
         clipvalue=clipvalue,
         clipnorm=clipnorm,
         global_clipnorm=global_clipnorm,
         **rule,
     )
-
-
-def _schedule(
-    schedule: str,
-    learning_rate: float,
-    decay_steps: int | None,
-    decay_rate: float | None,
-    boundaries: tuple[int, ...],
-    values: tuple[float, ...],
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    if schedule == "constant":
-        return float(learning_rate)
-    if schedule == "exponential":
-        return keras.optimizers.schedules.ExponentialDecay(learning_rate, decay_steps, decay_rate)
-    if schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
-    if schedule == "piecewise":
-        return keras.optimizers.schedules.PiecewiseConstantDecay(list(boundaries), list(values))
-    raise ValueError(f"schedule={schedule!r} is unknown; accepted: {', '.join(SCHEDULES)}")
+    optimizer.build(variables)
+    return optimizer
 
 
 def iterations(optimizer: keras.optimizers.Optimizer) -> int:
@@ -91,19 +74,24 @@ def iterations(optimizer: keras.optimizers.Optimizer) -> int:
     return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
 
+def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of the next step."""
+    return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(optimizer.learning_rate)))
+
+
 def read_slots(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, np.ndarray]:
     """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
 
     Before the first step they are what the optimizer starts with.
     """
-    found = {}
-    for layout, slots in _slot_variables(model, optimizer):
-        for slot, variable in slots.items():
+    slots = {}
+    for layout, variables in _slot_variables(model, optimizer):
+        for slot, variable in variables.items():
             value = keras.ops.convert_to_numpy(variable)
-            found |= {f"{slot}/{name}": part for name, part in layout.split(value).items()}
+            slots |= {f"{slot}/{name}": part for name, part in layout.split(value).items()}
     if isinstance(optimizer, keras.optimizers.Nadam):
-        found["u_product"] = np.array(keras.ops.convert_to_numpy(optimizer._u_product))
-    return found
+        slots["u_product"] = np.array(keras.ops.convert_to_numpy(optimizer._u_product))
+    return slots
 
 
 def load_slots(
@@ -113,7 +101,7 @@ def load_slots(
 
     Raises ValueError naming every slot that is missing, left over or of another shape.
     """
-    check_slots(read_slots(model, optimizer), slots)
+    check_names_and_shapes("slots", "the optimizer", read_slots(model, optimizer), slots)
     for layout, variables in _slot_variables(model, optimizer):
         for slot, variable in variables.items():
             variable.assign(layout.join({name: slots[f"{slot}/{name}"] for name in layout.names}))
@@ -127,19 +115,6 @@ def clip_gradients(optimizer: keras.optimizers.Optimizer, gradients: list[Any]) 
     return list(optimizer._clip_gradients(gradients))
 
 
-def check_slots(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError naming every slot that is missing, left over or of another shape."""
-    problems = [f"{name} is missing" for name in expected if name not in obtained]
-    problems += [f"{name} is not in the optimizer" for name in obtained if name not in expected]
-    problems += [
-        f"{name} has shape {np.shape(obtained[name])}, expected {value.shape}"
-        for name, value in expected.items()
-        if name in obtained and np.shape(obtained[name]) != value.shape
-    ]
-    if problems:
-        raise ValueError("slots do not fit the optimizer: " + "; ".join(problems))
-
-
 def _slot_variables(
     model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> list[tuple[Layout, dict[str, keras.Variable]]]:
@@ -147,9 +122,11 @@ def _slot_variables(
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     by_name = {variable.name: variable for variable in optimizer.variables}
-    found = []
+    variables = []
     for layout in layouts(model):
         # `add_variable_from_reference` in keras/src/optimizers/base_optimizer.py gives them these names.
         prefix = layout.variable.path.replace("/", "_")
-        found.append((layout, {slot: by_name[f"{prefix}_{slot}"] for slot in SLOTS if f"{prefix}_{slot}" in by_name}))
-    return found
+        variables.append(
+            (layout, {slot: by_name[f"{prefix}_{slot}"] for slot in SLOTS if f"{prefix}_{slot}" in by_name})
+        )
+    return variables

@@ -1,25 +1,27 @@
-"""Keras variables <-> the canonical dict of NumPy arrays; `torch_models/weights.py` is its mirror."""
+"""Keras variables <-> the canonical dict of NumPy arrays; `torch_models/weights.py` is the mirror."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_models.layers import directions, inner
+from keras_models.layers import CELLS, directions, inner
 
 # The order in which Keras lays the gates side by side in one variable. A SimpleRNN has no gates.
 GATES = {
-    keras.layers.SimpleRNN: (),
-    keras.layers.LSTM: ("input", "forget", "candidate", "output"),
-    keras.layers.GRU: ("update", "reset", "candidate"),
+    "simple_rnn": ("",),
+    "lstm": ("input", "forget", "candidate", "output"),
+    "gru": ("update", "reset", "candidate"),
 }
+# The order in which dropout masks for single gates come.
+MASK_GATES = GATES
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the canonical tensors stand in one Keras variable.
+    """Where the canonical tensors stand in one variable.
 
     The variable reshaped to `shape` holds one tensor for every index of its `group_axes`, in the order of `names`.
     """
@@ -40,7 +42,7 @@ class Layout:
         grouped = grouped.reshape(-1, *(self.shape[axis] for axis in self.other_axes))
         return {name: part.copy() for name, part in zip(self.names, grouped, strict=True)}
 
-    def join(self, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    def join(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Put canonical tensors together to a value of the variable; the inverse of `split`."""
         order = self.group_axes + self.other_axes
         grouped = np.stack([tensors[name] for name in self.names])
@@ -49,45 +51,46 @@ class Layout:
 
 
 def layouts(model: keras.Model) -> list[Layout]:
-    """List where every trainable variable's numbers stand in the canonical form, in the order of the variables."""
-    found: list[Layout] = []
+    """List where every trained number stands in the canonical form, one layout a variable.
+
+    Raises TypeError for a variable without a canonical form.
+    """
+    parts: list[Layout] = []
     for layer in model.layers:
         if isinstance(inner(layer), keras.layers.RNN | keras.layers.Bidirectional):
             for direction, single in directions(layer):
-                found += _recurrent_layouts(single, f"{layer.name}/{direction}")
+                parts += _recurrent_layouts(_cell(single), single, f"{layer.name}/{direction}")
         else:
-            found += [
+            parts += [
                 _plain_layout(variable, f"{layer.name}/{variable.name}") for variable in layer.trainable_variables
             ]
-    if len(found) != len(model.trainable_variables):
+    if len(parts) != len(model.trainable_variables):
         raise TypeError(f"model {model.name!r} has trainable variables without a canonical form")
-    return found
+    return parts
 
 
-def gates_of(layer: keras.layers.RNN) -> tuple[str, ...]:
-    """The gates that one variable of a recurrent layer holds, in order; raises TypeError for an unknown layer."""
-    for kind, gates in GATES.items():
+def _cell(layer: keras.layers.RNN) -> str:
+    for cell, kind in CELLS.items():
         if isinstance(layer, kind):
-            return gates
+            return cell
     raise TypeError(f"layer {layer.name!r} ({type(layer).__name__}) has no canonical form")
 
 
-def _recurrent_layouts(layer: keras.layers.RNN, prefix: str) -> list[Layout]:
-    gates = gates_of(layer)
-    units = layer.units
-    found = []
+def _recurrent_layouts(cell: str, layer: keras.layers.RNN, prefix: str) -> list[Layout]:
+    gates, units = GATES[cell], layer.units
+    parts = []
     for variable in layer.trainable_variables:
-        if not gates:
-            found.append(_plain_layout(variable, f"{prefix}/{variable.name}"))
+        if cell == "simple_rnn":
+            parts.append(_plain_layout(variable, f"{prefix}/{variable.name}"))
         elif variable.name == "bias" and len(variable.shape) == 2:
             # GRU with reset_after: one row is added to the input's product, the other to the state's.
             names = tuple(f"{prefix}/{bias}/{gate}" for bias in ("input_bias", "recurrent_bias") for gate in gates)
-            found.append(Layout(variable, names, (2, len(gates), units), (0, 1)))
+            parts.append(Layout(variable, names, (2, len(gates), units), (0, 1)))
         else:
             names = tuple(f"{prefix}/{variable.name}/{gate}" for gate in gates)
             rows = tuple(variable.shape[:-1])
-            found.append(Layout(variable, names, (*rows, len(gates), units), (len(rows),)))
-    return found
+            parts.append(Layout(variable, names, (*rows, len(gates), units), (len(rows),)))
+    return parts
 
 
 def _plain_layout(variable: keras.Variable, name: str) -> Layout:
@@ -103,65 +106,62 @@ def to_canonical(model: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-def load_canonical(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
+def load_canonical(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Load canonical tensors into the model, all of them and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
     """
-    found = layouts(model)
-    expected = {name: part.shape for layout in found for name, part in layout.split(layout.variable.numpy()).items()}
-    check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
-    for layout in found:
+    check_names_and_shapes("canonical weights", "the model", to_canonical(model), tensors)
+    for layout in layouts(model):
         layout.variable.assign(layout.join(tensors))
 
 
 def read_non_trainable(model: keras.Model) -> dict[str, np.ndarray]:
-    """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
-    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _carried(model).items()}
+    """Read what a step changes beside weights and slots: kept states, running figures of batch normalisations."""
+    return {name: np.array(keras.ops.convert_to_numpy(state)) for name, state in _non_trainable(model).items()}
 
 
-def load_non_trainable(model: keras.Model, tensors: dict[str, np.ndarray]) -> None:
-    """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
-    variables = _carried(model)
-    check_names_and_shapes(
-        {name: tuple(variable.shape) for name, variable in variables.items()},
-        {name: tensor.shape for name, tensor in tensors.items()},
-    )
-    for name, variable in variables.items():
-        variable.assign(tensors[name])
+def load_non_trainable(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
+    """Load what `read_non_trainable` returns, all of it and nothing else.
+
+    Raises ValueError naming every tensor that is missing, left over or of another shape.
+    """
+    states = _non_trainable(model)
+    check_names_and_shapes("canonical weights", "the model", states, tensors)
+    for name, state in states.items():
+        state.assign(tensors[name])
 
 
-def _carried(model: keras.Model) -> dict[str, keras.Variable]:
-    found = {}
+def _non_trainable(model: keras.Model) -> dict[str, keras.Variable]:
+    states = {}
     for layer in map(inner, model.layers):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
-            parts = ("h", "c") if len(layer.states) == 2 else ("h",)
-            for part, state in zip(parts, layer.states, strict=True):
-                found[f"{layer.name}/forward/state/{part}"] = state
+            for part, state in zip("hc", layer.states, strict=False):
+                states[f"{layer.name}/forward/state/{part}"] = state
         elif isinstance(layer, keras.layers.BatchNormalization):
-            found |= {f"{layer.name}/{variable.name}": variable for variable in layer.non_trainable_variables}
-    return found
+            states |= {f"{layer.name}/{variable.name}": variable for variable in layer.non_trainable_variables}
+    return states
 
 
-def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:
+def check_names_and_shapes(what: str, where: str, expected: Mapping[str, Any], obtained: Mapping[str, Any]) -> None:
     """Raise ValueError naming every tensor that is missing, left over or of another shape."""
     problems = [f"{name} is missing" for name in expected if name not in obtained]
-    problems += [f"{name} is not in the model" for name in obtained if name not in expected]
+    problems += [f"{name} is not in {where}" for name in obtained if name not in expected]
     problems += [
-        f"{name} has shape {obtained[name]}, expected {shape}"
-        for name, shape in expected.items()
-        if name in obtained and obtained[name] != shape
+        f"{name} has shape {tuple(obtained[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in obtained and tuple(obtained[name].shape) != tuple(tensor.shape)
     ]
     if problems:
-        raise ValueError("canonical weights do not fit the model: " + "; ".join(problems))
+        raise ValueError(f"{what} do not fit {where}: " + "; ".join(problems))
 
 
-def group_norms(found: list[Layout]) -> Callable[[list[Any]], Any]:
-    """Return a function from backend tensors, one a layout, to the Euclidean norms of all canonical tensors."""
+def group_norms(parts: list[Layout]) -> Callable[[list[Any]], Any]:
+    """Return a function from tensors, one a layout, to the Euclidean norms of all canonical tensors."""
 
     def norms(values: list[Any]) -> Any:
         squares = []
-        for layout, value in zip(found, values, strict=True):
+        for layout, value in zip(parts, values, strict=True):
             grouped = keras.ops.reshape(keras.ops.square(value), layout.shape)
             # Axis by axis: over several axes at once TensorFlow adds one by one, and loses 6e-4 of 512 x 512 numbers.
             for axis in reversed(layout.other_axes):

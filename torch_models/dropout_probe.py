@@ -1,4 +1,4 @@
-"""What the model's own dropout does, seen from outside; `keras_models/dropout_probe.py` is its mirror."""
+"""What the model's own dropout does, seen from outside; `keras_models/dropout_probe.py` is the mirror."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_models.recurrent import Recurrent
+from torch_models.model import Recurrent
 from torch_models.training import Arrays, to_tensors
 from torch_models.weights import directions
 
-# Rows that each dropout is given: of ones, enough to tell a rate of 0.2 from one of 0.21.
+# Rows of ones for each dropout, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
@@ -18,27 +18,29 @@ ROWS = 256
 def dropout_probe(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
     """Return which parts are random in training, and of each dropout the share of zeros and what ones become.
 
-    Inputs are a batch. Keys: "random", names of `stages`; "places", by place {"zeros", "numbers", "scale"}.
+    Inputs are a batch. Keys: "random", names of parts; "places", by location {"zeros", "numbers", "scale"}.
     """
     settings = model.settings
     model.train()
     tensors = to_tensors(model, _many_rows(inputs, settings.stateful))
-    once, again = dict(model.stages(tensors)), dict(model.stages(tensors))
-    places = {}
+    first, second = dict(model.stages(tensors)), dict(model.stages(tensors))
+    masks = {}
     for index, layer in enumerate(model.layers):
         if settings.dropout:
-            places[f"dropout{index}"] = model._drop(torch.ones(ROWS, settings.width), {}, index)
+            masks[f"dropout{index}"] = model._dropout({}, index, torch.ones(ROWS, settings.width))
         for direction, single in directions(layer):
-            widths = {"input_dropout": single.weight_ih_l0.shape[1], "recurrent_dropout": settings.units}
-            for kind, width in widths.items():
-                masks = model._cell_masks(kind, torch.ones(ROWS, 1, width), getattr(settings, kind), {})
-                if masks is not None:
-                    places[f"layer{index}.{direction}.{kind}"] = masks
+            for kind, width in (
+                ("input_dropout", single.weight_ih_l0.shape[1]),
+                ("recurrent_dropout", settings.units),
+            ):
+                if getattr(settings, kind):
+                    drawn = model._cell_masks({}, kind, torch.ones(ROWS, 1, width))
+                    masks[f"layer{index}.{direction}.{kind}"] = drawn
     return {
-        "random": [name for name in once if not torch.equal(once[name], again[name])],
+        "random": [name for name in first if not torch.equal(first[name], second[name])],
         "places": {
-            name: {"zeros": int((values == 0).sum()), "numbers": values.numel(), "scale": float(values.max())}
-            for name, values in places.items()
+            name: {"zeros": int((mask == 0).sum()), "numbers": mask.numel(), "scale": float(mask.max())}
+            for name, mask in masks.items()
         },
     }
 

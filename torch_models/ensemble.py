@@ -1,4 +1,4 @@
-"""Twins: trainings that differ from another by rounding alone, from which the judge measures what rounding does."""
+"""Ensemble members: trainings that differ by rounding alone, from which the judge measures what rounding does."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from torch_models.update_rules import KerasOptimizer, cast
 
 
 def perturb_weights(tensors: Mapping[str, np.ndarray], precision: str, seed: int) -> dict[str, np.ndarray]:
-    """Move every number up or down by one unit in its last place of the given precision, at random."""
+    """Move every number up or down by one ulp of a precision, at random."""
     generator = np.random.default_rng([seed, 3])
     unit = float(np.finfo(precision).eps)
     return {
@@ -23,7 +23,7 @@ def perturb_optimizer(optimizer: torch.optim.Optimizer, precision: str, seed: in
     """Let a matched optimizer round otherwise: powers, schedules, and with an even seed the form of what has two.
 
     A power is rounded to one of its two neighbours at random, the nearer one more often, as another `pow` might. Every
-    second step's scheduled learning rate is exact. Every second twin updates v, and decays weights, in the form that
+    second step's scheduled learning rate is exact. Every second member updates v, and decays weights, in the form that
     Keras's torch backend has.
     Without effect on torch's own optimizers, which have no power in working precision.
     """

@@ -1,18 +1,17 @@
-"""Free-running forecasts: each prediction is the next input; `keras_models/forecast.py` is its mirror."""
+"""Free-running forecasts: each prediction is the next input; `keras_models/forecast.py` is the mirror."""
 
 import numpy as np
 import torch
 
-from torch_models.cells import State
-from torch_models.recurrence import run
-from torch_models.recurrent import Recurrent
+from torch_models.layers import State, run
+from torch_models.model import Recurrent
 
 
 @torch.no_grad()
 def forecast(model: Recurrent, history: np.ndarray, future: int) -> np.ndarray:
     """Return the next `future` values (batch, future) after a history (batch, time, 1).
 
-    The states of all layers are carried on from timestep to timestep; nothing is read twice.
+    The states of all layers go on from timestep to timestep; nothing is read twice.
     Raises ValueError for a model that does not predict its own one input from a plain stack of layers.
     """
     settings = model.settings
@@ -23,15 +22,15 @@ def forecast(model: Recurrent, history: np.ndarray, future: int) -> np.ndarray:
     model.eval()
     states: list[State | None] = [None] * settings.layers
 
-    def step(values: torch.Tensor) -> torch.Tensor:
+    def step(value: torch.Tensor) -> torch.Tensor:
         for index, layer in enumerate(model.layers):
-            outputs, states[index] = run(layer, values[:, None], states[index])
-            values = outputs[:, 0]
-        return model.head(values)
+            outputs, states[index] = run(layer, value[:, None], states[index])
+            value = outputs[:, 0]
+        return model.head(value)
 
-    seen = torch.from_numpy(np.ascontiguousarray(history))
-    for time in range(seen.shape[1]):
-        value = step(seen[:, time])
+    inputs = torch.from_numpy(np.ascontiguousarray(history))
+    for time in range(history.shape[1]):
+        value = step(inputs[:, time])
     values = [value]
     for _ in range(future - 1):
         values.append(step(values[-1]))

@@ -1,4 +1,4 @@
-"""Losses by name; the mean over what is not masked, as Keras reduces them. `keras_models/losses.py` is its mirror."""
+"""Losses by name; the mean over what is not masked, as Keras reduces them. `keras_models/losses.py` is the mirror."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Optimizers for the PyTorch side by name, and their slots; `keras_models/optimizers.py` is its mirror."""
+"""Optimizers for the PyTorch side by name, and their slots; `keras_models/optimizers.py` is the mirror."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch_models.recurrent import Recurrent
+from torch_models.model import Recurrent
 from torch_models.stock import (
     build_stock_optimizer,
     clip_stock,
@@ -24,8 +24,9 @@ from torch_models.update_rules import (
     KerasOptimizer,
     KerasRMSprop,
     KerasSGD,
+    named_parameters,
 )
-from torch_models.weights import Layout, layouts
+from torch_models.weights import Layout, check_names_and_shapes, layouts
 
 OPTIMIZERS: dict[str, type[KerasOptimizer]] = {
     "sgd": KerasSGD,
@@ -64,7 +65,8 @@ def build_optimizer(
     """Build an optimizer by name: with Keras's update rule, or with `stock` torch's own and its own defaults.
 
     Parameters plain or with their names (`model.named_parameters()`), which clipnorm needs; those that are not trained
-    are left out. Raises ValueError for an unknown name and for an option that the optimizer does not take.
+    are left out.
+    Raises ValueError for an unknown name and for an option that the optimizer does not take.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r} is unknown; accepted: {', '.join(OPTIMIZERS)}")
@@ -72,8 +74,8 @@ def build_optimizer(
         raise ValueError(f"momentum={momentum} is not an option of {name}, only of {', '.join(TAKE_MOMENTUM)}")
     if nesterov and name not in TAKE_NESTEROV:
         raise ValueError(f"nesterov is not an option of {name}, only of {', '.join(TAKE_NESTEROV)}")
-    trainable = [given for given in parameters if (given[1] if isinstance(given, tuple) else given).requires_grad]
-    around = {
+    trainable = [entry for entry in parameters if (entry[1] if isinstance(entry, tuple) else entry).requires_grad]
+    common = {
         "clipvalue": clipvalue,
         "clipnorm": clipnorm,
         "global_clipnorm": global_clipnorm,
@@ -87,8 +89,8 @@ def build_optimizer(
     rule |= {"nesterov": nesterov} if name in TAKE_NESTEROV else {}
     rule["weight_decay"] = weight_decay
     if stock:
-        return build_stock_optimizer(trainable, name, learning_rate, rule, around)
-    return OPTIMIZERS[name](trainable, lr=learning_rate, **rule, **around)
+        return build_stock_optimizer(trainable, name, learning_rate, rule, common)
+    return OPTIMIZERS[name](trainable, lr=learning_rate, **rule, **common)
 
 
 def iterations(optimizer: torch.optim.Optimizer) -> int:
@@ -109,16 +111,16 @@ def read_slots(model: Recurrent, optimizer: torch.optim.Optimizer) -> dict[str, 
 
     Before the first step they are what the optimizer starts with.
     """
-    found = {}
+    slots = {}
     for layout in layouts(model):
         for slot, value in _slots_of(optimizer, layout.parameter).items():
-            found |= {f"{slot}/{name}": part for name, part in layout.split(value.cpu().numpy()).items()}
+            slots |= {f"{slot}/{name}": part for name, part in layout.split(value.cpu().numpy()).items()}
     if "u_product" in optimizer.param_groups[0]:
         dtype = layouts(model)[0].value().cpu().numpy().dtype
-        found["u_product"] = np.asarray(optimizer.param_groups[0]["u_product"], dtype)
+        slots["u_product"] = np.asarray(optimizer.param_groups[0]["u_product"], dtype)
     elif isinstance(optimizer, torch.optim.NAdam):
-        found["u_product"] = optimizer.state[layouts(model)[0].parameter].get("mu_product", torch.ones(())).numpy()
-    return found
+        slots["u_product"] = optimizer.state[layouts(model)[0].parameter].get("mu_product", torch.ones(())).numpy()
+    return slots
 
 
 @torch.no_grad()
@@ -129,7 +131,7 @@ def load_slots(
 
     Raises ValueError naming every slot that is missing, left over or of another shape.
     """
-    check_slots(read_slots(model, optimizer), slots)
+    check_names_and_shapes("slots", "the optimizer", read_slots(model, optimizer), slots)
     u_product = float(slots.get("u_product", 1.0))
     for layout in layouts(model):
         # Where both biases are trained, each has slots of its own, and always the same ones.
@@ -149,47 +151,29 @@ def load_slots(
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return what the optimizer makes of gradients before it uses them; those given are not changed.
+    """Return what the optimizer makes of gradients before it uses them, one for each trained parameter in order.
 
-    Gradients one for each trained parameter, in their order; second biases (those of LSTM and SimpleRNN) may be left
-    out, since their gradients are those of the first biases.
-    Raises ValueError for another number of gradients.
+    Second biases (those of LSTM and SimpleRNN) may be left out, since their gradients are those of the first biases.
+    The gradients themselves are not changed. Raises ValueError for another number of gradients.
     """
-    named = [
-        pair
-        for group in optimizer.param_groups
-        for pair in zip(group.get("param_names") or [""] * len(group["params"]), group["params"], strict=True)
-    ]
-    given = [not ("bias_hh" in name and len(gradients) < len(named)) for name, _ in named]
-    if sum(given) != len(gradients):
-        raise ValueError(f"{len(gradients)} gradients for {len(named)} parameters")
+    names = [name for name, _ in named_parameters(optimizer)]
+    listed = [not ("bias_hh" in name and len(gradients) < len(names)) for name in names]
+    if sum(listed) != len(gradients):
+        raise ValueError(f"{len(gradients)} gradients for {len(names)} parameters")
     remaining = iter(gradients)
     every: list[torch.Tensor] = []
-    for is_given in given:
-        every.append(next(remaining) if is_given else every[-1])
+    for is_listed in listed:
+        every.append(next(remaining) if is_listed else every[-1])
     with torch.no_grad():
         if isinstance(optimizer, KerasOptimizer):
-            clipped = optimizer.clip(every, [name for name, _ in named])
+            clipped = optimizer.clip(every, names)
         else:
             clipped = clip_stock(every, optimizer.param_groups[0])
-    return [gradient for gradient, is_given in zip(clipped, given, strict=True) if is_given]
-
-
-def check_slots(expected: Mapping[str, np.ndarray], obtained: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError naming every slot that is missing, left over or of another shape."""
-    problems = [f"{name} is missing" for name in expected if name not in obtained]
-    problems += [f"{name} is not in the optimizer" for name in obtained if name not in expected]
-    problems += [
-        f"{name} has shape {np.shape(obtained[name])}, expected {value.shape}"
-        for name, value in expected.items()
-        if name in obtained and np.shape(obtained[name]) != value.shape
-    ]
-    if problems:
-        raise ValueError("slots do not fit the optimizer: " + "; ".join(problems))
+    return [gradient for gradient, is_listed in zip(clipped, listed, strict=True) if is_listed]
 
 
 def _group_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict:
-    return next(group for group in optimizer.param_groups if any(parameter is own for own in group["params"]))
+    return next(group for group in optimizer.param_groups if any(parameter is member for member in group["params"]))
 
 
 def _slots_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, torch.Tensor]:

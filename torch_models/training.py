@@ -1,13 +1,14 @@
-"""Train a PyTorch model on a given batch schedule, recording every step; `keras_models/training.py` is its mirror."""
+"""Train a PyTorch model on a given batch schedule, recording every step; `keras_models/training.py` is the mirror."""
 
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 
-from torch_models.recurrent import Inputs, Recurrent
+from torch_models.model import Inputs, Recurrent
 from torch_models.weights import Layout, group_norms, layouts
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
@@ -31,29 +32,34 @@ def train(
     targets: np.ndarray,
     schedule: np.ndarray,
     batch_size: int = 32,
-    pauses: Collection[int] = (),
     draw: Draw | None = None,
     norms: bool = True,
+    pauses: Collection[int] = (),
+    programs: dict[str, Any] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Train a model and yield (epoch, rows) as the steps are done, one row of `columns` a step.
 
-    Inputs (windows, time, features), or a mapping of what the model takes, targets (windows, outputs), schedule
-    (epochs, windows): the order of the windows in each epoch. The last, smaller batch of an epoch is kept. At every
+    Inputs (windows, time, features), or a dict of what the model takes, targets (windows, outputs), schedule (epochs,
+    windows): the order of the windows in each epoch. The last, smaller batch of an epoch is trained on too. At every
     yield the model holds its current weights, and there is one before every step of `pauses`. `draw` gives what a step
-    gets beside the windows, by name, from the number of the step and of its windows: masks for dropout. Carried states
-    are reset before every epoch. Without `norms` only the loss and the batch's checksum are recorded.
+    gets beside the windows, by name, from the number of the step and of its windows: masks for dropout. States are
+    reset before every epoch. Without `norms` only the loss and the batch's checksum are recorded. What is compiled is
+    put into `programs`, with which the same model can be trained again, with the same loss and optimizer and as many
+    batches, without compiling anew.
     """
-    model.train()
     full_batches, rest = divmod(schedule.shape[1], batch_size)
     steps_per_epoch = full_batches + bool(rest)
-    run_steps = compile_steps(model, loss, optimizer, layouts(model) if norms else [])
+    programs = {} if programs is None else programs
+    if "steps" not in programs:
+        prepare(model, loss, optimizer)
+        programs["steps"] = compile_steps(model, loss, optimizer, layouts(model) if norms else [])
+    run_steps = programs["steps"]
     for epoch, order in enumerate(schedule):
-        if model.settings.stateful:
-            model.reset_states()
+        reset_states(model)
         first = epoch * steps_per_epoch
         batches = order[: full_batches * batch_size].reshape(full_batches, batch_size)
-        before = {step - epoch * steps_per_epoch for step in pauses}
-        bounds = sorted({*range(0, full_batches, STEPS_PER_CALL), full_batches} | (before & set(range(full_batches))))
+        before = {step - first for step in pauses} & set(range(full_batches))
+        bounds = sorted({*range(0, full_batches, STEPS_PER_CALL), full_batches} | before)
         for start, end in pairwise(bounds):
             chosen = batches[start:end]
             yield epoch, _record(run_steps, gather(inputs, chosen, first + start, draw), targets[chosen])
@@ -62,13 +68,19 @@ def train(
             yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
+def prepare(model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Make a model ready for training."""
+    del loss, optimizer  # in PyTorch they are no part of the model
+    model.train()
+
+
 def gather(inputs: Arrays, chosen: np.ndarray, first: int, draw: Draw | None) -> Arrays:
     """Pick the windows of some steps (steps, batch) from each array, and add what is drawn for the steps."""
     if not isinstance(inputs, Mapping):
         return inputs[chosen]
     drawn = [draw(first + step, chosen.shape[1]) for step in range(len(chosen))] if draw else [{}]
     return {name: array[chosen] for name, array in inputs.items()} | {
-        name: np.stack([one[name] for one in drawn]) for name in drawn[0]
+        name: np.stack([masks[name] for masks in drawn]) for name in drawn[0]
     }
 
 
@@ -79,20 +91,28 @@ def _record(run_steps: Callable[..., np.ndarray], inputs: Arrays, targets: np.nd
 def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
     """Return a checksum of each step's batch, so that a difference in what was trained on is seen as such."""
     arrays = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, Mapping) else [inputs]
-    found = []
-    for step, y in enumerate(targets):
+    sums = []
+    for step, labels in enumerate(targets):
         checksum = 0
         for array in arrays:
             checksum = zlib.crc32(array[step].tobytes(), checksum)
-        found.append(zlib.crc32(y.tobytes(), checksum))
-    return found
+        sums.append(zlib.crc32(labels.tobytes(), checksum))
+    return sums
+
+
+def reset_states(model: Recurrent) -> None:
+    """Set the states of a stateful model to zero, as between epochs."""
+    if model.settings.stateful:
+        for index in range(model.settings.layers):
+            for part in model.settings.state_parts:
+                getattr(model, f"state{index}_{part}").zero_()
 
 
 def compile_steps(
-    model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer, found: list[Layout]
+    model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer, parts: list[Layout]
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
-    norms = group_norms(found)
+    norms = group_norms(parts)
 
     def run_steps(inputs: Arrays, targets: np.ndarray) -> np.ndarray:
         rows = []
@@ -102,11 +122,11 @@ def compile_steps(
             optimizer.zero_grad()
             error.backward()
             with torch.no_grad():
-                before = [layout.value().clone() for layout in found]
+                before = [layout.value().clone() for layout in parts]
             optimizer.step()
             with torch.no_grad():
-                updates = [layout.value() - old for layout, old in zip(found, before, strict=True)]
-                gradients = [layout.gradient() for layout in found]
+                updates = [layout.value() - old for layout, old in zip(parts, before, strict=True)]
+                gradients = [layout.gradient() for layout in parts]
                 rows.append(torch.cat([error.detach()[None], norms(gradients), norms(updates)]))
         return torch.stack(rows).cpu().numpy().astype(np.float64)
 
@@ -132,31 +152,46 @@ def batches_of(model: Recurrent, inputs: Arrays) -> Iterator[Inputs]:
         yield to_tensors(model, {name: array[step] for name, array in inputs.items()})
 
 
-def to_tensors(model: Recurrent, inputs: Arrays) -> Inputs:
+def to_tensors(model: Recurrent, arrays: Arrays) -> Inputs:
     """Turn a batch's arrays into tensors, in the layout that the model takes."""
-    if isinstance(inputs, Mapping):
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+    if isinstance(arrays, Mapping):
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         if model.settings.sequence_first:
             tensors["sequence"] = tensors["sequence"].transpose(0, 1)
         return tensors
-    tensor = torch.from_numpy(np.ascontiguousarray(inputs))
+    tensor = torch.from_numpy(np.ascontiguousarray(arrays))
     return tensor.transpose(0, 1) if model.settings.sequence_first else tensor
 
 
 @torch.no_grad()
 def predict(model: Recurrent, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
-    """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a mapping of arrays.
+    """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a dict of arrays.
 
     A stateful model starts from zero states and takes the windows in its own batch size.
     """
     model.eval()
     if model.settings.stateful:
-        model.reset_states()
+        reset_states(model)
         batch_size = model.settings.batch_size
-    arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
-    parts = []
-    for start in range(0, len(arrays["sequence"]), batch_size):
-        part = {name: array[start : start + batch_size] for name, array in arrays.items()}
-        parts.append(model(to_tensors(model, part)))
+    inputs = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
+    outputs = []
+    for start in range(0, len(inputs["sequence"]), batch_size):
+        batch = {name: array[start : start + batch_size] for name, array in inputs.items()}
+        outputs.append(model(to_tensors(model, batch)))
     model.train()
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat(outputs).cpu().numpy()
+
+
+def train_stock(model: Recurrent, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
+    """Return what trains a number of epochs as a framework's users do, with Adam and mse, nothing recorded."""
+    loss, optimizer = torch.nn.MSELoss(), torch.optim.Adam(model.parameters())
+    x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+
+    def train_epochs(epochs: int) -> None:
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(x)).split(batch_size):
+                optimizer.zero_grad()
+                loss(model(x[chosen]), y[chosen]).backward()
+                optimizer.step()
+
+    return train_epochs

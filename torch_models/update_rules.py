@@ -19,6 +19,19 @@ from torch_models.schedules import scheduled_learning_rate
 
 Group = dict[str, Any]
 
+# What every rule takes beside the learning rate.
+DEFAULTS: Mapping[str, Any] = {
+    "weight_decay": None,
+    "clipvalue": None,
+    "clipnorm": None,
+    "global_clipnorm": None,
+    "schedule": "constant",
+    "decay_steps": None,
+    "decay_rate": None,
+    "boundaries": (),
+    "values": (),
+}
+
 
 def cast(constant: float) -> float:
     """Round a constant to float32, as `ops.cast(constant, "float64")` does on TensorFlow."""
@@ -33,35 +46,9 @@ class KerasOptimizer(torch.optim.Optimizer):
     Source: `keras/src/optimizers/base_optimizer.py`, `_backend_apply_gradients`.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        *,
-        weight_decay: float | None = None,
-        clipvalue: float | None = None,
-        clipnorm: float | None = None,
-        global_clipnorm: float | None = None,
-        schedule: str = "constant",
-        decay_steps: int | None = None,
-        decay_rate: float | None = None,
-        boundaries: tuple[int, ...] = (),
-        values: tuple[float, ...] = (),
-        **rule: Any,
-    ) -> None:
-        around = {
-            "weight_decay": weight_decay,
-            "clipvalue": clipvalue,
-            "clipnorm": clipnorm,
-            "global_clipnorm": global_clipnorm,
-            "schedule": schedule,
-            "decay_steps": decay_steps,
-            "decay_rate": decay_rate,
-            "boundaries": tuple(boundaries),
-            "values": tuple(values),
-        }
-        super().__init__(params, {"lr": lr, "iterations": 0, **around, **rule})
-        if clipnorm is not None and any("param_names" not in group for group in self.param_groups):
+    def __init__(self, params: ParamsT, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__(params, {"lr": lr, "iterations": 0, **DEFAULTS, **options})
+        if self.defaults["clipnorm"] is not None and any("param_names" not in group for group in self.param_groups):
             raise ValueError("clipnorm needs the parameters' names: give model.named_parameters()")
 
     def initial_slots(self, group: Group) -> dict[str, float]:
@@ -79,7 +66,7 @@ class KerasOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        named = [(name, parameter.grad) for name, parameter in self.named() if parameter.grad is not None]
+        named = [(name, parameter.grad) for name, parameter in named_parameters(self) if parameter.grad is not None]
         clipped = iter(self.clip([gradient for _, gradient in named], [name for name, _ in named]))
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -93,14 +80,6 @@ class KerasOptimizer(torch.optim.Optimizer):
                 self.decay(parameters, cast(group["weight_decay"]), self.learning_rate(group))
             self.update(group, parameters, gradients, {name: [state[name] for state in states] for name in states[0]})
         return loss
-
-    def named(self) -> list[tuple[str, nn.Parameter]]:
-        """List the parameters of all groups, each with its name or an empty one."""
-        return [
-            pair
-            for group in self.param_groups
-            for pair in zip(group.get("param_names") or [""] * len(group["params"]), group["params"], strict=True)
-        ]
 
     def clip(self, gradients: Tensors, names: Sequence[str]) -> Tensors:
         """Return the gradients of parameters with the given names, clipped as Keras does."""
@@ -129,10 +108,19 @@ class KerasOptimizer(torch.optim.Optimizer):
     def power(self, base: float, exponent: int, working: type[np.floating]) -> np.floating:
         """Return base^exponent, correctly rounded to the working precision, as the three Keras backends do.
 
-        (NumPy's own float32 power is off by one unit in the last place in a quarter of the first 100 steps.) Keras
+        (NumPy's own float32 power is off by one ulp in a quarter of the first 100 steps.) Keras
         casts the base: `ops.power(ops.cast(base, dtype), step)`.
         """
         return working(cast(base) ** exponent)
+
+
+def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """List the parameters of all groups, each with its name or an empty one."""
+    return [
+        pair
+        for group in optimizer.param_groups
+        for pair in zip(group.get("param_names") or [""] * len(group["params"]), group["params"], strict=True)
+    ]
 
 
 def working_precision(dtype: torch.dtype) -> type[np.floating]:
@@ -147,9 +135,9 @@ class KerasSGD(KerasOptimizer):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, **around: Any
+        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0.0, nesterov: bool = False, **options: Any
     ) -> None:
-        super().__init__(params, lr, momentum=momentum, nesterov=nesterov, **around)
+        super().__init__(params, lr, momentum=momentum, nesterov=nesterov, **options)
 
     def initial_slots(self, group: Group) -> dict[str, float]:
         return {"momentum": 0.0} if group["momentum"] else {}
@@ -184,9 +172,9 @@ class KerasRMSprop(KerasOptimizer):
         rho: float = 0.9,
         momentum: float = 0.0,
         eps: float = 1e-7,
-        **around: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(params, lr, rho=rho, momentum=momentum, eps=eps, **around)
+        super().__init__(params, lr, rho=rho, momentum=momentum, eps=eps, **options)
 
     def initial_slots(self, group: Group) -> dict[str, float]:
         return {"velocity": 0.0, "momentum": 0.0} if group["momentum"] else {"velocity": 0.0}
@@ -213,9 +201,9 @@ class _AdamMoments(KerasOptimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-7,
-        **around: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas=betas, eps=eps, **around)
+        super().__init__(params, lr, betas=betas, eps=eps, **options)
 
     def initial_slots(self, group: Group) -> dict[str, float]:
         return {"momentum": 0.0, "velocity": 0.0}
@@ -260,8 +248,8 @@ class KerasAdam(_AdamMoments):
 class KerasAdamW(KerasAdam):
     """Adam with Keras's weight decay of 0.004. Source: `keras.optimizers.AdamW`; Loshchilov and Hutter 2017."""
 
-    def __init__(self, params: ParamsT, lr: float = 1e-3, weight_decay: float | None = 0.004, **around: Any) -> None:
-        super().__init__(params, lr, weight_decay=0.004 if weight_decay is None else weight_decay, **around)
+    def __init__(self, params: ParamsT, lr: float = 1e-3, weight_decay: float | None = 0.004, **options: Any) -> None:
+        super().__init__(params, lr, weight_decay=0.004 if weight_decay is None else weight_decay, **options)
 
 
 class KerasAdamax(_AdamMoments):
@@ -342,9 +330,9 @@ class KerasAdagrad(KerasOptimizer):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, initial_accumulator: float = 0.1, eps: float = 1e-7, **around: Any
+        self, params: ParamsT, lr: float = 1e-3, initial_accumulator: float = 0.1, eps: float = 1e-7, **options: Any
     ) -> None:
-        super().__init__(params, lr, initial_accumulator=initial_accumulator, eps=eps, **around)
+        super().__init__(params, lr, initial_accumulator=initial_accumulator, eps=eps, **options)
 
     def initial_slots(self, group: Group) -> dict[str, float]:
         # `keras.initializers.Constant` casts its value.
@@ -365,8 +353,8 @@ class KerasAdadelta(KerasOptimizer):
     w -= lr * d. Source: `keras.optimizers.Adadelta`; Zeiler 2012. Rho is not cast.
     """
 
-    def __init__(self, params: ParamsT, lr: float = 1e-3, rho: float = 0.95, eps: float = 1e-7, **around: Any) -> None:
-        super().__init__(params, lr, rho=rho, eps=eps, **around)
+    def __init__(self, params: ParamsT, lr: float = 1e-3, rho: float = 0.95, eps: float = 1e-7, **options: Any) -> None:
+        super().__init__(params, lr, rho=rho, eps=eps, **options)
 
     def initial_slots(self, group: Group) -> dict[str, float]:
         return {"accumulated_grad": 0.0, "accumulated_delta_var": 0.0}

@@ -1,19 +1,26 @@
-"""PyTorch parameters <-> the canonical dict of NumPy arrays; `keras_models/weights.py` is its mirror."""
+"""PyTorch parameters <-> the canonical dict of NumPy arrays; `keras_models/weights.py` is the mirror."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from torch_models.cells import GATES, Stepped
-from torch_models.recurrent import Bidirectional, Recurrent
+# The order in which PyTorch lays the gates one under the other in one parameter. A SimpleRNN has no gates.
+GATES = {
+    "simple_rnn": ("",),
+    "lstm": ("input", "forget", "candidate", "output"),
+    "gru": ("reset", "update", "candidate"),
+}
+# The order in which dropout masks for single gates come, Keras's.
+MASK_GATES = {**GATES, "gru": ("update", "reset", "candidate")}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the canonical tensors stand in one PyTorch parameter.
+    """Where the canonical tensors stand in one parameter.
 
     The parameter reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
     `group_axes`, in the order of `names`; only an embedding's table of rows is not `transposed`. The model adds
@@ -39,7 +46,7 @@ class Layout:
         grouped = grouped.reshape(-1, *(self.shape[axis] for axis in self.other_axes))
         return {name: part.copy() for name, part in zip(self.names, grouped, strict=True)}
 
-    def join(self, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    def join(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Put canonical tensors together to a value of the parameter; the inverse of `split`."""
         order = self.group_axes + self.other_axes
         grouped = np.stack([tensors[name] for name in self.names])
@@ -57,49 +64,47 @@ class Layout:
         return value if self.second_bias is None else value + self.second_bias.detach()
 
 
-def layouts(model: Recurrent) -> list[Layout]:
-    """List where every parameter's numbers stand in the canonical form."""
-    found: list[Layout] = []
+def layouts(model: nn.Module) -> list[Layout]:
+    """List where every trained number stands in the canonical form, one layout a parameter."""
+    parts: list[Layout] = []
     if model.embedding is not None:
         # A table of rows by token, not a kernel: it is not transposed.
         weight = model.embedding.weight
-        found.append(Layout(weight, ("embedding/embeddings",), tuple(weight.shape), (), transposed=False))
+        parts.append(Layout(weight, ("embedding/embeddings",), tuple(weight.shape), (), transposed=False))
     for index, layer in enumerate(model.layers):
         for direction, single in directions(layer):
-            found += _recurrent_layouts(model.cell, single, f"layer{index}/{direction}")
+            parts += _recurrent_layouts(model.settings.cell, single, f"layer{index}/{direction}")
         if model.normalizations:
             normalization = model.normalizations[index]
-            found.append(_plain_layout(normalization.weight, f"normalization{index}/gamma"))
-            found.append(_plain_layout(normalization.bias, f"normalization{index}/beta"))
-    found.append(_plain_layout(model.head.weight, "head/kernel"))
-    found.append(_plain_layout(model.head.bias, "head/bias"))
-    return found
+            parts.append(_plain_layout(normalization.weight, f"normalization{index}/gamma"))
+            parts.append(_plain_layout(normalization.bias, f"normalization{index}/beta"))
+    parts.append(_plain_layout(model.head.weight, "head/kernel"))
+    parts.append(_plain_layout(model.head.bias, "head/bias"))
+    return parts
 
 
-def directions(layer: nn.Module) -> list[tuple[str, nn.RNNBase | Stepped]]:
-    """Name the layers that a layer consists of by their direction."""
-    if isinstance(layer, Bidirectional):
-        return [("forward", layer.forward_layer), ("backward", layer.backward_layer)]
+def directions(layer: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Name the layers that a recurrent layer consists of by their direction."""
+    if isinstance(layer, nn.ModuleDict):
+        return [(name.removesuffix("_layer"), single) for name, single in layer.items()]
     return [("forward", layer)]
 
 
-def _recurrent_layouts(cell: str, layer: nn.RNNBase | Stepped, prefix: str) -> list[Layout]:
-    gates = GATES[cell]
-    units = layer.hidden_size
-    found = []
-    for name, parameter in {"kernel": layer.weight_ih_l0, "recurrent_kernel": layer.weight_hh_l0}.items():
-        shape = (len(gates), units, parameter.shape[1]) if any(gates) else tuple(parameter.shape)
-        found.append(Layout(parameter, _names(prefix, name, gates), shape, (0,) if any(gates) else ()))
+def _recurrent_layouts(cell: str, layer: nn.Module, prefix: str) -> list[Layout]:
+    gates, units = GATES[cell], layer.hidden_size
+    grouped, axes = ((len(gates), units), (0,)) if any(gates) else ((units,), ())
+    kernels = {"kernel": layer.weight_ih_l0, "recurrent_kernel": layer.weight_hh_l0}
+    parts = [
+        Layout(parameter, _names(prefix, name, gates), (*grouped, parameter.shape[1]), axes)
+        for name, parameter in kernels.items()
+    ]
     first, second = getattr(layer, "bias_ih_l0", None), getattr(layer, "bias_hh_l0", None)
     if first is None:
-        return found
-    shape, axes = ((len(gates), units), (0,)) if any(gates) else ((units,), ())
+        return parts
     if cell == "gru" and second is not None:
         biases = {"input_bias": first, "recurrent_bias": second}
-        return found + [
-            Layout(parameter, _names(prefix, bias, gates), shape, axes) for bias, parameter in biases.items()
-        ]
-    return [*found, Layout(first, _names(prefix, "bias", gates), shape, axes, second)]
+        return parts + [Layout(bias, _names(prefix, name, gates), grouped, axes) for name, bias in biases.items()]
+    return [*parts, Layout(first, _names(prefix, "bias", gates), grouped, axes, second)]
 
 
 def _names(prefix: str, tensor: str, gates: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,7 +115,7 @@ def _plain_layout(parameter: nn.Parameter, name: str) -> Layout:
     return Layout(parameter, (name,), tuple(parameter.shape), ())
 
 
-def to_canonical(model: Recurrent) -> dict[str, np.ndarray]:
+def to_canonical(model: nn.Module) -> dict[str, np.ndarray]:
     """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
     return {
         name: tensor for layout in layouts(model) for name, tensor in layout.split(layout.value().cpu().numpy()).items()
@@ -118,71 +123,67 @@ def to_canonical(model: Recurrent) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def load_canonical(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
-    """Load canonical tensors into the model, all of them and nothing else; second biases become zero.
+def load_canonical(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Load canonical tensors into the model, all of them and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
     """
-    found = layouts(model)
-    expected = {
-        name: part.shape for layout in found for name, part in layout.split(layout.value().cpu().numpy()).items()
-    }
-    check_names_and_shapes(expected, {name: tensor.shape for name, tensor in tensors.items()})
-    for layout in found:
+    check_names_and_shapes("canonical weights", "the model", to_canonical(model), tensors)
+    for layout in layouts(model):
         layout.parameter.copy_(torch.from_numpy(layout.join(tensors)))
         if layout.second_bias is not None:
             layout.second_bias.zero_()
 
 
-def read_non_trainable(model: Recurrent) -> dict[str, np.ndarray]:
-    """Read what a step changes beside weights and slots: carried states, running figures of batch normalisations."""
-    return {name: buffer.cpu().numpy().copy() for name, buffer in _carried(model).items()}
+def read_non_trainable(model: nn.Module) -> dict[str, np.ndarray]:
+    """Read what a step changes beside weights and slots: kept states, running figures of batch normalisations."""
+    return {name: state.cpu().numpy().copy() for name, state in _non_trainable(model).items()}
 
 
 @torch.no_grad()
-def load_non_trainable(model: Recurrent, tensors: dict[str, np.ndarray]) -> None:
-    """Load what `read_carried` has read; raises ValueError naming what is missing, left over or of another shape."""
-    buffers = _carried(model)
-    check_names_and_shapes(
-        {name: tuple(buffer.shape) for name, buffer in buffers.items()},
-        {name: tensor.shape for name, tensor in tensors.items()},
-    )
-    for name, buffer in buffers.items():
-        buffer.copy_(torch.from_numpy(tensors[name]))
+def load_non_trainable(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Load what `read_non_trainable` returns, all of it and nothing else.
+
+    Raises ValueError naming every tensor that is missing, left over or of another shape.
+    """
+    states = _non_trainable(model)
+    check_names_and_shapes("canonical weights", "the model", states, tensors)
+    for name, state in states.items():
+        state.copy_(torch.from_numpy(tensors[name]))
 
 
-def _carried(model: Recurrent) -> dict[str, torch.Tensor]:
-    found = {}
-    for index in range(len(model.layers)):
+def _non_trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+    states = {}
+    for index in range(model.settings.layers):
         if model.settings.stateful:
             for part in model.settings.state_parts:
-                found[f"layer{index}/forward/state/{part}"] = getattr(model, f"carried{index}_{part}")
+                states[f"layer{index}/forward/state/{part}"] = getattr(model, f"state{index}_{part}")
         if model.settings.normalization == "batch":
             normalization = model.normalizations[index]
-            found[f"normalization{index}/moving_mean"] = normalization.running_mean
-            found[f"normalization{index}/moving_variance"] = normalization.running_var
-    return found
+            states[f"normalization{index}/moving_mean"] = normalization.running_mean
+            states[f"normalization{index}/moving_variance"] = normalization.running_var
+    return states
 
 
-def check_names_and_shapes(expected: dict[str, tuple[int, ...]], obtained: dict[str, tuple[int, ...]]) -> None:
+def check_names_and_shapes(what: str, where: str, expected: Mapping[str, Any], obtained: Mapping[str, Any]) -> None:
     """Raise ValueError naming every tensor that is missing, left over or of another shape."""
     problems = [f"{name} is missing" for name in expected if name not in obtained]
-    problems += [f"{name} is not in the model" for name in obtained if name not in expected]
+    problems += [f"{name} is not in {where}" for name in obtained if name not in expected]
     problems += [
-        f"{name} has shape {obtained[name]}, expected {shape}"
-        for name, shape in expected.items()
-        if name in obtained and obtained[name] != shape
+        f"{name} has shape {tuple(obtained[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in obtained and tuple(obtained[name].shape) != tuple(tensor.shape)
     ]
     if problems:
-        raise ValueError("canonical weights do not fit the model: " + "; ".join(problems))
+        raise ValueError(f"{what} do not fit {where}: " + "; ".join(problems))
 
 
-def group_norms(found: list[Layout]) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+def group_norms(parts: list[Layout]) -> Callable[[list[torch.Tensor]], torch.Tensor]:
     """Return a function from tensors, one a layout, to the Euclidean norms of all canonical tensors."""
 
     def norms(values: list[torch.Tensor]) -> torch.Tensor:
         squares = []
-        for layout, value in zip(found, values, strict=True):
+        for layout, value in zip(parts, values, strict=True):
             grouped = value.square().view(layout.shape)
             squares.append(grouped.sum(dim=layout.other_axes).view(-1))
         return torch.cat(squares).sqrt_() if squares else torch.empty(0)

@@ -10,21 +10,20 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keras_models.direct import direct_call, direct_loss
-from keras_models.fast import Execution, executions
+from keras_models.backends.direct import direct_call, direct_loss
 from keras_models.weights import Layout, group_norms, load_non_trainable, read_non_trainable
 
 SingleStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., None]]
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int, norms: bool
+    model: keras.Model, parts: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     del capacity  # nothing is compiled
-    variables = [layout.variable for layout in found]
+    variables = [layout.variable for layout in parts]
     values = [variable.value for variable in variables]
-    norms_of = group_norms(found)
+    norms_of = group_norms(parts)
     forward, loss_of = direct_call(model) or partial(model, training=True), direct_loss(model)
 
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
@@ -105,23 +104,25 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     for hook in hooks:
         hook.remove()
     load_non_trainable(model, non_trainable)  # to look is not to take a step
-    fast = executions(model)
+    # A layer of `keras_models.fast` knows how it was computed.
+    executions = {layer.path: layer.execution for layer in recurrent if hasattr(layer, "execution")}
     # In cuDNN Bidirectional computes its layers without calling them.
     everything = set().union(*operations.names.values())
     kernels = {
-        layer.path: _kernel(operations.names.get(layer.path, everything), fast.get(layer.path)) for layer in recurrent
+        layer.path: _kernel(operations.names.get(layer.path, everything), executions.get(layer.path))
+        for layer in recurrent
     }
     return {
         "kernel": "+".join(sorted(set(kernels.values()))),
         "kernels": kernels,
-        "fallbacks": {path: found.reason for path, found in fast.items() if found is not None and found.reason},
+        "fallbacks": {path: ran.reason for path, ran in executions.items() if ran is not None and ran.reason},
         "tf32": outputs.device.type == "cuda" and bool(torch.backends.cudnn.allow_tf32),
         "deterministic": outputs.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "device": outputs.device.type,
     }
 
 
-def _kernel(operations: set[str], fast: Execution | None) -> str:
+def _kernel(operations: set[str], execution: Any) -> str:
     """Tell a layer's kernel from its operations; only that a loop is not Keras's has to be believed."""
-    loop = "bptt" if fast is not None and fast.kernel == "bptt" else "python-loop"
-    return next((name for name, mark in MARKS.items() if any(mark in seen for seen in operations)), loop)
+    loop = "bptt" if execution is not None and execution.kernel == "bptt" else "python-loop"
+    return next((name for name, mark in MARKS.items() if any(mark in operation for operation in operations)), loop)

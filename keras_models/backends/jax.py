@@ -16,14 +16,14 @@ SingleStepFunctions = tuple[Callable[..., Any], Callable[..., Any], Callable[...
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int, norms: bool
+    model: keras.Model, parts: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step.
 
     It is compiled once for every batch size, whatever the number of steps up to `capacity`.
     """
-    width = 1 + 2 * sum(len(layout.names) for layout in found) if norms else 1
-    norms_of = group_norms(found)
+    width = 1 + 2 * sum(len(layout.names) for layout in parts) if norms else 1
+    norms_of = group_norms(parts)
     gradient_of_loss = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     @jax.jit
@@ -119,7 +119,7 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, read off the traced program, and the flags of its result."""
 
     def outputs(values: Any) -> Any:
-        with keras.StatelessScope():  # what the layers carry on is not to be changed by looking
+        with keras.StatelessScope():  # the states are not to be changed by looking
             return model(values, training=True)
 
     program = str(jax.make_jaxpr(outputs)(inputs))

@@ -47,14 +47,14 @@ def dense(gradients: list[Any]) -> list[tf.Tensor]:
 
 
 def compile_steps(
-    model: keras.Model, found: list[Layout], capacity: int, norms: bool
+    model: keras.Model, parts: list[Layout], capacity: int, norms: bool
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     del capacity  # a tf.function takes any number of steps without compiling again
-    variables = [layout.variable for layout in found]
+    variables = [layout.variable for layout in parts]
     values = [variable.value for variable in variables]
-    norms_of = group_norms(found)
-    width = 1 + 2 * sum(len(layout.names) for layout in found) if norms else 1
+    norms_of = group_norms(parts)
+    width = 1 + 2 * sum(len(layout.names) for layout in parts) if norms else 1
 
     @_traced_once(1 + _free_batches(model))
     def run(inputs: Any, targets: tf.Tensor) -> tf.Tensor:
