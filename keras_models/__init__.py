@@ -7,7 +7,7 @@ from keras_models.forecast import forecast
 from keras_models.layers import CELLS
 from keras_models.losses import build_loss
 from keras_models.model import build
-from keras_models.optimizers import build_optimizer, load_slots, read_slots
+from keras_models.optimizers import build_optimizer, load_slots, read_slots, set_learning_rate
 from keras_models.single_step import SingleStep
 from keras_models.training import columns, predict, train, train_stock
 from keras_models.weights import load_canonical, load_non_trainable, read_non_trainable, to_canonical
@@ -31,6 +31,7 @@ __all__ = [
     "read_non_trainable",
     "read_slots",
     "release",
+    "set_learning_rate",
     "set_precision",
     "set_seed",
     "threads",

@@ -79,6 +79,11 @@ def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(optimizer.learning_rate)))
 
 
+def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: float) -> None:
+    """Go on with another constant learning rate, without anything being compiled anew."""
+    optimizer.learning_rate = learning_rate
+
+
 def read_slots(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, np.ndarray]:
     """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
 

@@ -9,8 +9,6 @@ CHOICES = {
     "dropout_masks": ("independent", "shared"),
     "normalization": (None, "layer", "batch"),
 }
-# What kinds of dropout masks were called before, which is still taken.
-FORMER_DROPOUT_MASKS = {"own": "independent", "given": "shared"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,6 @@ class Settings:
     sequence_first: bool
 
     def __post_init__(self) -> None:
-        masks = FORMER_DROPOUT_MASKS.get(self.dropout_masks, self.dropout_masks)
-        object.__setattr__(self, "dropout_masks", masks)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 accepted = ", ".join(map(str, choices))

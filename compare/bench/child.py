@@ -15,10 +15,6 @@ from compare.experiment.experiment import read_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
 from compare.workers.sides import KerasSide, Side, TorchSide
 
-# A product of matrices that is large enough to show what the machine can do.
-WIDTH = 1024
-PRODUCTS = 9
-
 Epochs = Callable[[int], None]
 
 
@@ -42,41 +38,7 @@ def stock(side: Side) -> Epochs:
     chosen = np.asarray(side.schedule[0])
     assert isinstance(side.inputs, np.ndarray)  # `check_case` lets nothing else pass
     inputs, targets, size = side.inputs[chosen], side.targets[chosen], side.experiment.case.training.batch_size
-    if isinstance(side, KerasSide):
-        side.model.compile(optimizer="adam", loss="mse")
-
-        def fit(epochs: int) -> None:
-            side.model.fit(inputs, targets, batch_size=size, epochs=epochs, verbose=0)
-
-        return fit
-
-    import torch
-
-    model, loss_of = side.model, torch.nn.MSELoss()
-    optimizer = torch.optim.Adam(model.parameters())
-    examples, values = torch.from_numpy(inputs), torch.from_numpy(targets)
-
-    def train(epochs: int) -> None:
-        for _ in range(epochs):
-            for batch in torch.randperm(len(examples)).split(size):
-                optimizer.zero_grad()
-                loss_of(model(examples[batch]), values[batch]).backward()
-                optimizer.step()
-
-    return train
-
-
-def operations_per_second() -> float:
-    """Measure how many floating-point operations a second torch does in a product of matrices."""
-    import torch
-
-    left, right = torch.rand(WIDTH, WIDTH), torch.rand(WIDTH, WIDTH)
-    seconds = []
-    for _ in range(PRODUCTS):
-        began = time.perf_counter()
-        torch.mm(left, right)
-        seconds.append(time.perf_counter() - began)
-    return 2 * WIDTH**3 / float(np.median(seconds))
+    return side.package.train_stock(side.model, inputs, targets, size)
 
 
 def main(runner: str, engine: str, folder: str) -> None:
@@ -96,6 +58,8 @@ def main(runner: str, engine: str, folder: str) -> None:
     facts: dict[str, Any] = {"first_step_s": time.perf_counter() - began, **side.facts()}
     facts["execution"] = side.package.execution(side.model, side.batch(0)[0])
     if runner == REFERENCE_RUNNER:
+        from torch_models import operations_per_second
+
         facts["operations_per_second"] = operations_per_second()
 
     train = way(kind(experiment, None))

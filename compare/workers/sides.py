@@ -1,25 +1,118 @@
-"""The two sides of a comparison as a worker drives them: models, optimizers and losses, built from a start."""
+"""The two sides of a comparison as a worker drives them: models, optimizers and losses, built from an experiment."""
 
 import gc
-import os
-import random
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from compare.experiment.experiment import Experiment
 
+# What a framework has made: `compare` hands it on and looks at it through its package alone.
+Model = object
+Loss = object
+Optimizer = object
+
+Arrays = np.ndarray | Mapping[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
+Draw = Callable[[int, int], Tensors]
+
+
+class TakeSingleStep(Protocol):
+    """Takes a step from slots, non-trainable state and the number of steps done, on inputs and targets."""
+
+    def __call__(
+        self, slots: Tensors, non_trainable: Tensors, iterations: int, inputs: Arrays, targets: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return everything computed on the way."""
+
+
+class Package(Protocol):
+    """What `keras_models` and `torch_models` both offer; each function's docstring stands there."""
+
+    def set_precision(self, dtype: str) -> None: ...
+
+    def narrowed_operations(self, dtype: str) -> list[str]: ...
+
+    def set_seed(self, seed: int, sample: int = 0) -> None: ...
+
+    def build(self, **settings: Any) -> Model: ...
+
+    def build_loss(self, name: str) -> Loss: ...
+
+    def build_optimizer(
+        self, parameters: Any, name: str = "adam", learning_rate: float = 1e-3, **options: Any
+    ) -> Optimizer: ...
+
+    def versions(self) -> dict[str, str]: ...
+
+    def threads(self) -> int: ...
+
+    def execution(self, model: Model, inputs: Arrays) -> dict[str, Any]: ...
+
+    def columns(self, model: Model, norms: bool = True) -> list[str]: ...
+
+    def train(
+        self,
+        model: Model,
+        loss: Loss,
+        optimizer: Optimizer,
+        inputs: Arrays,
+        targets: np.ndarray,
+        schedule: np.ndarray,
+        batch_size: int = 32,
+        draw: Draw | None = None,
+        norms: bool = True,
+        pauses: Collection[int] = (),
+        programs: dict[str, Any] | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]: ...
+
+    def train_stock(
+        self, model: Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int
+    ) -> Callable[[int], None]: ...
+
+    def predict(self, model: Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray: ...
+
+    def forecast(self, model: Model, history: np.ndarray, future: int) -> np.ndarray: ...
+
+    def dropout_probe(self, model: Model, inputs: Arrays) -> dict[str, Any]: ...
+
+    def SingleStep(self, model: Model, loss: Loss, optimizer: Optimizer) -> TakeSingleStep: ...
+
+    def to_canonical(self, model: Model) -> dict[str, np.ndarray]: ...
+
+    def load_canonical(self, model: Model, tensors: Tensors) -> None: ...
+
+    def read_non_trainable(self, model: Model) -> dict[str, np.ndarray]: ...
+
+    def load_non_trainable(self, model: Model, tensors: Tensors) -> None: ...
+
+    def read_slots(self, model: Model, optimizer: Optimizer) -> dict[str, np.ndarray]: ...
+
+    def load_slots(self, model: Model, optimizer: Optimizer, slots: Tensors, iterations: int) -> None: ...
+
+    def release(self) -> None: ...
+
 
 class Side:
-    """One side of a comparison. A planted fault changes its attributes after the start was hashed."""
+    """One side of a comparison. A planted fault changes its attributes after the experiment was hashed."""
 
-    package: Any
-    model: Any
-    loss: Any
-    optimizer: Any
+    optimizer: Optimizer
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, package: Package, experiment: Experiment, sample: int) -> None:
+        self.package = package
+        self._take(experiment)
+        case = experiment.case
+        package.set_precision(case.dtype)
+        self.narrowed = package.narrowed_operations(case.dtype)
+        package.set_seed(case.seed, sample)
+        self.model = package.build(**self.model_arguments())
+        self.loss = package.build_loss(case.training.loss)
+        # What is compiled, and what else can serve for the next case of the same shape.
+        self.programs: dict[str, Any] = {}
+
+    def _take(self, experiment: Experiment) -> None:
+        """Have the data of an experiment before this side."""
         self.experiment = experiment
         self.inputs, self.targets = experiment.training_inputs, experiment.examples.training.targets
         self.schedule = experiment.schedule
@@ -27,9 +120,8 @@ class Side:
     def model_arguments(self) -> dict[str, Any]:
         """The keywords that both packages' `build` take."""
         case, examples = self.experiment.case, self.experiment.examples
-        own = ("initial_state", "sequence_first", "dropout_masks")
-        return {name: value for name, value in vars(case.model).items() if name not in own} | {
-            "dropout_masks": "given" if case.model.dropout_masks == "shared" else "own",
+        others = ("initial_state", "sequence_first")
+        return {name: value for name, value in vars(case.model).items() if name not in others} | {
             "features": examples.features or 1,
             "vocabulary": examples.vocabulary,
             "outputs": examples.outputs,
@@ -48,11 +140,18 @@ class Side:
 
     def facts(self) -> dict[str, Any]:
         """What computes: versions, threads, precision."""
-        raise NotImplementedError
+        return {
+            "versions": self.package.versions(),
+            "threads": self.package.threads(),
+            "precision": "float32" if self.narrowed else self.experiment.case.dtype,
+            "narrowed": self.narrowed,
+        }
 
     def execution(self) -> dict[str, Any]:
         """What runs a training step."""
-        return self.package.execution(self.model, self.batch(0)[0])
+        if "execution" not in self.programs:
+            self.programs["execution"] = self.package.execution(self.model, self.batch(0)[0])
+        return self.programs["execution"]
 
     def columns(self) -> list[str]:
         """What is recorded at each step."""
@@ -63,41 +162,42 @@ class Side:
         """Whether the norms of gradients and updates are recorded at each step."""
         return self.experiment.case.training.record == "norms"
 
-    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Load canonical weights into the model."""
-        self.package.load_canonical(self.model, dict(weights))
-
     @property
-    def engine(self) -> Any:
-        """What trains this side."""
-        return self.package.train
+    def pauses(self) -> Collection[int]:
+        """Before which steps the training pauses, so that its state can be read."""
+        return ()
+
+    def load_weights(self, weights: Tensors) -> None:
+        """Load canonical weights into the model."""
+        self.package.load_canonical(self.model, weights)
 
     def train(self) -> Iterator[tuple[int, np.ndarray]]:
         """Train, yielding (epoch, rows)."""
-        return self.engine(
-            self.model,
-            self.loss,
-            self.optimizer,
-            self.inputs,
-            self.targets,
-            self.schedule,
-            self.experiment.case.training.batch_size,
-            draw=self.draw if self.experiment.case.model.shared_masks else None,
-            norms=self.norms,
-            **self.training_arguments(),
-        )
+        return self.package.train(**self._training(), pauses=self.pauses, programs=self.programs)
 
-    def training_arguments(self) -> dict[str, Any]:
-        """What this side's `train` takes beside what both take."""
-        return {}
+    def _training(self) -> dict[str, Any]:
+        """What every way of training takes."""
+        return {
+            "model": self.model,
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "inputs": self.inputs,
+            "targets": self.targets,
+            "schedule": self.schedule,
+            "batch_size": self.experiment.case.training.batch_size,
+            "draw": self.draw if self.experiment.case.model.shared_masks else None,
+            "norms": self.norms,
+        }
 
     def slots(self) -> dict[str, np.ndarray]:
         """The optimizer's slots now, in the canonical form."""
         return self.package.read_slots(self.model, self.optimizer)
 
-    def single_step(self) -> Any:
+    def single_step(self) -> TakeSingleStep:
         """Return what takes single steps with this side's model."""
-        raise NotImplementedError
+        if "single step" not in self.programs:
+            self.programs["single step"] = self.package.SingleStep(self.model, self.loss, self.optimizer)
+        return self.programs["single step"]
 
     def draw(self, step: int, count: int) -> dict[str, np.ndarray]:
         """The dropout masks of a step, by name."""
@@ -119,54 +219,42 @@ class Side:
         """The weights now, in the canonical form."""
         return self.package.to_canonical(self.model)
 
-    def predict(self, inputs: Any) -> np.ndarray:
+    def predict(self, inputs: Arrays) -> np.ndarray:
         """The model's outputs now."""
         return self.package.predict(self.model, inputs)
 
     def release(self) -> None:
         """Return the memory of this case."""
+        self.package.release()
         gc.collect()
 
 
 class TorchSide(Side):
-    """The native PyTorch side; with `twin` its weights and its Adam differ in the last bit."""
+    """The native PyTorch side; as an ensemble `member` its weights and its optimizer differ in the last bit."""
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
-        import torch
-
         import torch_models
-        from torch_models.ensemble import perturb_optimizer, perturb_weights
 
-        super().__init__(experiment)
-        self.torch, self.package = torch, torch_models
-        case = experiment.case
-        torch.manual_seed(case.seed + sample)
-        self.model = torch_models.build(**self.model_arguments(), sequence_first=case.model.sequence_first)
-        if case.training.stock:
-            torch_models.train_both_biases(self.model)
+        super().__init__(torch_models, experiment, sample)
+        model: Any = self.model
+        stock = experiment.case.training.stock
+        if stock:
+            torch_models.train_both_biases(model)
         self.optimizer = torch_models.build_optimizer(
-            self.model.named_parameters(), **self.optimizer_arguments(), stock=case.training.stock
+            model.named_parameters(), **self.optimizer_arguments(), stock=stock
         )
-        self.loss = torch_models.build_loss(case.training.loss)
-        weights = dict(experiment.weights)
+        weights = experiment.weights
         if member is not None:
-            weights = perturb_weights(weights, member["precision"], member["seed"])
-            perturb_optimizer(self.optimizer, member["precision"], member["seed"])
+            weights = torch_models.perturb_weights(weights, member["precision"], member["seed"])
+            torch_models.perturb_optimizer(self.optimizer, member["precision"], member["seed"])
         self.load_weights(weights)
 
-    def training_arguments(self) -> dict[str, Any]:
-        return {"pauses": self.experiment.recorded_steps}
+    def model_arguments(self) -> dict[str, Any]:
+        return super().model_arguments() | {"sequence_first": self.experiment.case.model.sequence_first}
 
-    def single_step(self) -> Any:
-        return self.package.SingleStep(self.model, self.loss, self.optimizer)
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "versions": {"torch": self.torch.__version__},
-            "threads": self.torch.get_num_threads(),
-            "precision": self.experiment.case.dtype,
-            "narrowed": [],
-        }
+    @property
+    def pauses(self) -> Collection[int]:
+        return self.experiment.recorded_steps
 
 
 class KerasSide(Side):
@@ -174,77 +262,31 @@ class KerasSide(Side):
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
         if member is not None:
-            raise ValueError("twins are trained on the PyTorch side")
-        case = experiment.case
-        if os.environ["KERAS_BACKEND"] == "jax":
-            import jax
-
-            jax.config.update("jax_enable_x64", case.dtype == "float64")
-        import keras
-
+            raise ValueError("the members of an ensemble are trained on the PyTorch side")
         import keras_models
-        from keras_models.precision import narrowed_operations
 
-        super().__init__(experiment)
-        self.keras, self.package = keras, keras_models
-        keras.config.set_floatx(case.dtype)
-        self.narrowed = narrowed_operations(case.dtype)
-        if keras.backend.backend() == "tensorflow":
-            # Elsewhere this too would import TensorFlow, where it is installed, beside the backend.
-            keras.utils.set_random_seed(case.seed)
-        # Layers that draw numbers take their seeds from here.
-        random.seed(case.seed + sample)
-        self.model = keras_models.build(**self.model_arguments())
-        if case.training.keras_layers == "fast":
+        super().__init__(keras_models, experiment, sample)
+        self.keras_models = keras_models
+        if experiment.case.training.keras_layers == "fast":
             from keras_models import fast
 
             fast.enable(self.model)
-        self.optimizer = keras_models.build_optimizer(**self.optimizer_arguments())
-        self.loss = keras_models.build_loss(case.training.loss)
+        model: Any = self.model
+        self.optimizer = keras_models.build_optimizer(model.trainable_variables, **self.optimizer_arguments())
         self.load_weights(experiment.weights)
-        # What training a model again can go on with, and what its variables go back to for that.
-        self.programs: dict[str, Any] = {}
-        self.optimizer.build(self.model.trainable_variables)
-        state = [*self.model.non_trainable_variables, *self.optimizer.variables]
-        self.first = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in state]
+        self.first_state = self.slots(), self.non_trainable()
 
     def restart(self, experiment: Experiment) -> None:
         """Begin another case with the same model, optimizer and compiled programs."""
-        super().__init__(experiment)
-        for variable, value in self.first:
-            variable.assign(value)
+        self._take(experiment)
+        slots, non_trainable = self.first_state
+        self.package.load_slots(self.model, self.optimizer, slots, iterations=0)
+        self.package.load_non_trainable(self.model, non_trainable)
         if experiment.case.training.schedule == "constant":
-            self.optimizer.learning_rate = experiment.case.training.learning_rate
+            self.keras_models.set_learning_rate(self.optimizer, experiment.case.training.learning_rate)
         self.load_weights(experiment.weights)
 
-    def training_arguments(self) -> dict[str, Any]:
-        return {} if self.experiment.case.training.engine == "fit" else {"programs": self.programs}
-
-    def execution(self) -> dict[str, Any]:
-        if "execution" not in self.programs:
-            self.programs["execution"] = super().execution()
-        return self.programs["execution"]
-
-    @property
-    def engine(self) -> Any:
-        return self.package.fit if self.experiment.case.training.engine == "fit" else self.package.train
-
-    def single_step(self) -> Any:
-        if "one step" not in self.programs:
-            self.programs["one step"] = self.package.SingleStep(self.model)
-        return self.programs["one step"]
-
-    def facts(self) -> dict[str, Any]:
-        import importlib.metadata
-
-        backend = self.keras.backend.backend()
-        return {
-            "versions": {"keras": self.keras.__version__, backend: importlib.metadata.version(backend)},
-            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-            "precision": "float32" if self.narrowed else self.experiment.case.dtype,
-            "narrowed": self.narrowed,
-        }
-
-    def release(self) -> None:
-        self.keras.backend.clear_session(free_memory=True)
-        super().release()
+    def train(self) -> Iterator[tuple[int, np.ndarray]]:
+        if self.experiment.case.training.engine == "fit":
+            return self.keras_models.fit(**self._training())
+        return super().train()

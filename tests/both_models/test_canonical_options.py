@@ -42,7 +42,7 @@ def test_names_of_options_are_the_definition(frameworks: FrameworkProcesses, nam
 def test_what_is_carried_on_comes_back(frameworks: FrameworkProcesses, side: str, name: str) -> None:
     """Carried states and running figures are loaded whole, by the same names on all sides, and read to the last bit."""
     some = example(name, "float32")
-    obtained = frameworks.call(side, "model_probes.carried_round_trip", some, some.non_trainable)
+    obtained = frameworks.call(side, "model_probes.non_trainable_round_trip", some, some.non_trainable)
     assert obtained.keys() == some.non_trainable.keys()
     for key, value in some.non_trainable.items():
         np.testing.assert_array_equal(obtained[key], value, strict=True, err_msg=key)
@@ -61,7 +61,7 @@ def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesse
         (left | {state: np.zeros((1, 1))}, rf"{state} has shape \(1, 1\), expected \({shape[0]}, {shape[1]}\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            frameworks.call(side, "model_probes.carried_round_trip", some, changed)
+            frameworks.call(side, "model_probes.non_trainable_round_trip", some, changed)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesse
     [
         ({"bidirectional": "both"}, "bidirectional='both' is unknown; accepted: None, concat, sum, mul, ave"),
         ({"head": "mean"}, "head='mean' is unknown; accepted: last_state, last_output, every_output"),
-        ({"dropout_masks": "mine"}, "dropout_masks='mine' is unknown; accepted: own, given"),
+        ({"dropout_masks": "mine"}, "dropout_masks='mine' is unknown; accepted: independent, shared"),
         ({"normalization": "group"}, "normalization='group' is unknown; accepted: None, layer, batch"),
         ({"embedding": 3}, "embedding=3 needs a vocabulary, the number of token ids"),
         ({"stateful": True}, "stateful=True needs a batch_size"),

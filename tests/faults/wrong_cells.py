@@ -33,12 +33,16 @@ def reset_before(side):
 
 def activation_relu(side):
     """Keras side: the cell's activation is relu instead of tanh."""
-    side.model.get_layer("layer0").cell.activation = side.keras.activations.relu
+    import keras
+
+    side.model.get_layer("layer0").cell.activation = keras.activations.relu
 
 
 def recurrent_activation_hard(side):
     """Keras side: the recurrent activation is the hard sigmoid that Keras 1 had."""
-    side.model.get_layer("layer0").cell.recurrent_activation = side.keras.activations.hard_sigmoid
+    import keras
+
+    side.model.get_layer("layer0").cell.recurrent_activation = keras.activations.hard_sigmoid
 
 
 def initial_state_tenth(side):

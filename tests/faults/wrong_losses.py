@@ -3,22 +3,30 @@
 
 def mean_absolute_error(side):
     """The loss is the mean absolute error."""
-    side.loss = side.keras.losses.MeanAbsoluteError()
+    import keras
+
+    side.loss = keras.losses.MeanAbsoluteError()
 
 
 def huber(side):
     """The loss is Huber's."""
-    side.loss = side.keras.losses.Huber()
+    import keras
+
+    side.loss = keras.losses.Huber()
 
 
 def summed_over_batch(side):
     """The loss is summed over the batch."""
-    side.loss = side.keras.losses.MeanSquaredError(reduction="sum")
+    import keras
+
+    side.loss = keras.losses.MeanSquaredError(reduction="sum")
 
 
 def halved(side):
     """The loss is half the squared error."""
-    side.loss = lambda truth, outputs: side.keras.ops.mean(side.keras.ops.square(truth - outputs)) / 2
+    import keras
+
+    side.loss = lambda truth, outputs: keras.ops.mean(keras.ops.square(truth - outputs)) / 2
 
 
 def broadcast(side):

@@ -35,7 +35,7 @@ def outputs_at_padding_repeated(side):
 
 def dropout_scale_forgotten(side):
     """Keras side: what dropout keeps is not scaled."""
-    side.model.get_layer("given_dropout0").rate = 0.0
+    side.model.get_layer("shared_dropout0").rate = 0.0
 
 
 def dropout_bit_flipped(side):
@@ -61,8 +61,8 @@ def recurrent_mask_shared_by_gates(side):
     """PyTorch side: all gates drop the same of the state."""
     cell_masks = side.model._cell_masks
 
-    def shared(name, *arguments):
-        masks = cell_masks(name, *arguments)
+    def shared(inputs, name, sequence):
+        masks = cell_masks(inputs, name, sequence)
         return masks[:, :1] if masks is not None and name.endswith("recurrent_dropout") else masks
 
     side.model._cell_masks = shared
@@ -85,13 +85,13 @@ def last_output_for_last_state(side):
 
 def backward_direction_not_turned(side):
     """PyTorch side: the outputs of the backward direction stay in the order in which they were computed."""
-    run_direction = side.model._run_direction
+    run_direction = side.model._direction
 
-    def unturned(index, direction, *arguments):
-        outputs = run_direction(index, direction, *arguments)
+    def unturned(inputs, index, direction, *arguments):
+        outputs = run_direction(inputs, index, direction, *arguments)
         return outputs.flip(1) if direction == "backward" and index == 0 else outputs
 
-    side.model._run_direction = unturned
+    side.model._direction = unturned
 
 
 def backwards_forgotten(side):
@@ -111,7 +111,7 @@ def batch_momentum_of_torch(side):
 
 def running_variance_unbiased(side):
     """PyTorch side: the running variance is moved by the unbiased one, as in torch.nn.BatchNorm1d."""
-    from torch_models.normalization import BATCH_MOMENTUM
+    from torch_models.layers import BATCH_MOMENTUM
 
     normalization = side.model.normalizations[0]
     forward = normalization.forward
@@ -160,8 +160,8 @@ def own_input_dropout_rate(side):
 
 def own_dropout_scale_forgotten(side):
     """PyTorch side, own masks: what dropout keeps is not scaled."""
-    drop = side.model._drop
-    side.model._drop = lambda sequence, parts, index: drop(sequence, parts, index) * (1 - side.model.settings.dropout)
+    drop = side.model._dropout
+    side.model._dropout = lambda *arguments: drop(*arguments) * (1 - side.model.settings.dropout)
 
 
 def keras_own_dropout_left_out(side):

@@ -5,8 +5,10 @@ On the Keras side another optimizer is put in; on the PyTorch side the matched o
 
 
 def _keras_optimizer(side, name, **changed):
+    import keras
+
     training = side.experiment.case.training
-    side.optimizer = getattr(side.keras.optimizers, name)(**({"learning_rate": training.learning_rate} | changed))
+    side.optimizer = getattr(keras.optimizers, name)(**({"learning_rate": training.learning_rate} | changed))
 
 
 def _change_groups(side, **changed):

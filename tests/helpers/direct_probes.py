@@ -1,4 +1,4 @@
-"""What tests of `keras_models.direct` run inside the process of Keras on torch; each takes a side first."""
+"""What tests of `keras_models.backends.direct` run inside the process of Keras on torch; each takes a side first."""
 
 from collections.abc import Callable
 from functools import partial
@@ -73,7 +73,7 @@ def beside_model(side: str, name: str) -> tuple[bool, list[np.ndarray], list[np.
     import keras
     import torch
 
-    from keras_models.direct import direct_call
+    from keras_models.backends.direct import direct_call
 
     inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
     found, is_direct = [], False
@@ -93,7 +93,7 @@ def other_dtype(side: str) -> str:
     """The dtype of what a float32 model gives for float64 inputs."""
     import torch
 
-    from keras_models.direct import direct_call
+    from keras_models.backends.direct import direct_call
 
     forward = direct_call(models()["stack"]())
     return str(forward(torch.randn(2, 5, 3, dtype=torch.float64)).dtype)
@@ -114,7 +114,7 @@ def beside_compute_loss(side: str, name: str) -> tuple[bool, list[np.ndarray], l
     import keras
     import torch
 
-    from keras_models.direct import direct_loss
+    from keras_models.backends.direct import direct_loss
 
     class Halved(keras.Sequential):
         """A model with a loss of its own."""
@@ -142,10 +142,10 @@ def beside_compute_loss(side: str, name: str) -> tuple[bool, list[np.ndarray], l
 def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
     """What is recorded in a training as Keras calls model and loss, and with both called directly."""
     import keras
-    import probes
+    from helpers import probes
 
-    from keras_models import training_torch
-    from keras_models.direct import direct_call, direct_loss
+    from keras_models.backends import torch as backend
+    from keras_models.backends.direct import direct_call, direct_loss
 
     found = []
 
@@ -162,8 +162,8 @@ def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarr
         (lambda model: kept(direct_call(model)), lambda model: kept(direct_loss(model))),
     ):
         with (
-            mock.patch.object(training_torch, "direct_call", forward),
-            mock.patch.object(training_torch, "direct_loss", loss),
+            mock.patch.object(backend, "direct_call", forward),
+            mock.patch.object(backend, "direct_loss", loss),
         ):
             _, yielded, _ = probes.train(side, *arguments)
         rows.append(np.concatenate([row for _, row in yielded]))

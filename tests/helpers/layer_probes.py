@@ -5,32 +5,31 @@ from typing import Any
 import numpy as np
 
 
-def given_dropout(side: str, rate: float, values: np.ndarray) -> dict[str, np.ndarray]:
-    """What Keras's Dropout makes of values, and GivenDropout with the mask that Keras drew."""
+def shared_dropout(side: str, rate: float, values: np.ndarray) -> dict[str, np.ndarray]:
+    """What Keras's Dropout makes of values, and SharedDropout with the mask that Keras drew."""
     import keras
 
-    from keras_models.layers import GivenDropout
+    from keras_models.layers import SharedDropout
 
     own = keras.layers.Dropout(rate, seed=4)
     expected = _numpy(own(values, training=True))
-    kept = (expected != 0).astype(values.dtype)
-    layer = GivenDropout(rate)
+    mask = (expected != 0).astype(values.dtype)
+    layer = SharedDropout(rate)
     return {
-        "kept": kept,
+        "mask": mask,
         "expected": expected,
-        "obtained": _numpy(layer([values, kept], training=True)),
-        "in inference": _numpy(layer([values, kept], training=False)),
+        "obtained": _numpy(layer([values, mask], training=True)),
+        "in inference": _numpy(layer([values, mask], training=False)),
     }
 
 
-def given_cell_masks(
+def shared_cell_masks(
     side: str, cell: str, bidirectional: bool, rates: dict[str, float], values: np.ndarray
 ) -> dict[str, Any]:
-    """What a Keras layer with dropout in its cells makes of values, and GivenCellMasks with the masks it drew."""
+    """What a Keras layer with dropout in its cells makes of values, and SharedCellMasks with the masks it drew."""
     import keras
 
-    from keras_models.layers import GivenCellMasks, directions
-    from keras_models.recurrent import CELLS
+    from keras_models.layers import CELLS, SharedCellMasks, directions
 
     layer = CELLS[cell](3, seed=2, return_sequences=True, **rates)
     if bidirectional:
@@ -48,25 +47,25 @@ def given_cell_masks(
     for _, single in directions(layer):
         for method in ("get_dropout_mask", "get_recurrent_dropout_mask"):
             delattr(single.cell, method)
-    kept = {name: keras.ops.convert_to_tensor((mask != 0).astype(values.dtype)) for name, mask in masks.items()}
-    given = GivenCellMasks(layer)
+    inputs = {name: keras.ops.convert_to_tensor((mask != 0).astype(values.dtype)) for name, mask in masks.items()}
+    shared = SharedCellMasks(layer)
     return {
         "masks": masks,
         "expected": expected,
-        "obtained": _numpy(given(values, kept, training=True)),
-        "again": _numpy(given(values, kept, training=True)),
-        "in inference": _numpy(given(values, kept, training=False)),
+        "obtained": _numpy(shared(values, inputs, training=True)),
+        "again": _numpy(shared(values, inputs, training=True)),
+        "in inference": _numpy(shared(values, inputs, training=False)),
         "without dropout": _numpy(layer(values, training=False)),
     }
 
 
-def _spy(cell: Any, method: str, place: str, drawn: dict[str, Any]) -> None:
+def _spy(cell: Any, method: str, location: str, drawn: dict[str, Any]) -> None:
     original = getattr(cell, method)
 
     def spy(step_input: Any) -> Any:
         mask = original(step_input)
         if mask is not None:
-            drawn[place] = mask if isinstance(mask, list) else [mask]
+            drawn[location] = mask if isinstance(mask, list) else [mask]
         return mask
 
     setattr(cell, method, spy)
@@ -76,8 +75,7 @@ def attached_mask(side: str, cell: str, values: np.ndarray, mask: np.ndarray) ->
     """What a layer makes of values that Keras's Masking masks, and of others there that AttachMask masks."""
     import keras
 
-    from keras_models.layers import AttachMask
-    from keras_models.recurrent import CELLS
+    from keras_models.layers import CELLS, AttachMask
 
     layer = CELLS[cell](3, return_sequences=True)
     second = CELLS[cell](2)

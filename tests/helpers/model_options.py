@@ -48,8 +48,7 @@ class Example:
     def keywords(self) -> dict[str, Any]:
         """The keywords with which either side builds the model."""
         return {
-            **self.model.model_dump(exclude={"initial_state", "sequence_first", "dropout_masks"}),
-            "dropout_masks": "given" if self.model.dropout_masks == "shared" else "own",
+            **self.model.model_dump(exclude={"initial_state", "sequence_first"}),
             "features": FEATURES,
             "vocabulary": VOCABULARY if self.model.embedding else None,
             "outputs": OUTPUTS,

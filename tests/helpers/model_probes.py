@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from helpers.model_options import VOCABULARY, Example
-from helpers.probes import loaded_weights, new_model, package
+from helpers.probes import loaded_weights, new_model, package, trained
 from helpers.spoiled_weights import SPOILED
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ LEARNING_RATE = 0.05
 
 
 def single_step(side: str, example: Example, compiled: bool = True) -> dict[str, np.ndarray]:
-    """Take a training step of an example: forward/…, loss, gradient/… and carried/… as `OneStep` records them.
+    """Take a training step of an example: forward/…, loss, gradient/… and non_trainable/… as `SingleStep` has them.
 
     On TensorFlow and JAX the step can be left uncompiled, which saves most of the time of a single one.
     """
@@ -26,16 +26,8 @@ def single_step(side: str, example: Example, compiled: bool = True) -> dict[str,
         model = new_model(side, example.keywords, example.weights)
         both = package(side)
         loss = both.build_loss(example.option.loss)
-        if side == "torch":
-            optimizer = both.build_optimizer(model.named_parameters(), "sgd", learning_rate=LEARNING_RATE)
-            take = both.SingleStep(model, loss, optimizer)
-        else:
-            import keras
-
-            optimizer = both.build_optimizer("sgd", learning_rate=LEARNING_RATE)
-            model.compile(optimizer=optimizer, loss=loss, jit_compile=keras.backend.backend() == "jax")
-            optimizer.build(model.trainable_variables)
-            take = both.SingleStep(model)
+        optimizer = both.build_optimizer(trained(side, model), "sgd", learning_rate=LEARNING_RATE)
+        take = both.SingleStep(model, loss, optimizer)
         return take(both.read_slots(model, optimizer), example.non_trainable, 0, inputs_of(example), example.targets)
 
 
@@ -77,8 +69,8 @@ def _compiled(side: str, compiled: bool) -> Iterator[None]:
         yield
 
 
-def carried_round_trip(side: str, example: Example, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Load what is carried on into a model and read it again."""
+def non_trainable_round_trip(side: str, example: Example, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Load non-trainable state into a model and read it again."""
     model = new_model(side, example.keywords, example.weights)
     package(side).load_non_trainable(model, dict(tensors))
     return package(side).read_non_trainable(model)

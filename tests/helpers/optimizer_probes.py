@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from helpers.probes import Tensors, new_model, package
+from helpers.probes import Tensors, new_model, package, trained
 
 Options = Mapping[str, Any]
 
@@ -13,9 +13,8 @@ Trajectory = tuple[np.ndarray, dict[str, np.ndarray], int]
 
 
 def new_optimizer(side: str, model: Any, options: Options) -> Any:
-    """Build the optimizer of a side for a model, all gradients clipped together as Keras's variables stand."""
-    given = [model.named_parameters()] if side == "torch" else []
-    return package(side).build_optimizer(*given, **options)
+    """Build the optimizer of a side for a model."""
+    return package(side).build_optimizer(trained(side, model), **options)
 
 
 def optimizers(side: str) -> Any:
@@ -40,19 +39,12 @@ def trajectory(
     model = new_model(side, shape, tensors)
     optimizer = new_optimizer(side, model, options)
     mend = FAULTS[fault](optimizer) if fault else None
-    if side == "torch":
-        import torch
-
-        loss = torch.nn.MSELoss()
-    else:
-        import keras
-
-        loss = keras.losses.MeanSquaredError()
+    loss = package(side).build_loss("mse")
     rows = [rows for _, rows in package(side).train(model, loss, optimizer, inputs, targets, schedule, batch_size)]
     if mend is not None:
         mend()
-    found = optimizers(side)
-    return np.concatenate(rows)[:, 0], found.read_slots(model, optimizer), found.iterations(optimizer)
+    module = optimizers(side)
+    return np.concatenate(rows)[:, 0], module.read_slots(model, optimizer), module.iterations(optimizer)
 
 
 def apply_steps(
@@ -67,15 +59,15 @@ def apply_steps(
     """Let the optimizer apply gradients, from given slots on if any: the weights and slots after each step."""
     model = new_model(side, shape, tensors)
     optimizer = new_optimizer(side, model, options)
-    found = optimizers(side)
+    module = optimizers(side)
     if slots is not None:
-        found.load_slots(model, optimizer, slots, iterations)
+        module.load_slots(model, optimizer, slots, iterations)
     apply = _apply_torch if side == "torch" else _apply_keras
     steps = []
     for step in gradients:
         apply(side, model, optimizer, step)
-        steps.append((package(side).to_canonical(model), found.read_slots(model, optimizer)))
-    assert found.iterations(optimizer) == iterations + len(gradients)
+        steps.append((package(side).to_canonical(model), module.read_slots(model, optimizer)))
+    assert module.iterations(optimizer) == iterations + len(gradients)
     return steps
 
 
@@ -99,8 +91,6 @@ def _apply_torch(side: str, model: Any, optimizer: Any, gradients: Tensors) -> N
 def _apply_keras(side: str, model: Any, optimizer: Any, gradients: Tensors) -> None:
     import keras
 
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
     values = [keras.ops.convert_to_tensor(layout.join(dict(gradients))) for layout in _layouts(side, model)]
     if side == "keras-torch":
         import torch
@@ -122,14 +112,11 @@ def learning_rates(side: str, options: Options, iterations: list[int]) -> list[f
     shape = {"cell": "simple_rnn", "units": 1}
     model = new_model(side, shape)
     optimizer = new_optimizer(side, model, options)
-    found = optimizers(side)
+    module = optimizers(side)
     rates = []
     for count in iterations:
-        found.load_slots(model, optimizer, found.read_slots(model, optimizer), count)
-        if side == "torch":
-            rates.append(found.learning_rate(optimizer))
-        else:
-            rates.append(float(optimizer.learning_rate))
+        module.load_slots(model, optimizer, module.read_slots(model, optimizer), count)
+        rates.append(module.learning_rate(optimizer))
     return rates
 
 

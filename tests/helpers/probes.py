@@ -21,14 +21,16 @@ def package(side: str) -> Any:
 
 def new_model(side: str, shape: Mapping[str, Any], tensors: Tensors | None = None) -> Any:
     """Build a model in the precision of its shape, with the given weights or its own."""
-    if side != "torch":
-        import keras
-
-        keras.config.set_floatx(shape.get("dtype", "float32"))
+    package(side).set_precision(shape.get("dtype", "float32"))
     model = package(side).build(**shape)
     if tensors is not None:
         package(side).load_canonical(model, dict(tensors))
     return model
+
+
+def trained(side: str, model: Any) -> Any:
+    """What an optimizer of a model is built for, with names where they count."""
+    return model.named_parameters() if side == "torch" else model.trainable_variables
 
 
 def own_weights(side: str, shape: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -58,23 +60,14 @@ def train(
     """Train with the default optimizer: the columns, what was yielded and the weights at the end."""
     both = package(side)
     model = new_model(side, shape, tensors)
-    if side == "torch":
-        import torch
-
-        loss, optimizer = torch.nn.MSELoss(), both.build_optimizer(model.parameters())
-    else:
-        import keras
-
-        loss, optimizer = keras.losses.MeanSquaredError(), both.build_optimizer()
+    loss, optimizer = both.build_loss("mse"), both.build_optimizer(trained(side, model))
     yielded = list(both.train(model, loss, optimizer, inputs, targets, schedule, batch_size))
     return both.columns(model), yielded, both.to_canonical(model)
 
 
 def build_unknown_optimizer(side: str) -> None:
     """Ask for an optimizer that there is not."""
-    if side == "torch":
-        package(side).build_optimizer([], "adm")
-    package(side).build_optimizer("adm")
+    package(side).build_optimizer([], "adm")
 
 
 def canonical_shapes(cell: str, features: int, units: int, layers: int, outputs: int) -> dict[str, tuple[int, ...]]:
@@ -138,13 +131,8 @@ def stock_weights(side: str, cell: str, features: int, units: int, outputs: int)
 
 def narrowed_operations(side: str, dtype: str) -> list[str]:
     """Which operations Keras computes in a narrower precision than the given one."""
-    import keras
-
-    from keras_models.precision import narrowed_operations as narrowed
-
-    assert side != "torch"
-    keras.config.set_floatx(dtype)
-    return narrowed(dtype)
+    package(side).set_precision(dtype)
+    return package(side).narrowed_operations(dtype)
 
 
 def adam_updates(
@@ -154,11 +142,11 @@ def adam_updates(
     stock: bool = False,
     member: tuple[str, int] | None = None,
 ) -> list[np.ndarray]:
-    """What the PyTorch side's optimizer adds to a parameter for each gradient; of a twin, given (precision, seed)."""
+    """What the PyTorch side's optimizer, or that of an ensemble's member (precision, seed), adds for each gradient."""
     assert side == "torch"
     import torch
 
-    from torch_models.ensemble import perturb_optimizer
+    from torch_models import perturb_optimizer
 
     parameter = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.from_numpy(gradients[0]).dtype))
     optimizer = package(side).build_optimizer([parameter], learning_rate=learning_rate, stock=stock)
@@ -186,8 +174,8 @@ def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
 
 
 def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:
-    """The weights of a twin."""
+    """The weights of an ensemble member."""
     assert side == "torch"
-    from torch_models.ensemble import perturb_weights
+    from torch_models import perturb_weights
 
     return perturb_weights(tensors, precision, seed)

@@ -12,7 +12,7 @@ Arrays = dict[str, np.ndarray]
 
 def layer_kind(side: str, cell: str, options: Mapping[str, Any]) -> str:
     """Whether a layer is torch's fused module or steps through time itself."""
-    from torch_models.cells import Stepped
+    from torch_models.layers import Stepped
 
     return "stepped" if isinstance(_layer(cell, options), Stepped) else "fused"
 
@@ -21,7 +21,7 @@ def fused_and_stepped(side: str, cell: str, options: Mapping[str, Any], inputs: 
     """What torch's fused module and the layer that steps itself make of the same parameters."""
     import torch
 
-    from torch_models.cells import Stepped
+    from torch_models.layers import Stepped
 
     fused = _layer(cell, options)
     assert not isinstance(fused, Stepped)
@@ -54,7 +54,7 @@ def masked_layer(
 def _layer(cell: str, options: Mapping[str, Any]) -> Any:
     import torch
 
-    from torch_models.recurrence import build_layer
+    from torch_models.layers import build_layer
 
     torch.manual_seed(3)
     layer = build_layer(cell, 2, 3, dtype=torch.float64, **options)
@@ -71,7 +71,7 @@ def _computed(
     """Outputs, last states, and the gradients of a weighted sum of both by inputs, given states and parameters."""
     import torch
 
-    from torch_models.recurrence import run
+    from torch_models.layers import run
 
     layer.zero_grad()
     x = torch.tensor(inputs, requires_grad=True)
@@ -93,7 +93,7 @@ def _skipping(
     """Run one timestep after the other; where the mask is False keep state and output, or put out zeros."""
     import torch
 
-    from torch_models.recurrence import run
+    from torch_models.layers import run
 
     zeros = x.new_zeros(len(x), layer.hidden_size)
     output, outputs = zeros, []
@@ -112,9 +112,9 @@ def normalized(side: str, kind: str, values: np.ndarray, running: Arrays, traini
     """What a normalisation makes of values, and its running figures afterwards; gamma 2 and beta 1."""
     import torch
 
-    from torch_models.normalization import build_normalization
+    from torch_models.layers import NORMALIZATIONS
 
-    layer = build_normalization(kind, values.shape[-1], torch.float64)
+    layer = NORMALIZATIONS[kind](values.shape[-1], dtype=torch.float64)
     with torch.no_grad():
         layer.weight.fill_(2)
         layer.bias.fill_(1)
@@ -133,9 +133,11 @@ def penalty(side: str, example: Example) -> tuple[float, list[str]]:
     return value.item(), [name for name, parameter in model.named_parameters() if parameter.grad is not None]
 
 
-def carried_over(side: str, example: Example, inputs: np.ndarray) -> dict[str, Any]:
+def kept_states(side: str, example: Example, inputs: np.ndarray) -> dict[str, Any]:
     """Run a stateful model on a sequence in two parts, and again after a reset; its states and what has a gradient."""
     import torch
+
+    from torch_models.training import reset_states
 
     model = new_model(side, example.keywords, example.weights)
     both = package(side)
@@ -144,7 +146,7 @@ def carried_over(side: str, example: Example, inputs: np.ndarray) -> dict[str, A
     found: dict[str, Any] = {"parts": [model(part).detach().numpy().copy() for part in parts]}
     found["states"] = both.read_non_trainable(model)
     found["attached"] = [name for name, buffer in model.named_buffers() if buffer.requires_grad]
-    model.reset_states()
+    reset_states(model)
     found["reset"] = both.read_non_trainable(model)
     found["again"] = model(parts[0]).detach().numpy()
     found["whole"] = both.predict(model, inputs)
@@ -171,12 +173,12 @@ def seen_shape(side: str, example: Example, sequence_first: bool) -> tuple[int, 
     return tuple(to_tensors(model, example.inputs["sequence"]).shape)
 
 
-def own_masks(side: str, example: Example, name: str, rate: float) -> np.ndarray:
+def independent_masks(side: str, example: Example, name: str) -> np.ndarray:
     """The masks that a model draws itself for its cells."""
     import torch
 
     torch.manual_seed(0)
-    model = new_model(side, {**example.keywords, "dropout_masks": "own"}, example.weights)
+    model = new_model(side, {**example.keywords, "dropout_masks": "independent"}, example.weights)
     model.train()
     sequence = torch.zeros(2000, 3, example.inputs["sequence"].shape[-1], dtype=torch.float64)
-    return model._cell_masks(name, sequence, rate, {}).numpy()
+    return model._cell_masks({}, name, sequence).numpy()

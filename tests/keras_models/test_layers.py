@@ -1,4 +1,4 @@
-"""Masks given from outside do what Keras's own layers do with the same masks."""
+"""Shared masks do what Keras's own layers do with the same masks."""
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ def values() -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [0.2, 0.5])
 @pytest.mark.parametrize("side", KERAS_SIDES)
-def test_given_dropout_is_dropout(frameworks: FrameworkProcesses, side: str, rate: float) -> None:
-    """With the mask that Keras's Dropout drew GivenDropout scales and drops alike, and in inference nothing."""
-    found = frameworks.call(side, "layer_probes.given_dropout", rate, values())
-    assert 0 < found["kept"].mean() < 1
+def test_shared_dropout_is_dropout(frameworks: FrameworkProcesses, side: str, rate: float) -> None:
+    """With the mask that Keras's Dropout drew SharedDropout scales and drops alike, and in inference nothing."""
+    found = frameworks.call(side, "layer_probes.shared_dropout", rate, values())
+    assert 0 < found["mask"].mean() < 1
     np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED)
     np.testing.assert_array_equal(found["in inference"], values())
 
@@ -41,12 +41,12 @@ RATES = {
     ],
 )
 @pytest.mark.parametrize("cell", CELLS)
-def test_given_cell_masks_are_the_cells_own(
+def test_shared_cell_masks_are_the_cells_own(
     frameworks: FrameworkProcesses, side: str, cell: str, bidirectional: bool, kind: str
 ) -> None:
-    """With the masks that a layer drew for its gates GivenCellMasks gives its outputs, and none in inference."""
+    """With the masks that a layer drew for its gates SharedCellMasks gives its outputs, and none in inference."""
     rates = RATES[kind]
-    found = frameworks.call(side, "layer_probes.given_cell_masks", cell, bidirectional, rates, values())
+    found = frameworks.call(side, "layer_probes.shared_cell_masks", cell, bidirectional, rates, values())
     kinds = [{"dropout": "input_dropout"}.get(name, name) for name in rates]
     directions = ("forward", "backward") if bidirectional else ("forward",)
     assert found["masks"].keys() == {f"{direction}.{kind}" for direction in directions for kind in kinds}

@@ -108,7 +108,7 @@ def test_a_row_of_padding_keeps_its_state(frameworks: FrameworkProcesses) -> Non
 def test_states_are_carried_over_batches(frameworks: FrameworkProcesses, cell: str) -> None:
     """A sequence in two batches ends where the whole one does; states are detached, and zero after a reset."""
     some = example(f"{cell} stateful")
-    found = frameworks.call("torch", "recurrence_probes.carried_over", some, some.inputs["sequence"])
+    found = frameworks.call("torch", "recurrence_probes.kept_states", some, some.inputs["sequence"])
     np.testing.assert_allclose(found["parts"][1], found["whole"], rtol=ALLOWED, atol=ALLOWED)
     assert np.abs(found["parts"][0] - found["whole"]).max() > 1e-2
     assert set(found["states"]) == set(some.non_trainable)
@@ -133,13 +133,13 @@ def test_sequence_first_computes_the_same(frameworks: FrameworkProcesses, cell: 
     assert frameworks.call("torch", "recurrence_probes.seen_shape", turned, False) == (count, time, features)
 
 
-@pytest.mark.parametrize(("part", "width"), [("input_dropout", 2), ("recurrent_dropout", 3)])
-def test_own_masks_of_cells(frameworks: FrameworkProcesses, part: str, width: int) -> None:
-    """A model's own mask is zero or 1/(1 - rate) in the shape of a given one: for each row and gate another."""
+@pytest.mark.parametrize(("part", "rate", "width"), [("input_dropout", 0.4, 2), ("recurrent_dropout", 0.3, 3)])
+def test_independent_masks_of_cells(frameworks: FrameworkProcesses, part: str, rate: float, width: int) -> None:
+    """A mask that a model draws is zero or 1/(1 - rate) in the shape of a shared one: for each row and gate another."""
     some = example("lstm input and recurrent dropout")
-    masks = frameworks.call("torch", "recurrence_probes.own_masks", some, f"layer0.forward.{part}", 0.25)
+    masks = frameworks.call("torch", "recurrence_probes.independent_masks", some, f"layer0.forward.{part}")
     assert masks.shape == (2000, 4, width)
-    np.testing.assert_allclose(np.unique(masks), [0, 4 / 3])
+    np.testing.assert_allclose(np.unique(masks), [0, 1 / (1 - rate)])
     # The standard deviation of the mean of as many is below 0.004.
     np.testing.assert_allclose(masks.mean(axis=(0, 2)), 1, atol=0.03)
     assert (masks[:, 0] != masks[:, 1]).mean() > 0.2
