@@ -27,7 +27,7 @@ import torch_models
 from compare.config.case import load_case, with_fields
 from compare.experiment.experiment import Experiment, make_experiment
 from keras_models import fast
-from keras_models.direct import direct_call, direct_loss
+from keras_models.backends.direct import direct_call, direct_loss
 
 CELLS = ("simple_rnn", "lstm", "gru")
 ROUNDS = {10: (25, 12), 200: (9, 3)}  # timesteps: rounds, steps in each
