@@ -1,6 +1,7 @@
 """Files that are whole or not there, and hashes of arrays."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from compare.errors import InputError
+
+# What the system says of a disk, or a user's share of it, that is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -33,7 +37,7 @@ def new_folder(out: Path) -> Iterator[None]:
 
     Raises InputError where it cannot be written or holds something.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
@@ -45,7 +49,7 @@ def new_folder(out: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        for folder in made:
+        for folder in missing:
             folder.rmdir()
         raise
 
@@ -65,11 +69,24 @@ def file_to_write(option: str, path: str | Path) -> Path:
     return file
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a partial file to write, which takes the file's place when it is whole; errors name the file."""
+    partial = path.with_suffix(".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except SafetensorError as error:  # as it tells what the system has told it
+        code = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else errno.EIO
+        raise OSError(code, str(error), str(path)) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1), "utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), "utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -82,9 +99,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file so that it is whole or not there."""
-    partial = path.with_suffix(".partial")
-    save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, partial)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, partial)
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray] | None:

@@ -1,8 +1,13 @@
 """The command line: `python -m compare`."""
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from compare.cli.bench import add_bench
@@ -14,7 +19,7 @@ from compare.cli.run import add_run
 from compare.cli.sweep import add_sweep
 from compare.errors import InputError, nearest
 
-INTERRUPTED = 130
+FAILED, INTERNAL_ERROR, INTERRUPTED, CLOSED_PIPE = 3, 70, 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,26 +28,64 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 agree, 1 differ, 2 bad input, 3 a runner failed, 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command and return its exit code.
+
+    0 all agree, 1 something differs and nothing else, 2 bad input, 3 a runner failed or a disk is full, 70 an error of
+    this project's own, 130 interrupted; 141, as of any program, where nobody reads the output any more.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = None
     try:
-        options = _parse(given)
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        options = _parse(words)
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
     except InputError as error:
-        print(f"rnn-parity: {error}", file=sys.stderr)
-        return 2
+        return _end(2, str(error))
     except KeyboardInterrupt:
-        print("rnn-parity: interrupted; the traces written so far are kept", file=sys.stderr)
-        return INTERRUPTED
+        return _end(INTERRUPTED, "interrupted; the traces written so far are kept")
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 1:  # with 1 rich ends where a pipe is closed
+            raise
+        _drop_output()
+        return CLOSED_PIPE
+    except Exception as error:
+        from compare.storage import FULL  # `--help` is quick
+
+        if isinstance(error, OSError) and error.errno in FULL:
+            if error.filename is None:
+                _drop_output()
+            return _end(FAILED, f"{error.filename or 'standard output'} cannot be written: {error.strerror}")
+        log = _write_log(getattr(options, "out", None))
+        return _end(INTERNAL_ERROR, f"internal error: {type(error).__name__}: {error}; please report it with {log}")
 
 
-def _parse(given: list[str]) -> argparse.Namespace:
+def _end(code: int, message: str) -> int:
+    with contextlib.suppress(OSError):
+        print(f"rnn-parity: {message}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at exit find a place to write to."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_log(out: str | None) -> str:
+    """Write the traceback of an error into the folder of the results, else into a temporary one; return its file."""
+    folder = Path(out) if out and Path(out).is_dir() else Path(tempfile.mkdtemp(prefix="rnn-parity-error-"))
+    file = folder / "error.log"
+    file.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", "utf-8")
+    return str(file)
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="rnn-parity",
         description="Train the same recurrent models in Keras 3 and in PyTorch and tell whether they agree.",
         epilog="Without a command: run. Exit codes: 0 all agree, 1 something differs, 2 bad usage or input, "
-        "3 a runner could not do its work, 130 interrupted.",
+        "3 a runner could not do its work, 70 an error of this project's own, 130 interrupted.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     add_run(commands)
@@ -54,8 +97,8 @@ def _parse(given: list[str]) -> argparse.Namespace:
     add_bench(commands)
     add_sweep(commands)
     names = list(commands.choices)
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
-        given = ["run", *given]
-    if given[0] not in names and not given[0].startswith("-"):
-        raise InputError(f"command {given[0]!r} is unknown; {nearest(given[0], names)} (a case goes after run)")
-    return parser.parse_args(given)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words = ["run", *words]
+    if words[0] not in names and not words[0].startswith("-"):
+        raise InputError(f"command {words[0]!r} is unknown; {nearest(words[0], names)} (a case goes after run)")
+    return parser.parse_args(words)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compare.config.case import Case
 from compare.errors import InputError
-from compare.storage import read_json, write_json
+from compare.storage import FULL, read_json, write_json
 from compare.workers.backends import versions_of
 
 # What a run compares, by which it is known again.
@@ -31,7 +31,7 @@ def create_out(out: Path, cases: Sequence[Case], backends: Sequence[str]) -> Non
     try:
         write_json(out / RUN_FILE, run)
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+        raise _refusal(out, error) from None
 
 
 def create_folder(out: Path, marker: str = "") -> None:
@@ -44,4 +44,9 @@ def create_folder(out: Path, marker: str = "") -> None:
         if any(out.iterdir()) and not (marker and (out / marker).exists()):
             raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+        raise _refusal(out, error) from None
+
+
+def _refusal(out: Path, error: OSError) -> Exception:
+    """What is raised for a folder that cannot be written; that a disk is full is no mistake of the user's."""
+    return error if error.errno in FULL else InputError(f"--out {out} cannot be written: {error.strerror}")
