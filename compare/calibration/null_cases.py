@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from compare.config.case import Case, load_case, with_fields
+from compare.config.streams import Stream, random_stream
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
 
@@ -80,7 +79,7 @@ def null_case(index: int, backend: str) -> Case:
 
 
 def _drawn(index: int, backend: str) -> Iterator[dict[str, Any]]:
-    generator = np.random.default_rng([index, 6])
+    generator = random_stream(index, Stream.NULL_RUN)
 
     def pick(options: Sequence[Any]) -> Any:
         return options[int(generator.integers(len(options)))]

@@ -32,7 +32,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from compare.report.sweep_page import sweep_conclusion, write_sweep_page
     from compare.run.folder import folder_of_now
     from compare.sweep.grid import read_sweep
-    from compare.sweep.running import Place, run_sweep
+    from compare.sweep.running import Where, run_sweep
     from compare.sweep.table import write_table
     from compare.workers.backends import machine
 
@@ -42,7 +42,7 @@ def _sweep(options: argparse.Namespace) -> int:
     sweep = read_sweep(Path(options.file))
     points = list(sweep.points())
     out = Path(options.out or folder_of_now())
-    place = Place(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address)
+    where = Where(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address)
     done = 0
 
     def say(line: str) -> None:
@@ -54,7 +54,7 @@ def _sweep(options: argparse.Namespace) -> int:
         if not options.quiet:
             say(f"[{done}/{len(points)}] {sweep.label(point)}: {status}{', found done' if was_done else ''}")
 
-    outcome = run_sweep(sweep, points, out, place, say, on_done)
+    outcome = run_sweep(sweep, points, out, where, say, on_done)
     table = write_table(outcome.rows, out)
     page = out / "report.html"
     environment = {**machine(), "where": options.on, "command": command_line()}

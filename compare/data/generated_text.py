@@ -1,6 +1,6 @@
 """Small generated texts: a story of a few words to spell, and reviews with their labels."""
 
-import numpy as np
+from compare.config.streams import Stream, random_stream
 
 STORY_SENTENCES = 300
 REVIEWS = 400
@@ -19,7 +19,7 @@ ENDS = (".", " !", ", and that is all .", ", but i would try it once more .", ""
 
 def story(seed: int) -> str:
     """Draw simple sentences, in which most letters follow from those before them."""
-    generator = np.random.default_rng([seed, 0])
+    generator = random_stream(seed, Stream.DATA)
     picks = generator.integers(0, 5, (STORY_SENTENCES, 4))
     return "".join(f"{WHO[a]} {WHAT[b]} {WHOM[c]} {WHEN[d]}.\n".capitalize() for a, b, c, d in picks)
 
@@ -29,7 +29,7 @@ def reviews(seed: int, count: int | None) -> tuple[list[str], list[str]]:
 
     One word in a review decides, or its contrary after "not".
     """
-    generator = np.random.default_rng([seed, 0])
+    generator = random_stream(seed, Stream.DATA)
     texts, labels = [], []
     for filling, thing, good, negated, word, end in generator.integers(0, (6, 5, 2, 2, 5, 5), (count or REVIEWS, 6)):
         opening = f"{FILLING[filling]} " if filling < len(FILLING) else ""

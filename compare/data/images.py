@@ -34,11 +34,11 @@ def digits(case: Case) -> Examples:
     """
     from sklearn.datasets import load_digits  # takes a second to import
 
-    found = load_digits()
-    count = limited(len(found.images), case.data.examples)
-    images = (found.images[:count] / 16).astype(case.dtype)
+    published = load_digits()
+    count = limited(len(published.images), case.data.examples)
+    images = (published.images[:count] / 16).astype(case.dtype)
     training, test = split(
-        images, found.target[:count].astype(np.int32), None, held_out(count, case.data.test_fraction)
+        images, published.target[:count].astype(np.int32), None, held_out(count, case.data.test_fraction)
     )
     return Examples(training, test, CLASSES, features=images.shape[2], labels=LABELS)
 
@@ -98,9 +98,9 @@ def read_idx(file: Path, magic: int) -> np.ndarray:
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
             header = stream.read(4 * (1 + dimensions))
-            found = int.from_bytes(header[:4], "big")
-            if len(header) < 4 or found != magic:
-                raise InputError(f"{file} is another kind of file: magic number {found}, expected {magic}")
+            number = int.from_bytes(header[:4], "big")
+            if len(header) < 4 or number != magic:
+                raise InputError(f"{file} is another kind of file: magic number {number}, expected {magic}")
             if len(header) < 4 * (1 + dimensions):
                 raise InputError(f"{file} is truncated: its sizes are missing")
             shape = tuple(np.frombuffer(header[4:], ">u4").tolist())

@@ -10,6 +10,7 @@ import numpy as np
 
 from compare.config.case import Case
 from compare.config.data import Task
+from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples
 from compare.data.generated_speech import speech
 from compare.data.padding import pad
@@ -41,24 +42,24 @@ def sequences(case: Case) -> Examples:
     timesteps. Raises InputError for a file that cannot be used.
     """
     data = case.data
-    generator = np.random.default_rng([case.seed, 0])
+    generator = random_stream(case.seed, Stream.DATA)
     if data.file is None:
         arrays, source = speech(generator, case.task, data.examples), "the generated speech"
     else:
         arrays, source = read_npz(data.file), f"NPZ file {data.file!r}"
-    found = check(arrays, source, case.task, data.window, data.classes)
-    order = draw_order(generator, len(found.inputs), data.examples)
+    checked = check(arrays, source, case.task, data.window, data.classes)
+    order = draw_order(generator, len(checked.inputs), data.examples)
     held = held_out(len(order), data.test_fraction)
-    rows = [found.inputs[row, : found.lengths[row]].astype(np.float64) for row in order]
+    rows = [checked.inputs[row, : checked.lengths[row]].astype(np.float64) for row in order]
     rows = standardise(rows, training=len(order) - held)
     inputs, mask = pad(rows, data.window, data.padding)
     if case.task == "tagging":
-        targets, _ = pad([found.targets[row, : found.lengths[row]] for row in order], data.window, data.padding)
+        targets, _ = pad([checked.targets[row, : checked.lengths[row]] for row in order], data.window, data.padding)
     else:
-        targets = found.targets[order]
+        targets = checked.targets[order]
     targets = targets.astype(case.dtype if case.task == "forecasting" else np.int32)
     training, test = split(inputs.astype(case.dtype), targets, mask, held)
-    return Examples(training, test, found.outputs, features=inputs.shape[2], labels=found.labels)
+    return Examples(training, test, checked.outputs, features=inputs.shape[2], labels=checked.labels)
 
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
@@ -115,9 +116,9 @@ def check(arrays: Mapping[str, np.ndarray], source: str, task: Task, window: int
         raise InputError(f"{source}: {len(names)} labels, but data.classes = {count}")
     outside = np.argwhere((seen < 0) | (seen >= count))
     if len(outside):
-        place = tuple(int(index) for index in outside[0])
-        at = f"example {place[0]}" + (f", timestep {place[1]}" if len(place) > 1 else "")
-        raise InputError(f"{source}: the label of {at} (the first is 0) is {seen[place]}, expected 0 to {count - 1}")
+        location = tuple(int(index) for index in outside[0])
+        at = f"example {location[0]}" + (f", timestep {location[1]}" if len(location) > 1 else "")
+        raise InputError(f"{source}: the label of {at} (the first is 0) is {seen[location]}, expected 0 to {count - 1}")
     return Sequences(inputs, lengths, seen, count, names)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from compare.config.case import Case
+from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples
 from compare.data.padding import draw_mask
 from compare.data.parts import held_out, split
@@ -21,7 +22,7 @@ def signals(case: Case) -> Examples:
     class at each timestep. Classes are equally frequent ranges of values.
     """
     data = case.data
-    generator = np.random.default_rng([case.seed, 0])
+    generator = random_stream(case.seed, Stream.DATA)
     examples, window = data.examples or EXAMPLES, data.window
     hidden = _hidden_process(generator, examples, window + data.horizon)
     seen, following = hidden[:, :window], hidden[:, window:]

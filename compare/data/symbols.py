@@ -3,6 +3,7 @@
 import numpy as np
 
 from compare.config.case import Case
+from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples
 from compare.data.padding import draw_mask
 from compare.data.parts import held_out, split
@@ -21,7 +22,7 @@ def symbols(case: Case) -> Examples:
     frequent ones the first.
     """
     data = case.data
-    generator = np.random.default_rng([case.seed, 0])
+    generator = random_stream(case.seed, Stream.DATA)
     examples, vocabulary = data.examples or EXAMPLES, data.vocabulary or VOCABULARY
     classes = data.classes or CLASSES
     ids = generator.integers(1, vocabulary, (examples, data.window), dtype=np.int32)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from compare.config.case import Case
+from compare.config.streams import Stream, random_stream
 from compare.data.csv_file import read_table
 from compare.data.examples import Examples
 from compare.data.generated_text import reviews, story
@@ -73,7 +74,7 @@ def tokens(case: Case) -> Examples:
         texts, names = reviews(case.seed, data.examples)
     else:
         texts, names = read_labelled_texts(data.csv, data.text_column, data.label_column)
-    order = draw_order(np.random.default_rng([case.seed, 0]), len(texts), data.examples)
+    order = draw_order(random_stream(case.seed, Stream.DATA), len(texts), data.examples)
     held = held_out(len(order), data.test_fraction)
     labels = tuple(sorted(set(names), key=_numbers_first))
     if len(labels) < 2:
@@ -119,8 +120,8 @@ def to_ids(tokens: Iterable[str], symbols: Sequence[str], unknown: int | None = 
 
     Raises KeyError for one that is not there where `unknown` is not given.
     """
-    place = {symbol: number for number, symbol in enumerate(symbols)}
-    return np.array([place[token] if unknown is None else place.get(token, unknown) for token in tokens], np.int32)
+    numbers = {symbol: number for number, symbol in enumerate(symbols)}
+    return np.array([numbers[token] if unknown is None else numbers.get(token, unknown) for token in tokens], np.int32)
 
 
 def _numbers_first(label: str) -> tuple[bool, float, str]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compare.config.streams import Stream, random_stream
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -20,7 +22,7 @@ class Sample:
 
 def draw_uniforms(seed: int, length: int) -> np.ndarray:
     """Draw the random numbers (length,) in [0, 1) that `sample_text` takes."""
-    return np.random.default_rng([seed, 4]).random(length)
+    return random_stream(seed, Stream.SAMPLED_TEXT).random(length)
 
 
 def sample_ids(logits: np.ndarray, uniforms: np.ndarray, temperature: float = 1.0) -> Sample:

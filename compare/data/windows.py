@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples, Part
 from compare.errors import InputError
 
@@ -135,7 +136,7 @@ def _borders(rows: int, case: "Case") -> tuple[int, int]:
 
 def batch_schedule(seed: int, epochs: int, windows: int) -> np.ndarray:
     """Draw the order of the training windows in each epoch: (epochs, windows) integers, one permutation a row."""
-    generator = np.random.default_rng([seed, 1])
+    generator = random_stream(seed, Stream.SCHEDULE)
     schedule = np.empty((epochs, windows), dtype=np.int32)
     for order in schedule:
         order[:] = generator.permutation(windows)

@@ -1,1 +1,1 @@
-"""What both sides are given, made once and hashed: examples, batch schedule and initial weights."""
+"""What both sides train on, made once and hashed: examples, batch schedule and initial weights."""

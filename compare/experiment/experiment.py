@@ -1,4 +1,4 @@
-"""What both sides are given: windows, batch schedule and initial weights, made once and kept on disk, hashed."""
+"""What both sides train on: windows, batch schedule and initial weights, made once and kept on disk, hashed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compare.config.model_facts import plain_case
+from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples, Part
 from compare.data.windows import Scaling, Windows, batch_schedule, make_windows, stream_order
 from compare.errors import InputError
 from compare.storage import digest, read_tensors, write_json, write_tensors
 
-if TYPE_CHECKING:  # workers read starts in interpreters that need not have pydantic
+if TYPE_CHECKING:  # workers read experiments in interpreters that need not have pydantic
     from compare.config.case import Case
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
@@ -25,7 +26,7 @@ CROSSENTROPY = "sparse_categorical_crossentropy"
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """The same start for both sides of a case."""
+    """What both sides of a case start from and train on, the same for both."""
 
     case: "Case"
     windows: Windows | Examples
@@ -45,20 +46,20 @@ class Experiment:
     @cached_property
     def training_inputs(self) -> Arrays:
         """What the models take of every training example; an array where that is the sequence alone."""
-        return self._inputs(self.examples.training, 6)
+        return self._model_inputs(self.examples.training, Stream.TRAINING_STATES)
 
     @cached_property
     def test_inputs(self) -> Arrays:
         """What the models take of every held-out example."""
-        return self._inputs(self.examples.test, 7)
+        return self._model_inputs(self.examples.test, Stream.TEST_STATES)
 
-    def _inputs(self, part: Part, stream: int) -> Arrays:
+    def _model_inputs(self, part: Part, states: Stream) -> Arrays:
         model = self.case.model
         arrays: dict[str, np.ndarray] = {"sequence": part.inputs}
         if part.mask is not None:
             arrays["mask"] = part.mask
         if model.initial_state == "given":
-            generator = np.random.default_rng([self.case.seed, stream])
+            generator = random_stream(self.case.seed, states)
             for name in model.layer_inputs("h", "c") if model.cell == "lstm" else model.layer_inputs("h"):
                 state = generator.normal(0, 0.5, (len(part.inputs), model.units))
                 arrays[name] = state.astype(self.case.dtype)
@@ -69,7 +70,7 @@ class Experiment:
         model = self.case.model
         if not model.shared_masks:
             return {}
-        generator = np.random.default_rng([self.case.seed, 8, step])
+        generator = random_stream(self.case.seed, Stream.DROPOUT_MASKS, step)
         width = 2 * model.units if model.bidirectional == "concat" else model.units
         shapes: dict[str, tuple[float, tuple[int, ...]]] = {}
         for index in range(model.layers):
@@ -88,7 +89,7 @@ class Experiment:
         }
 
     def batch_inputs(self, step: int, windows: np.ndarray) -> dict[str, np.ndarray]:
-        """What the models take at a step, by name, for the given windows."""
+        """What the models take at a step, by name, for the windows of a batch."""
         inputs = self.training_inputs
         arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
         return {name: array[windows] for name, array in arrays.items()} | self.draw(step, len(windows))
@@ -105,7 +106,7 @@ class Experiment:
 
     @property
     def recorded_steps(self) -> list[int]:
-        """The steps that are taken apart: 0, 1, 2, 4, 8, … and the last, smaller batch of the first epoch."""
+        """The checked steps: 0, 1, 2, 4, 8, … and the last, smaller batch of the first epoch."""
         growing = {0, *(2**power for power in range(self.steps.bit_length()))}
         return sorted(step for step in growing | {self.steps_per_epoch - 1} if step < self.steps)
 
@@ -188,7 +189,7 @@ def check_model(case: "Case", examples: Examples) -> None:
     if masked and model.stateful:
         raise InputError('a stateful model carries states over padding; give data.padding = "none"')
     if model.sequence_first and (masked or model.shared_masks or model.initial_state == "given"):
-        raise InputError("sequence_first is for plain sequences; leave out masks, given states and dropout")
+        raise InputError("sequence_first is for plain sequences; leave out masks, given initial states and dropout")
 
 
 def experiment_hashes(
@@ -199,7 +200,7 @@ def experiment_hashes(
 
 
 def write_experiment(experiment: Experiment, folder: Path) -> None:
-    """Write a start into a folder; a series as it is, not as the windows cut from it."""
+    """Write an experiment into a folder; a series as it is, not as the windows cut from it."""
     folder.mkdir(parents=True, exist_ok=True)
     windows, scaling = experiment.windows, experiment.scaling
     facts: dict[str, Any] = {"case": experiment.case.model_dump(mode="json")}
@@ -229,7 +230,7 @@ def write_experiment(experiment: Experiment, folder: Path) -> None:
 
 
 def read_experiment(folder: Path, read_case: Callable[[Any], Any] = plain_case) -> Experiment:
-    """Read a start; the schedule stays on disk and is read as it is used.
+    """Read an experiment; the schedule stays on disk and is read as it is used.
 
     Its case has the fields that were written, validated only if `read_case` does so. Raises ValueError where a part of
     it is missing.
@@ -259,5 +260,5 @@ def read_experiment(folder: Path, read_case: Callable[[Any], Any] = plain_case) 
 def _read_whole(file: Path) -> dict[str, np.ndarray]:
     tensors = read_tensors(file)
     if tensors is None:
-        raise ValueError(f"{file.parent} holds no whole start: {file.name} is missing or damaged")
+        raise ValueError(f"{file.parent} holds no whole experiment: {file.name} is missing or damaged")
     return tensors

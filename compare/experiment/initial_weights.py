@@ -7,13 +7,14 @@ import numpy as np
 from compare.config.case import Case
 from compare.config.model import ModelConfig
 from compare.config.model_facts import GATES
+from compare.config.streams import Stream, random_stream
 
 
 def draw_initial_weights(
     case: Case, features: int, outputs: int, vocabulary: int | None = None
 ) -> dict[str, np.ndarray]:
     """Draw the weights of a case's model as canonical tensors, with Keras's or PyTorch's default initialisers."""
-    generator = np.random.default_rng([case.seed, 2])
+    generator = random_stream(case.seed, Stream.WEIGHTS)
     model, keras = case.model, case.training.initial_weights == "keras"
     draw = _keras_layer if keras else _torch_layer
     tensors: dict[str, np.ndarray] = {}

@@ -24,18 +24,18 @@ class PooledSweep:
     agrees.
     """
 
-    def __init__(self, sweep: Sweep, out: Path, pool: Pool, place: str, say: Callable[[str], None]) -> None:
+    def __init__(self, sweep: Sweep, out: Path, pool: Pool, on: str, say: Callable[[str], None]) -> None:
         self.sweep = sweep
         self.traces = out / TRACES
         self.pool = pool
-        self.place = place
+        self.on = on
         self.say = say
         self.retried: dict[str, list[str]] = {}
         self.failures: dict[str, dict[str, Any]] = {}
         self.dtypes: dict[str, str] = {}
 
     def run(self, points: Sequence[Point]) -> Iterator[Record]:
-        """Run the given cases."""
+        """Run cases."""
         for event in self.pool.run(task for point in points for task in self._tasks(point)):
             task = event.task
             if event.kind == "retried":
@@ -54,7 +54,7 @@ class PooledSweep:
         # What was judged before is judged again: it may have been a failure that is tried once more.
         for left in (folder / JUDGE, folder / FAILURES):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-        experiment = self.sweep.start(point)
+        experiment = self.sweep.experiment(point)
         write_experiment(experiment, folder / "experiment")
         trainings = plan(experiment, self.sweep.backends, self.traces)
         yield from (task for task in trainings if not is_done(task))
@@ -70,10 +70,10 @@ class PooledSweep:
     def _record(self, task: Task, error: str | None) -> Record:
         record = read_json(task.out / VERDICT)
         if record is None:
-            words = f"the judge: {error or 'no verdict was written'}"
-            record = failed_case(task.case, self.dtypes[task.case], self.sweep.backends, words)
+            reason = f"the judge: {error or 'no verdict was written'}"
+            record = failed_case(task.case, self.dtypes[task.case], self.sweep.backends, reason)
         record["run"] = {
-            "on": self.place,
+            "on": self.on,
             "seconds": training_seconds(self.traces / task.case),
             "retried": self.retried.pop(task.case, []),
         }

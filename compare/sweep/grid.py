@@ -22,7 +22,7 @@ from compare.workers.backends import BACKENDS, choose_backends
 # How much of a hash tells the cases of a sweep apart: 48 bits, so that a million are very likely all different.
 NAME_DIGITS = 12
 
-# What a sweep says of all cases at once, and what is to be given in its place.
+# What a sweep says of all cases at once, and what is to be given instead.
 NOT_IN_THE_GRID = {"seed": "seeds = [0, 1]", "dtype": 'dtypes = ["float32"]', "name": "none: names are made"}
 
 
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid: the base case, what all cases have in place of its fields, backends, and by field what is tried."""
+    """A grid: the base case, what all cases have instead of its fields, backends, and by field what is tried."""
 
     source: str
     base: Case
@@ -65,8 +65,8 @@ class Sweep:
         varied = [f"{name}={value}" for name, value in point.fields.items() if len(self.axes[name]) > 1]
         return " ".join(varied) or point.name
 
-    def start(self, point: Point) -> Experiment:
-        """Make what both sides of a case start from."""
+    def experiment(self, point: Point) -> Experiment:
+        """Make the experiment of a case."""
         return make_experiment(with_fields(self.base, {**self.common, **point.fields, "name": point.name}))
 
     def points(self) -> Iterator[Point]:
@@ -111,8 +111,7 @@ def read_sweep(path: Path) -> Sweep:
 
 def _sweep_of(file: SweepFile, path: Path) -> Sweep:
     folder = path.parent
-    given = str(folder / file.case) if file.case.endswith(".toml") else file.case
-    base = load_case(given)
+    base = load_case(folder / file.case if file.case.endswith(".toml") else file.case)
     lists = _flat(file.grid)
     for name, instead in NOT_IN_THE_GRID.items():
         if name in lists:
@@ -143,10 +142,10 @@ def _sweep_of(file: SweepFile, path: Path) -> Sweep:
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Name fields with dots, given as model.units = …, as "model.units" = … or below [fields.model]."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in tables.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        fields |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return fields
 
 
 def _check_list(name: str, values: Any) -> None:

@@ -28,9 +28,9 @@ def judge_task(task: Mapping[str, Any], runner: str, send: Any) -> None:
 
 
 def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
-    """Judge the traces in a case's folder, which has its start too, on each backend.
+    """Judge the traces in a case's folder, which has its experiment too, on each backend.
 
-    The record is the same wherever the trainings were made: nothing in it is of a time or a place.
+    The record is the same wherever the trainings were made: nothing in it is of a time or a machine.
     """
     one_thread()
     experiment = read_experiment(folder / "experiment", lambda fields: case_from_json(json.dumps(fields)))

@@ -19,7 +19,7 @@ RETRIES = 2
 
 
 @dataclass(frozen=True)
-class Place:
+class Where:
     """Where a sweep runs: on this machine, or on Ray's cluster at an address or one started here."""
 
     kind: Literal["local", "ray"]
@@ -61,17 +61,17 @@ def run_sweep(
     sweep: Sweep,
     points: Sequence[Point],
     out: Path,
-    place: Place,
+    where: Where,
     say: Callable[[str], None] = lambda line: None,
-    on_done: Callable[[Point, str, bool], None] = lambda point, status, found: None,
+    on_done: Callable[[Point, str, bool], None] = lambda point, status, was_done: None,
 ) -> Outcome:
     """Run the cases that `out` does not hold yet; one that failed before is run again.
 
-    `on_done` is told of every case, what it came to, and whether that was found. Raises InputError where the folder or
-    the place cannot be used.
+    `on_done` is told of every case, what it came to, and whether it was done before. Raises InputError where the
+    folder cannot be used, or no case can be run there.
     """
-    if place.kind == "ray":
-        check_ray(place.address)
+    if where.kind == "ray":
+        check_ray(where.address)
     statuses: dict[str, str] = {}
     rows: dict[str, list[Row]] = {}
     by_name = {point.name: point for point in points}
@@ -85,14 +85,14 @@ def run_sweep(
         for record in results.read():
             if record["case"] in by_name:
                 keep(record)
-        found = {name for name, status in statuses.items() if status != "failed"}
+        done = {name for name, status in statuses.items() if status != "failed"}
         for point in points:
-            if point.name in found:
+            if point.name in done:
                 on_done(point, statuses[point.name], True)
-        for name in found:
+        for name in done:
             if statuses[name] == "agrees" and (out / TRACES / name).exists():
                 shutil.rmtree(out / TRACES / name)
-        for record in _run(sweep, [point for point in points if point.name not in found], out, place, say):
+        for record in _run(sweep, [point for point in points if point.name not in done], out, where, say):
             results.add(record)
             # Only now: where this process is killed before, the trainings are not repeated.
             if record["status"] == "agrees":
@@ -100,20 +100,20 @@ def run_sweep(
             keep(record)
             on_done(by_name[record["case"]], record["status"], False)
     agree, differ, failed = (list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed"))
-    return Outcome([row for name in by_name for row in rows[name]], agree, differ, failed, len(found))
+    return Outcome([row for name in by_name for row in rows[name]], agree, differ, failed, len(done))
 
 
 def _run(
-    sweep: Sweep, points: Sequence[Point], out: Path, place: Place, say: Callable[[str], None]
+    sweep: Sweep, points: Sequence[Point], out: Path, where: Where, say: Callable[[str], None]
 ) -> Iterator[Record]:
     if not points:
         return
-    with _pool(out, place) as pool:
-        yield from PooledSweep(sweep, out, pool, place.kind, say).run(points)
+    with _pool(out, where) as pool:
+        yield from PooledSweep(sweep, out, pool, where.kind, say).run(points)
 
 
-def _pool(out: Path, place: Place) -> Pool:
+def _pool(out: Path, where: Where) -> Pool:
     # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
-    if place.kind == "ray":
-        return RayPool(place.address, place.jobs, place.timeout, threads=1, retries=RETRIES)
-    return Pool(out / "logs", place.jobs, place.timeout, threads=1, retries=RETRIES)
+    if where.kind == "ray":
+        return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES)
+    return Pool(out / "logs", where.jobs, where.timeout, threads=1, retries=RETRIES)

@@ -31,7 +31,7 @@ def test_every_value_meets_every_other(tmp_path: Path, monkeypatch: pytest.Monke
     assert len({point.name for point in points}) == 12
     chosen = {(p.fields["model.units"], p.fields["dtype"], p.fields["seed"]) for p in points}
     assert chosen == {(u, d, s) for u in (2, 3) for d in ("float32", "float64") for s in (0, 1, 2)}
-    case = sweep.start(points[-1]).case
+    case = sweep.experiment(points[-1]).case
     assert (case.model.units, case.dtype, case.seed, case.data.points) == (3, "float64", 2, 60)
     assert sweep.backends == ["jax"]
 
