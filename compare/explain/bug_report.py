@@ -59,11 +59,11 @@ def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -
     if step:
         weights |= {name: run[f"{step - 1}/weights/{name}"] for name in weights if f"{step - 1}/weights/{name}" in run}
     tensors: dict[str, np.ndarray] = {}
-    for side, given in (
+    for side, initial in (
         (investigation.sides.keras, weights),
         (investigation.sides.torch, investigation.torch_weights(weights)),
     ):
-        tensors |= side.ask("state", given)[1]
+        tensors |= side.ask("state", initial)[1]
     batch = investigation.batches[step]
     finding = stage.differing[0]
     tensors |= {"inputs": investigation.inputs[batch], "targets": investigation.targets[batch]}
@@ -77,19 +77,19 @@ def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -
 
 
 def _differing(investigation: Investigation, stage: Stage) -> dict[str, np.ndarray]:
-    finding = stage.differing[0]
-    mode = investigation.dropout
+    """What each side computed where they differ, as it was recorded."""
+    finding, mode = stage.differing[0], investigation.dropout
     prefix = "end/evaluation" if stage.phase == "evaluation" else str(stage.step)
     phase = "weights" if stage.phase == "update" else stage.phase
-    found = {}
+    tensors = {}
     for side, run in (("keras", investigation.keras_run([], mode)), ("torch", investigation.torch_run([], mode))):
         key = getattr(finding.match, side)["key"] if finding.match is not None else ""
-        name = (
-            f"{prefix}/loss"
-            if phase == "loss"
-            else f"{prefix}/{finding.what if finding.what in ('in', 'out') else phase}/{key}"
-        )
-        name += f"/{finding.what}" if phase not in ("loss", "forward", "evaluation") else ""
+        if phase == "loss":
+            name = f"{prefix}/loss"
+        elif phase in ("forward", "evaluation"):
+            name = f"{prefix}/{finding.what}/{key}"
+        else:
+            name = f"{prefix}/{phase}/{key}/{finding.what}"
         if name in run:
-            found[f"differing/{side}"] = run[name]
-    return found
+            tensors[f"differing/{side}"] = run[name]
+    return tensors

@@ -1,8 +1,9 @@
 """Where two recorded trainings first differ, beyond what rounding does to one of them."""
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from compare.explain.matching import GATES, Match
 from compare.judge.phases import PHASES
 
-# What is allowed, absolutely: TWIN_FACTOR times what a change of the weights' last bits does to one side, and UNITS
-# units of float32 in the largest number of the tensor. Both sides round every operation of a step in an order of their
-# own, a twin only its weights. What was used of it is in benchmarks/explain.md.
-ENSEMBLE_FACTOR, UNITS, UNIT = 24.0, 48.0, 2.0**-24
+# The tolerance: ENSEMBLE_FACTOR times what a change of the weights' last bits does to one side, and ULPS ulps in the
+# largest number of the tensor. Both sides round every operation of a step in an order of their own, an ensemble
+# member only its weights. How much of it correct ports use is in benchmarks/explain.md.
+ENSEMBLE_FACTOR, ULPS, ULP = 24.0, 48.0, 2.0**-24
+
+Run = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Finding:
     what: str = ""
 
     @property
+    def agrees(self) -> bool:
+        """Whether rounding explains the error."""
+        return self.error <= self.tolerance
+
+    @property
     def relative_error(self) -> float:
         """The error by the largest number of Keras's tensor."""
         return self.error / self.scale if self.scale else math.inf
@@ -42,9 +50,14 @@ class Finding:
         return self.tolerance / self.scale if self.scale else math.inf
 
     @property
-    def units(self) -> float:
-        """The error in units of float32."""
-        return self.relative_error / UNIT
+    def ulps(self) -> float:
+        """The error in ulps of float32."""
+        return self.relative_error / ULP
+
+    @property
+    def tensor(self) -> str:
+        """The layer and tensor, all gates together."""
+        return f"{self.match.name if self.match else ''} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -63,189 +76,217 @@ class Stage:
     @property
     def differing(self) -> list[Finding]:
         """What differs, in the order of computation."""
-        return [finding for finding in self.findings if not finding.error <= finding.tolerance]
+        return [finding for finding in self.findings if not finding.agrees]
 
-
-Run = Mapping[str, np.ndarray]
+    @property
+    def shown(self) -> Finding:
+        """The difference to show: the first computed, or of tensors side by side the one most off."""
+        if self.phase in ("gradient", "clip", "update"):
+            return max(self.differing, key=lambda finding: finding.relative_error)
+        return self.differing[0]
 
 
 class Comparator:
-    """Compares runs of both sides, stage by stage, with what rounding may do measured on PyTorch twins."""
+    """Compares runs of both sides, stage by stage, with rounding error measured on PyTorch's ensemble members.
 
-    def __init__(self, matches: Sequence[Match], excluded: Iterable[str], adaptive: float | None) -> None:
-        self.matches, self.excluded, self.adaptive = matches, set(excluded), adaptive
+    `beta_2` is that of Keras's optimizer, where it has one; tensors in `excluded` are not compared.
+    """
 
-    def stages(self, keras: Run, torch: Run, members: Sequence[Run], steps: Sequence[int], count: int) -> list[Stage]:
+    def __init__(
+        self,
+        matches: Sequence[Match],
+        excluded: Iterable[str],
+        beta_2: float | None,
+        runs: tuple[Run, Run, Sequence[Run]],
+    ) -> None:
+        self.matches, self.excluded, self.beta_2 = matches, set(excluded), beta_2
+        self.keras, self.torch, self.members = runs
+
+    def stages(self, steps: Sequence[int], count: int) -> list[Stage]:
         """List every stage of the recorded steps, the losses of the others, and the evaluation after them all."""
-        found = [self._start(keras, torch)]
+        stages = [self._start()]
         for step in range(count):
-            if step in steps:
-                found += self._step(step, keras, torch, members)
-            else:
-                finding = self._loss_alone(step, keras, torch, members)
-                found.append(Stage(step, "loss", (finding,)))
-        found.append(self._forward(count, "evaluation", "end/evaluation/", keras, torch, members))
-        return found
+            stages += self._step(step) if step in steps else [self._loss(step, *self._everywhere("losses", index=step))]
+        return [*stages, self._forward(count, "evaluation", "end/evaluation/")]
 
-    def _start(self, keras: Run, torch: Run) -> Stage:
+    def _everywhere(self, ours: str, theirs: str = "", index: Any = ()) -> tuple[Any, Any, list[Any]]:
+        """A record of both sides and of the members; `theirs` is its name in PyTorch's runs, where that is another."""
+        values = [run.get(theirs or ours) for run in (self.torch, *self.members)]
+        left, right, *members = [value if value is None else value[index] for value in (self.keras.get(ours), *values)]
+        return left, right, members
+
+    def _start(self) -> Stage:
         findings = []
-        for match in self.matches:
-            for name in match.tensors:
-                left = keras.get(f"{match.keras['key']}/{name}")
-                right = torch.get(f"start/weights/{match.torch['key']}/{name}")
-                if left is None and right is not None and not np.any(right) and name == "bias":
-                    left = None
-                if match.canonical(name) not in self.excluded:
-                    findings += self._tensors(0, "start", match, name, left, right, [], 0.0)
+        for match, name in self._tensors():
+            left = self.keras.get(f"{match.keras['key']}/{name}")
+            right = self.torch.get(f"start/weights/{match.torch['key']}/{name}")
+            findings += self._gates(Values(0, "start", match.canonical(name), left, right, (), 0.0, match, name))
         return Stage(0, "start", tuple(findings))
 
-    def _step(self, step: int, keras: Run, torch: Run, members: Sequence[Run]) -> list[Stage]:
-        stages = [self._forward(step, "forward", f"{step}/", keras, torch, members)]
-        name = f"{step}/loss"
-        loss = self._values(
-            step, "loss", "loss", keras.get(name), torch.get(name), [member.get(name) for member in members], 0.0
-        )
-        stages.append(Stage(step, "loss", (loss,)))
+    def _tensors(self) -> Iterator[tuple[Match, str]]:
+        for match in self.matches:
+            yield from ((match, name) for name in match.tensors if match.canonical(name) not in self.excluded)
+
+    def _step(self, step: int) -> list[Stage]:
+        stages = [self._forward(step, "forward", f"{step}/"), self._loss(step, *self._everywhere(f"{step}/loss"))]
         relative: dict[str, float] = {}
         for phase in ("gradient", "clip", "update"):
-            findings = self._of_tensors(step, phase, keras, torch, members, relative)
+            findings = self._weights(step, phase, relative)
             stages.append(Stage(step, phase, tuple(findings)))
             relative = {
-                _tensor(one): one.relative_tolerance for one in findings if math.isfinite(one.relative_tolerance)
+                finding.tensor: finding.relative_tolerance
+                for finding in findings
+                if math.isfinite(finding.relative_tolerance)
             }
         return stages
 
-    def _loss_alone(self, step: int, keras: Run, torch: Run, members: Sequence[Run]) -> Finding:
-        left, right = keras["losses"][step], torch["losses"][step]
-        return self._values(step, "loss", "loss", left, right, [member["losses"][step] for member in members], 0.0)
+    def _loss(self, step: int, left: Any, right: Any, members: Sequence[Any]) -> Stage:
+        return Stage(step, "loss", (compared(Values(step, "loss", "loss", left, right, members)),))
 
-    def _forward(self, step: int, phase: str, prefix: str, keras: Run, torch: Run, members: Sequence[Run]) -> Stage:
+    def _forward(self, step: int, phase: str, prefix: str) -> Stage:
+        """Compare what every layer is given and gives, where it is not masked: there it means nothing."""
         findings = []
-        for match in self.matches:
-            for what in ("in", "out"):
-                theirs = f"{prefix}{what}/{match.torch['key']}"
-                left, right = keras.get(f"{prefix}{what}/{match.keras['key']}"), torch.get(theirs)
-                location = f"{match.name} {'input' if what == 'in' else 'output'}"
-                if left is None and right is None:
-                    continue
-                mask, order = keras.get(f"{prefix}mask/{match.keras['key']}"), torch.get(f"{prefix}order")
-                values: list[Any] = [right, *(member.get(theirs) for member in members)]
-                if left is None or right is None or left.shape != right.shape:
-                    mask = order = None
-                else:
-                    values = [value if np.shape(value) == right.shape else None for value in values]
-                # What a layer is given and gives where it is masked means nothing.
-                kept = np.s_[:] if mask is None else mask.astype(bool)
-                compared = self._kept(step, phase, location, left, values, kept, match, what)
-                if order is not None and compared.error > compared.tolerance:
-                    # PyTorch computes the batch in another order, up to where that is undone.
-                    restored = [value if value is None else value[np.argsort(order)] for value in values]
-                    compared = min(
-                        compared, self._kept(step, phase, location, left, restored, kept, match, what),
-                        key=lambda one: one.error,
-                    )  # fmt: skip
-                findings.append(compared)
+        order = self.torch.get(f"{prefix}order")
+        for match, what in itertools.product(self.matches, ("in", "out")):
+            left, right, members = self._everywhere(
+                f"{prefix}{what}/{match.keras['key']}", f"{prefix}{what}/{match.torch['key']}"
+            )
+            if left is None and right is None:
+                continue
+            mask = self.keras.get(f"{prefix}mask/{match.keras['key']}")
+            location = f"{match.name} {'input' if what == 'in' else 'output'}"
+            values = Values(step, phase, location, left, right, members, 0.0, match, what)
+            if left is None or right is None or left.shape != right.shape:
+                findings.append(compared(values))
+                continue
+            same = [member if np.shape(member) == right.shape else None for member in members]
+            values = replace(values, members=same)
+            finding = compared(values.elements(mask))
+            if order is not None and not finding.agrees:
+                # PyTorch computes the batch in another order, up to where that is undone.
+                restored = compared(values.rows(np.argsort(order)).elements(mask))
+                finding = min(finding, restored, key=lambda either: either.error)
+            findings.append(finding)
         return Stage(step, phase, tuple(findings))
 
-    def _kept(
-        self, step: int, phase: str, location: str, left: Any, values: Sequence[Any], kept: Any, match: Match, what: str
-    ) -> Finding:
-        """As `_values`, of the elements that are not masked; `values` are PyTorch's and the twins'."""
-        left, right, *members = (value if value is None else value[kept] for value in (left, *values))
-        return self._values(step, phase, location, left, right, members, 0.0, match, what)
-
-    def _of_tensors(
-        self, step: int, phase: str, keras: Run, torch: Run, members: Sequence[Run], relative: Mapping[str, float]
-    ) -> list[Finding]:
-        """Compare every tensor in a phase; `relative` is what each was allowed in the phase before."""
+    def _weights(self, step: int, phase: str, relative: Mapping[str, float]) -> list[Finding]:
+        """Compare every tensor in a phase; `relative` are the tolerances of the phase before."""
         findings: list[Finding] = []
-        for match in self.matches:
-            for name in match.tensors:
-                if match.canonical(name) in self.excluded:
-                    continue
-                ours, theirs = f"{match.keras['key']}/{name}", f"{match.torch['key']}/{name}"
-                if phase == "update":
-                    left, size = _moved(keras, step, ours, f"{ours}")
-                    right, _ = _moved(torch, step, theirs, f"start/weights/{theirs}")
-                    moved = [_moved(member, step, theirs, f"start/weights/{theirs}")[0] for member in members]
-                    floor = 8 * UNIT * size
-                    if left is not None:
-                        # What rounding does to a gradient goes on into its update.
-                        before = relative.get(f"{match.name} {name}", 0.0)
-                        floor += before * float(np.max(np.abs(left), initial=0.0))
-                    if self.adaptive is not None and left is not None:
+        for match, name in self._tensors():
+            ours, theirs = f"{match.keras['key']}/{name}", f"{match.torch['key']}/{name}"
+            left: Any
+            if phase == "update":
+                left, size = _moved(self.keras, step, ours, ours)
+                right, *members = (
+                    _moved(run, step, theirs, f"start/weights/{theirs}")[0] for run in (self.torch, *self.members)
+                )
+                floor = 8 * ULP * size
+                if left is not None:
+                    largest = float(np.max(np.abs(left), initial=0.0))
+                    # What rounding does to a gradient goes on into its update.
+                    floor += relative.get(f"{match.name} {name}", 0.0) * largest
+                    if self.beta_2 is not None:
                         # 1 - beta^t in float32, under a root, multiplies every number of the update.
-                        floor += UNIT / (1 - self.adaptive ** (step + 1)) * float(np.max(np.abs(left), initial=0.0))
-                else:
-                    left, right = keras.get(f"{step}/{phase}/{ours}"), torch.get(f"{step}/{phase}/{theirs}")
-                    moved = [member.get(f"{step}/{phase}/{theirs}") for member in members]
-                    # A gradient is a sum over the batch whose terms may cancel: of their size, not of the sum's.
-                    floor = 4 * UNIT * float(np.sum(np.abs(torch.get(f"{step}/output_gradient", np.zeros(1)))))
-                if left is None and right is None:
-                    continue
-                findings += self._tensors(step, phase, match, name, left, right, moved, floor)
+                        floor += ULP / (1 - self.beta_2 ** (step + 1)) * largest
+            else:
+                left, right, members = self._everywhere(f"{step}/{phase}/{ours}", f"{step}/{phase}/{theirs}")
+                # A gradient is a sum over the batch whose terms may cancel: of their size, not of the sum's.
+                floor = 4 * ULP * float(np.sum(np.abs(self.torch.get(f"{step}/output_gradient", np.zeros(1)))))
+            if left is not None or right is not None:
+                location = match.canonical(name)
+                findings += self._gates(Values(step, phase, location, left, right, members, floor, match, name))
         return findings
 
-    def _tensors(
-        self,
-        step: int,
-        phase: str,
-        match: Match,
-        name: str,
-        left: Any,
-        right: Any,
-        members: Sequence[Any],
-        floor: float,
-    ) -> list[Finding]:
-        """One finding for each gate of a recurrent layer's tensor, in Keras's order, scaled by the whole tensor."""
-        gates = GATES.get(match.kind, ())
-        whole = self._values(step, phase, match.canonical(name), left, right, members, floor, match, name)
-        if not gates or left is None or right is None or left.shape != right.shape or whole.error <= whole.tolerance:
+    def _gates(self, values: "Values") -> list[Finding]:
+        """One finding, or for each gate of a recurrent layer's tensor that differs one, scaled by the whole tensor."""
+        whole, left, right = compared(values), values.left, values.right
+        gates = GATES.get(values.match.kind, ()) if values.match else ()
+        if not gates or left is None or right is None or left.shape != right.shape or whole.agrees:
             return [whole]
-        parts = [_cut(member, len(gates)) for member in members]
+        keras, torch, *members = (
+            None if value is None else np.split(value, len(gates), axis=-1) for value in (left, right, *values.members)
+        )
+        assert keras is not None  # neither is None, see above
+        assert torch is not None
         return [
-            self._values(
-                step, phase, f"{match.canonical(name)}/{gate}",
-                _cut(left, len(gates))[index], _cut(right, len(gates))[index],
-                [part[index] for part in parts if part], floor, match, name, whole.scale,
+            compared(
+                replace(
+                    values,
+                    location=f"{values.location}/{gate}",
+                    left=keras[index],
+                    right=torch[index],
+                    members=[member[index] for member in members if member is not None],
+                    scale=whole.scale,
+                )
             )
             for index, gate in enumerate(gates)
-        ]  # fmt: skip
-
-    def _values(
-        self, step: int, phase: str, location: str, left: Any, right: Any, members: Sequence[Any], floor: float,
-        match: Match | None = None, what: str = "", scale: float | None = None,
-    ) -> Finding:  # fmt: skip
-        if left is None or right is None:
-            words = f"only {'PyTorch' if left is None else 'Keras'} has it"
-            return Finding(step, phase, location, math.inf, 0.0, 0.0, None, words, match, what)
-        left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
-        if left.shape != right.shape and left.size == right.size and left.squeeze().shape == right.squeeze().shape:
-            right = right.reshape(left.shape)
-        if left.shape != right.shape:
-            words = f"shape {_shape(left)} in Keras, {_shape(right)} in PyTorch"
-            return Finding(step, phase, location, math.inf, 0.0, 0.0, None, words, match, what)
-        error = float(np.max(np.abs(left - right), initial=0.0))
-        if not np.isfinite(left).all() or not np.isfinite(right).all():
-            error = math.inf
-        if scale is None:
-            scale = float(np.max(np.abs(left), initial=0.0))
-        noise = 0.0
-        for member in members:
-            if member is not None and np.shape(member) == np.shape(right):
-                noise = max(noise, float(np.max(np.abs(np.asarray(member, np.float64) - right), initial=0.0)))
-        tolerance = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
-        if not math.isfinite(tolerance):
-            tolerance = 0.0
-        return Finding(step, phase, location, error, tolerance, scale, _ratio(left, right), "", match, what)
+        ]
 
 
-def _tensor(finding: Finding) -> str:
-    return f"{finding.match.name if finding.match else ''} {finding.what}"
+@dataclass(frozen=True)
+class Values:
+    """One tensor of both sides and of PyTorch's ensemble members, each as it was recorded or None.
+
+    `floor` is what the tolerance has besides, `scale` what it is relative to: None for Keras's largest number.
+    """
+
+    step: int
+    phase: str
+    location: str
+    left: Any
+    right: Any
+    members: Sequence[Any]
+    floor: float = 0.0
+    match: Match | None = None
+    what: str = ""
+    scale: float | None = None
+
+    def elements(self, mask: np.ndarray | None) -> "Values":
+        """These values where a mask is True."""
+        if mask is None:
+            return self
+        where = mask.astype(bool)
+        members = [member if member is None else member[where] for member in self.members]
+        return replace(self, left=self.left[where], right=self.right[where], members=members)
+
+    def rows(self, order: np.ndarray) -> "Values":
+        """These values with PyTorch's rows in another order."""
+        members = [member if member is None else member[order] for member in self.members]
+        return replace(self, right=self.right[order], members=members)
 
 
-def _cut(array: np.ndarray | None, gates: int) -> list[np.ndarray]:
-    return [] if array is None else np.split(array, gates, axis=-1)
+def compared(values: Values) -> Finding:
+    """Compare both sides of a tensor; the error is infinite where one is missing, not finite or of another shape."""
+    left, right = values.left, values.right
+    if left is None or right is None:
+        return _unequal(values, f"only {'PyTorch' if left is None else 'Keras'} has it")
+    left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    if left.size == right.size and left.squeeze().shape == right.squeeze().shape:
+        right = right.reshape(left.shape)
+    if left.shape != right.shape:
+        return _unequal(values, f"shape {_shape(left)} in Keras, {_shape(right)} in PyTorch")
+    finite = np.isfinite(left).all() and np.isfinite(right).all()
+    error = float(np.max(np.abs(left - right), initial=0.0)) if finite else math.inf
+    scale = float(np.max(np.abs(left), initial=0.0)) if values.scale is None else values.scale
+    noise = max(
+        (
+            float(np.max(np.abs(np.asarray(member, np.float64) - right), initial=0.0))
+            for member in values.members
+            if member is not None and np.shape(member) == np.shape(right)
+        ),
+        default=0.0,
+    )
+    tolerance = ENSEMBLE_FACTOR * noise + ULPS * ULP * scale + values.floor
+    return Finding(
+        values.step, values.phase, values.location, error, tolerance if math.isfinite(tolerance) else 0.0, scale,
+        _ratio(left, right), "", values.match, values.what,
+    )  # fmt: skip
+
+
+def _unequal(values: Values, message: str) -> Finding:
+    return Finding(
+        values.step, values.phase, values.location, math.inf, 0.0, 0.0, None, message, values.match, values.what
+    )
 
 
 def _moved(run: Run, step: int, location: str, start: str) -> tuple[Any, float]:

@@ -13,7 +13,7 @@ from compare.workers.backends import REFERENCE_RUNNER, backend_of, keras_runner,
 
 
 def explain_pair(pair: Pair, backend: str, out: Path | None = None, timeout: float = 600) -> Comparison:
-    """Run both sides of a pair in processes of their own and say where they first differ, and why.
+    """Run both sides of a pair file in processes of their own and say where they first differ, and why.
 
     What no cause explains is written into `out`/bug-report. A side whose process died gives a failed comparison.
     Raises InputError, with the file's own line, for a mistake in the pair file.
@@ -26,7 +26,7 @@ def explain_pair(pair: Pair, backend: str, out: Path | None = None, timeout: flo
 
 
 def missing_backend(pair: Pair, backend: str) -> Comparison | None:
-    """The failed comparison of a pair, one of whose sides has no backend here; None where both have one."""
+    """The failed comparison of a pair file, one of whose sides has no backend here; None where both have one."""
     for runner in (REFERENCE_RUNNER, keras_runner(backend)):
         if version(backend_of(runner)) is None:
             return _failed(pair, backend, f"backend {backend_of(runner)} is not installed")
@@ -34,15 +34,15 @@ def missing_backend(pair: Pair, backend: str) -> Comparison | None:
 
 
 def explain_with(sides: Sides, pair: Pair, out: Path | None = None) -> Comparison:
-    """As `explain_pair`, with processes that are kept for the next pair."""
+    """As `explain_pair`, with processes that stay for the next pair file."""
     try:
         investigation = Investigation(sides, pair)
-        found = explain(investigation)
-        if found.unexplained is not None and out is not None:
-            write_bug_report(investigation, found.unexplained, out / "bug-report")
+        explanation = explain(investigation)
+        if explanation.unexplained is not None and out is not None:
+            write_bug_report(investigation, explanation.unexplained, out / "bug-report")
     except SideError as error:
         return _failed(pair, sides.backend, str(error))
-    return found.comparison
+    return explanation.comparison
 
 
 def _failed(pair: Pair, backend: str, error: str) -> Comparison:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.explain.comparing import UNIT, Finding, Stage
+from compare.explain.comparing import ULP, Finding, Stage
 from compare.explain.investigation import Investigation
 from compare.explain.search import Proof, first_differing, search
 from compare.judge.verdict import Cause, Comparison, Difference
@@ -26,7 +26,7 @@ AGREES = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """A pair's comparison, with the stages it was made from and what no cause explains."""
+    """A comparison, with the stages it was made from and what no cause explains."""
 
     comparison: Comparison
     proofs: tuple[Proof, ...]
@@ -35,17 +35,17 @@ class Explanation:
 
 
 def explain(investigation: Investigation) -> Explanation:
-    """Compare both sides of a pair, and where they differ find out why."""
+    """Compare both sides of a pair file, and where they differ find out why."""
     mode = investigation.dropout
     stages = investigation.stages([], mode, [])
     first = first_differing(stages)
     proofs: tuple[Proof, ...] = ()
     unexplained: Stage | None = None
     if first is not None:
-        found = search(investigation)
-        proofs, unexplained = found.proofs, found.unexplained
+        result = search(investigation)
+        proofs, unexplained = result.proofs, result.unexplained
     keras, torch = investigation.keras_run([], mode), investigation.torch_run([], mode)
-    shares = [one.error / one.tolerance for stage in stages for one in stage.findings if one.tolerance]
+    ratios = [each.error / each.tolerance for stage in stages for each in stage.findings if each.tolerance]
     comparison = Comparison(
         case=investigation.pair.name,
         runner=investigation.sides.keras_runner,
@@ -56,7 +56,7 @@ def explain(investigation: Investigation) -> Explanation:
         steps=len(investigation.batches),
         max_relative_loss_difference=_loss_difference(keras["losses"], torch["losses"]),
         max_prediction_difference=_prediction_difference(investigation, stages),
-        trajectory_tolerance_ratio=max(shares, default=None),
+        trajectory_tolerance_ratio=max(ratios, default=None),
         differences=[_difference(stage, stages) for stage in stages if stage.differing],
         notes=_notes(investigation, unexplained),
         versions={**investigation.torch["versions"], **investigation.keras["versions"]},
@@ -74,52 +74,45 @@ def _loss_difference(keras: np.ndarray, torch: np.ndarray) -> float | None:
 
 def _prediction_difference(investigation: Investigation, stages: Sequence[Stage]) -> float | None:
     last = investigation.matches[-1].name
-    found = [one for one in stages[-1].findings if one.location == f"{last} output"]
-    return found[0].error if found and math.isfinite(found[0].error) else None
+    errors = [finding.error for finding in stages[-1].findings if finding.location == f"{last} output"]
+    return errors[0] if errors and math.isfinite(errors[0]) else None
 
 
 def _difference(stage: Stage, stages: Sequence[Stage]) -> Difference:
-    finding = shown(stage)
+    finding = stage.shown
     relative = finding.relative_error if math.isfinite(finding.relative_error) else None
     tolerance = finding.relative_tolerance if math.isfinite(finding.relative_tolerance) else None
-    words = difference_words(finding, stages)
-    return Difference("differs", stage.step, stage.phase, words, finding.location, relative, tolerance)
+    message = _message(finding, stages)
+    return Difference("differs", stage.step, stage.phase, message, finding.location, relative, tolerance)
 
 
-def shown(stage: Stage) -> Finding:
-    """The tensor to show of a stage: the first computed, or of tensors side by side the one most off."""
-    if stage.phase in ("gradient", "clip", "update"):
-        return max(stage.differing, key=lambda one: one.relative_error)
-    return stage.differing[0]
-
-
-def difference_words(finding: Finding, stages: Sequence[Stage]) -> str:
+def _message(finding: Finding, stages: Sequence[Stage]) -> str:
     """Say what agrees before a difference, and how the two sides stand to each other in it."""
-    said = []
+    sentences = []
     before = BEFORE.get(finding.phase)
     if before is not None:
         same = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, before)]
         earlier = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, "gradient")]
-        if before == "clip" and [one.error for s in same for one in s.findings] == [
-            one.error for s in earlier for one in s.findings
+        findings = [each for stage in same for each in stage.findings]
+        if before == "clip" and [each.error for each in findings] == [
+            each.error for stage in earlier for each in stage.findings
         ]:
             before = "gradient"  # nothing is clipped
-        findings = [one for stage in same for one in stage.findings]
         if findings and not any(stage.differing for stage in same):
-            said.append(f"{AGREES[before]} ({max(one.units for one in findings):.2g} units).")
+            sentences.append(f"{AGREES[before]} ({max(each.ulps for each in findings):.2g} ulps).")
     elif finding.step:
-        said.append(f"Steps 0 to {finding.step - 1} agree.")
+        sentences.append(f"Steps 0 to {finding.step - 1} agree.")
     if finding.message:
-        said.append(f"{finding.message[0].upper()}{finding.message[1:]}.")
+        sentences.append(f"{finding.message[0].upper()}{finding.message[1:]}.")
     elif finding.ratio is not None and abs(finding.ratio - 1) > 0.005:
         moved = finding.phase == "update"
         times = f"{finding.ratio:.2f}" if 0.01 < abs(finding.ratio) < 1000 else f"{finding.ratio:.3g}"
-        said.append(
+        sentences.append(
             f"PyTorch moved this tensor {times} times as far." if moved else f"PyTorch's is {times} times Keras's."
         )
     else:
-        said.append("The two sides differ by more than rounding.")
-    return " ".join(said)
+        sentences.append("The two sides differ by more than rounding.")
+    return " ".join(sentences)
 
 
 def _cause(proof: Proof) -> Cause:
@@ -144,23 +137,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _notes(investigation: Investigation, unexplained: Stage | None) -> list[str]:
-    found = []
     count, epochs = len(investigation.batches), -(-len(investigation.inputs) // investigation.batch_size)
-    found.append(
-        f"{count} steps were trained, {count / epochs:.1f} epochs of {epochs} batches; a unit is 2⁻²⁴ ({UNIT:.0e})"
-    )
-    unused = [str(part["path"]) for part in investigation.torch["unused"]]
+    notes = [f"{count} steps were trained, {count / epochs:.1f} epochs of {epochs} batches; an ulp is 2⁻²⁴ ({ULP:.0e})"]
+    unused = dict.fromkeys(str(part["path"]) for part in investigation.torch["unused"])
     if unused:
-        found.append(f"the module's {', '.join(dict.fromkeys(unused))} is never called")
+        notes.append(f"the module's {', '.join(unused)} is never called")
     if unexplained is not None:
-        location = unexplained.differing[0]
-        found.append(
-            f"no known cause explains step {unexplained.step}, {unexplained.phase}, {location.location}"
-            f" ({location.message or f'relative error {location.relative_error:.1e}, allowed {location.relative_tolerance:.1e}'})"
+        finding = unexplained.differing[0]
+        error = f"relative error {finding.relative_error:.1e}, tolerance {finding.relative_tolerance:.1e}"
+        notes.append(
+            f"no known cause explains step {unexplained.step}, {unexplained.phase}, {finding.location}"
+            f" ({finding.message or error})"
         )
-    return found
+    return notes

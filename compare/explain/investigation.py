@@ -1,4 +1,4 @@
-"""A pair at work: both sides opened, matched, given the same start, and run with changes."""
+"""A pair file at work: both sides opened, matched, given the same weights, and run with changes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -57,16 +57,13 @@ class Investigation:
         assert torch is not None
         (self.keras, self.weights), (self.torch, _) = keras, torch
         self.matches: list[Match] = match_layers(
-            self.keras, self._without_own(self.torch), self._given(), options["parameter_map"]
+            self.keras, self._without_own(self.torch), str(self.pair.file), options["parameter_map"]
         )
         with_dropout = self.keras["dropout_calls"] or self.torch["dropout_calls"]
         self.dropout = "off" if not with_dropout else "rows" if self.torch["reordered"] else "shared"
         self.steps = self._recorded()
 
     # Opening ----------------------------------------------------------------------------------------------------
-
-    def _given(self) -> str:
-        return str(self.pair.file)
 
     def _receive(self, side: SideProcess, function: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
@@ -76,7 +73,7 @@ class Investigation:
                 raise
             # What a side says of one of the file's options begins with its name.
             function = next((name for name in ("torch_step", "scheduler") if f" {name}()" in str(error)), function)
-            location = f"{self._given()}:{error.line or self._line(function)}"
+            location = f"{self.pair.file}:{error.line or self._line(function)}"
             raise InputError(f"{location}: {function}(): {error}{self._shapes(function)}") from None
 
     def _shapes(self, function: str) -> str:
@@ -109,11 +106,11 @@ class Investigation:
         """The windows of every batch: in order, or shuffled every epoch where the pair file has a seed."""
         draw = None if options["seed"] is None else np.random.default_rng(options["seed"])
         epochs = max(int(options["epochs"]), EPOCHS)
-        found: list[list[int]] = []
+        batches: list[list[int]] = []
         for _ in range(epochs):
             order = np.arange(len(self.inputs)) if draw is None else draw.permutation(len(self.inputs))
-            found += [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
-        return found[:MAX_STEPS]
+            batches += [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
+        return batches[:MAX_STEPS]
 
     def _recorded(self) -> list[int]:
         numbers = sum(int(value.size) for value in self.weights.values())
@@ -150,7 +147,7 @@ class Investigation:
         key = json.dumps(["torch", changes, dropout, perturbed, zeroed])
         if key not in self._runs:
             _, run = self.sides.torch.ask(
-                "run", self._given_to_torch(changes), batches=self.batches, changes=changes, recorded=self.steps,
+                "run", self._torch_start(changes), batches=self.batches, changes=changes, recorded=self.steps,
                 dropout=dropout, perturbed=perturbed,
             )  # fmt: skip
             self._runs[key] = run
@@ -158,37 +155,35 @@ class Investigation:
 
     def torch_weights(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Weights of the Keras side under the names of the PyTorch side's parts, and under Keras's own for the user."""
-        found = {}
+        held = {}
         for match in self.matches:
             for name in match.tensors:
                 location = f"{match.torch['key']}/{name}"
                 if name in match.keras["shapes"] and name in match.torch["shapes"]:
-                    found[location] = weights[f"{match.keras['key']}/{name}"]
+                    held[location] = weights[f"{match.keras['key']}/{name}"]
                 elif name in match.torch["shapes"] and name in ("bias", "beta"):
-                    found[location] = np.zeros(match.torch["shapes"][name], np.float32)
+                    held[location] = np.zeros(match.torch["shapes"][name], np.float32)
             for name, variable in match.keras["variables"].items():
-                found[f"keras:{variable}"] = weights[f"{match.keras['key']}/{name}"]
-        return found
+                held[f"keras:{variable}"] = weights[f"{match.keras['key']}/{name}"]
+        return held
 
-    def _given_to_torch(self, changes: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        found = self.torch_weights(self.weights)
-        if any(change["change"] == "masked" for change in changes):
-            found |= self._masks()
-        return found
+    def _torch_start(self, changes: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        masked = any(change["change"] == "masked" for change in changes)
+        return self.torch_weights(self.weights) | (self._masks() if masked else {})
 
     def _masks(self) -> dict[str, np.ndarray]:
         """Which timesteps Keras computes at every step, and in the evaluation, which is of the first batch."""
         run = self.keras_run([], "off")
         key = self.keras["masks"][0]
-        found = {
+        masks = {
             f"mask:{step}": run[f"mask:{step}"].astype(np.uint8)
             for step in range(len(self.batches)) if f"mask:{step}" in run
         }  # fmt: skip
         ends = run.get(f"end/evaluation/mask/{key}")
-        return found | ({} if ends is None else {f"mask:{len(self.batches)}": ends.astype(np.uint8)})
+        return masks | ({} if ends is None else {f"mask:{len(self.batches)}": ends.astype(np.uint8)})
 
     def stages(self, candidates: Sequence[Candidate], dropout: str, members_of: Sequence[Candidate]) -> list[Stage]:
-        """Compare both sides with causes taken away, with what rounding does measured with those of `twins_of`."""
+        """Compare both sides with causes taken away, with rounding error measured without `members_of`'s."""
         keras, torch = self.keras_run(candidates, dropout), self.torch_run(candidates, dropout)
         without_ensemble = self.torch_run(members_of, dropout)
         members = [
@@ -196,8 +191,8 @@ class Investigation:
         ]
         excluded = {name for candidate in candidates for name in candidate.excluded}
         rule = self.keras["rule"] or {}
-        comparator = Comparator(self.matches, excluded, rule.get("beta_2"))
-        return comparator.stages(keras, torch, members, self.steps, len(self.batches))
+        comparator = Comparator(self.matches, excluded, rule.get("beta_2"), (keras, torch, members))
+        return comparator.stages(self.steps, len(self.batches))
 
     def context(self, stage: Stage, candidates: Sequence[Candidate], dropout: str) -> Context:
         """What the causes of a difference are proposed from."""
@@ -212,7 +207,7 @@ class Investigation:
 def _moved_alike(
     run: Mapping[str, np.ndarray], without_ensemble: Mapping[str, np.ndarray], member: Mapping[str, np.ndarray]
 ) -> Mapping[str, np.ndarray]:
-    """The twin that a run would have, if rounding did to it what it does to another run."""
+    """The ensemble member that a run would have, if rounding did to it what it does to another run."""
     if run is without_ensemble:
         return member
     return {

@@ -12,7 +12,7 @@ GATES = {"simple_rnn": (), "lstm": ("input", "forget", "candidate", "output"), "
 # The tensors whose shapes must be equal; a bias may be missing on one side, which is a cause and no misfit.
 DECISIVE = ("kernel", "recurrent_kernel", "embeddings", "gamma", "moving_mean")
 
-WORDS = {
+LAYER_NAMES = {
     "simple_rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU", "dense": "Dense", "embedding": "Embedding",
     "layer_normalization": "LayerNormalization", "batch_normalization": "BatchNormalization",
 }  # fmt: skip
@@ -58,7 +58,7 @@ def match_layers(
     if keras["unknown"]:
         raise InputError(
             f"{file}: keras_side()'s model trains {', '.join(keras['unknown'][:4])}, which is in no layer that can be "
-            f"carried over; known are {', '.join(WORDS.values())}"
+            f"transferred; known are {', '.join(LAYER_NAMES.values())}"
         )
     left = list(torch["parts"])
     pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
@@ -66,7 +66,7 @@ def match_layers(
     for part in keras["parts"]:
         chosen = forced.get(part["key"])
         if chosen is None:
-            chosen = next((one for one in left if _fits(part, one) and one["key"] not in _keys(forced)), None)
+            chosen = next((each for each in left if _fits(part, each) and each["key"] not in _keys(forced)), None)
         if chosen is None or chosen not in left:
             raise InputError(f"{file}: {_no_counterpart(part, left)}")
         left.remove(chosen)
@@ -76,7 +76,7 @@ def match_layers(
     own = list(torch["unknown"])
     if own:
         raise InputError(
-            f"{file}: the module's parameter {own[0]!r} is in no layer that can be carried over; known are nn.RNN, "
+            f"{file}: the module's parameter {own[0]!r} is in no layer that can be transferred; known are nn.RNN, "
             f"nn.LSTM, nn.GRU, their cells, nn.Linear, nn.Embedding, nn.LayerNorm and nn.BatchNorm1d; "
             f"write in the pair file parameter_map = {{{own[0]!r}: lambda keras: keras['layer/weight']}}"
         )
@@ -92,7 +92,7 @@ def _keys(forced: Mapping[str, Mapping[str, Any]]) -> set[str]:
 def _forced(
     keras: Sequence[Mapping[str, Any]], torch: Sequence[Mapping[str, Any]], mapped: Mapping[str, str], file: str
 ) -> dict[str, Mapping[str, Any]]:
-    found = {}
+    forced = {}
     for parameter, weight in mapped.items():
         theirs = [part for part in torch if any(parameter in names for names in part["parameters"].values())]
         ours = [
@@ -104,8 +104,8 @@ def _forced(
         if not ours:
             names = [name for part in keras for name in part["variables"].values()]
             raise InputError(f"{file}: parameter_map names {weight!r}; the Keras model has {', '.join(names)}")
-        found[str(ours[0]["key"])] = theirs[0]
-    return found
+        forced[str(ours[0]["key"])] = theirs[0]
+    return forced
 
 
 def _fits(keras: Mapping[str, Any], torch: Mapping[str, Any]) -> bool:
@@ -117,14 +117,14 @@ def _fits(keras: Mapping[str, Any], torch: Mapping[str, Any]) -> bool:
 
 def _shape(part: Mapping[str, Any]) -> str:
     shapes = [f"{name} {'×'.join(map(str, part['shapes'][name]))}" for name in DECISIVE if name in part["shapes"]]
-    return f"{WORDS[part['kind']]}, {', '.join(shapes)}"
+    return f"{LAYER_NAMES[part['kind']]}, {', '.join(shapes)}"
 
 
 def _no_counterpart(part: Mapping[str, Any], left: Sequence[Mapping[str, Any]]) -> str:
     weight = next(iter(part["variables"].values()), "layer/kernel")
-    others = "; ".join(f"{one['path'] or 'the module itself'} ({_shape(one)})" for one in left) or "none"
+    others = "; ".join(f"{each['path'] or 'the module itself'} ({_shape(each)})" for each in left) or "none"
     return (
-        f"the weights cannot be carried over: Keras's {part['key']!r} ({_shape(part)}) has no layer of this kind and "
+        f"the weights cannot be transferred: Keras's {part['key']!r} ({_shape(part)}) has no layer of this kind and "
         f"shape left in the PyTorch module; left are: {others}. If one of them is meant, write "
         f"parameter_map = {{'path.weight': {weight!r}}}"
     )
@@ -132,16 +132,16 @@ def _no_counterpart(part: Mapping[str, Any], left: Sequence[Mapping[str, Any]]) 
 
 def _left_over(part: Mapping[str, Any], keras: Sequence[Mapping[str, Any]]) -> str:
     parameter = next((names[0] for names in part["parameters"].values()), part["path"])
-    layers = ", ".join(str(one["key"]) for one in keras)
+    layers = ", ".join(str(layer["key"]) for layer in keras)
     return (
-        f"the weights cannot be carried over: {part['path']!r} ({_shape(part)}) of the PyTorch module has no "
+        f"the weights cannot be transferred: {part['path']!r} ({_shape(part)}) of the PyTorch module has no "
         f"counterpart left in the Keras model, which has {layers}. If one of them is meant, "
         f"write parameter_map = {{{parameter!r}: 'layer/weight'}}"
     )
 
 
 def _named(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Match]:
-    found = []
+    matches = []
     layers: list[str] = []
     counts: dict[str, int] = {}
     dense = [keras["key"] for keras, _ in pairs if keras["kind"] == "dense"]
@@ -150,7 +150,7 @@ def _named(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list
         if kind in RECURRENT:
             if group not in layers:
                 layers.append(group)
-            found.append(Match(f"layer{layers.index(group)}/{keras['direction']}", group, keras, torch))
+            matches.append(Match(f"layer{layers.index(group)}/{keras['direction']}", group, keras, torch))
             continue
         if kind == "dense":
             name = "head" if keras["key"] == dense[-1] else f"dense{counts.get(kind, 0)}"
@@ -158,5 +158,5 @@ def _named(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list
             stem = "normalization" if kind.endswith("normalization") else kind
             name, kind = f"{stem}{counts.get(stem, 0)}", stem
         counts[kind] = counts.get(kind, 0) + 1
-        found.append(Match(name, group, keras, torch))
-    return found
+        matches.append(Match(name, group, keras, torch))
+    return matches

@@ -26,26 +26,26 @@ class Pair:
         return self.file.stem
 
 
-def read_pair(given: str) -> Pair:
+def read_pair(path: str) -> Pair:
     """Check a pair file as far as can be done without running it.
 
     Raises InputError, with the line, for a file that cannot be read or parsed, lacks a function, or imports a
     framework at its top.
     """
-    file = Path(given)
+    file = Path(path)
     try:
         source = file.read_text("utf-8")
     except OSError as error:
-        raise InputError(f"{given} cannot be read: {error.strerror}; give a pair file, see README.md") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}; give a pair file, see README.md") from None
     except UnicodeDecodeError:
-        raise InputError(f"{given} is not a text file in UTF-8; give a pair file, see README.md") from None
+        raise InputError(f"{path} is not a text file in UTF-8; give a pair file, see README.md") from None
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise InputError(f"{given}:{error.lineno or 1}: {error.msg}") from None
+        raise InputError(f"{path}:{error.lineno or 1}: {error.msg}") from None
     except ValueError as error:
-        raise InputError(f"{given} is not Python: {error}") from None
-    _refuse_imports(tree, given)
+        raise InputError(f"{path} is not Python: {error}") from None
+    _refuse_imports(tree, path)
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     defined |= {
         target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
@@ -54,14 +54,14 @@ def read_pair(given: str) -> Pair:
     defined |= {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    missing = [words for name, words in FUNCTIONS.items() if name not in defined]
+    missing = [signature for name, signature in FUNCTIONS.items() if name not in defined]
     if missing:
-        raise InputError(f"{given}:{len(source.splitlines()) or 1}: has no {missing[0]}; a pair file defines it")
+        raise InputError(f"{path}:{len(source.splitlines()) or 1}: has no {missing[0]}; a pair file defines it")
     return Pair(file.resolve())
 
 
-def _refuse_imports(tree: ast.Module, given: str) -> None:
-    found: dict[str, int] = {}
+def _refuse_imports(tree: ast.Module, path: str) -> None:
+    imported: dict[str, int] = {}
     for node in _at_top(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -71,24 +71,24 @@ def _refuse_imports(tree: ast.Module, given: str) -> None:
         for name in names:
             top = name.partition(".")[0]
             if top in FRAMEWORKS:
-                found.setdefault(top, node.lineno)
-    if found:
-        framework, line = max(found.items(), key=lambda item: item[1])
-        named = " and ".join(found)
+                imported.setdefault(top, node.lineno)
+    if imported:
+        framework, line = max(imported.items(), key=lambda item: item[1])
+        named = " and ".join(imported)
         raise InputError(
-            f"{given}:{line}: imports {named} at its top; the file is read in both sides' processes, and TensorFlow "
+            f"{path}:{line}: imports {named} at its top; the file is read in both sides' processes, and TensorFlow "
             f"and PyTorch in one process can crash: import {framework} inside {FRAMEWORKS[framework]}"
         )
 
 
 def _at_top(tree: ast.Module) -> list[ast.stmt]:
     """The statements that run when the file is read: all but those inside functions."""
-    found: list[ast.stmt] = []
+    statements: list[ast.stmt] = []
     waiting: list[ast.stmt] = list(tree.body)
     while waiting:
         node = waiting.pop()
-        found.append(node)
+        statements.append(node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         waiting += [child for child in ast.walk(node) if isinstance(child, ast.stmt) and child is not node]
-    return found
+    return statements

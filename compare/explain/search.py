@@ -1,5 +1,6 @@
 """The search for causes: at the first difference each that could make it is taken away, and the step repeated."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,13 @@ from compare.explain.comparing import Finding, Stage
 from compare.explain.investigation import Investigation
 from compare.explain.processes import SideError
 
-# A pair with more mistakes than this is not explained to its end.
+# A port with more mistakes than this is not explained to its end.
 MOST_CAUSES = 10
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A cause that is confirmed: with all others mended the difference is there, with this one mended too it is not."""
+    """A cause that is confirmed: with all others fixed the difference is there, with this one fixed too it is not."""
 
     candidate: Candidate
     location: Finding
@@ -47,9 +48,9 @@ def search(investigation: Investigation) -> Search:
     needed = _needed(investigation, accepted, mode)
     stages = investigation.stages(needed, mode, needed)
     proofs = [_prove(investigation, candidate, needed, stages, mode) for candidate in needed]
-    found = [proof for proof in proofs if proof is not None]
-    found.sort(key=lambda proof: (proof.order, proof.candidate.priority, -proof.error_before))
-    return Search(tuple(found), first_differing(stages))
+    confirmed = [proof for proof in proofs if proof is not None]
+    confirmed.sort(key=lambda proof: (proof.order, proof.candidate.priority, -proof.error_before))
+    return Search(tuple(confirmed), first_differing(stages))
 
 
 def _explain(
@@ -62,7 +63,7 @@ def _explain(
         if first is None or len(accepted) >= MOST_CAUSES:
             return accepted, first
         context = investigation.context(first, accepted, dropout)
-        candidates = [one for one in propose(context, dropout != "off") if not _taken(one, accepted)]
+        candidates = [each for each in propose(context, dropout != "off") if not _taken(each, accepted)]
         chosen = _solve(investigation, first, candidates, accepted, dropout)
         if not chosen:
             return accepted, first
@@ -71,8 +72,8 @@ def _explain(
 
 def _taken(candidate: Candidate, accepted: Sequence[Candidate]) -> bool:
     return any(
-        (one.torch, one.keras, one.excluded) == (candidate.torch, candidate.keras, candidate.excluded)
-        for one in accepted
+        (taken.torch, taken.keras, taken.excluded) == (candidate.torch, candidate.keras, candidate.excluded)
+        for taken in accepted
     )
 
 
@@ -106,13 +107,12 @@ def _solve(
         outcome = _try(investigation, first, together, accepted, dropout)
         if outcome is not None and outcome.solved:
             return _fewest(investigation, first, together, accepted, dropout)
-    for index, one in enumerate(candidates):
-        for other in candidates[index + 1 :]:
-            if one.group and one.group == other.group:
-                continue
-            outcome = _try(investigation, first, [one, other], accepted, dropout)
-            if outcome is not None and outcome.solved:
-                return [one, other]
+    for pair in itertools.combinations(candidates, 2):
+        if pair[0].group and pair[0].group == pair[1].group:
+            continue
+        outcome = _try(investigation, first, pair, accepted, dropout)
+        if outcome is not None and outcome.solved:
+            return list(pair)
     parts = [outcome for outcome in outcomes if outcome.left < len(first.differing)]
     if parts:
         return [min(parts, key=lambda outcome: (outcome.left, outcome.candidate.priority)).candidate]
@@ -124,10 +124,10 @@ def _negative(order: tuple[int, int]) -> tuple[int, int]:
 
 
 def _one_of_each_group(candidates: Sequence[Candidate]) -> list[Candidate]:
-    found: dict[str, Candidate] = {}
+    first: dict[str, Candidate] = {}
     for number, candidate in enumerate(candidates):
-        found.setdefault(candidate.group or f"alone {number}", candidate)
-    return list(found.values())
+        first.setdefault(candidate.group or f"alone {number}", candidate)
+    return list(first.values())
 
 
 def _fewest(
@@ -138,13 +138,13 @@ def _fewest(
     dropout: str,
 ) -> list[Candidate]:
     """Leave out every cause without which the difference is taken away too, the least exact first."""
-    kept = list(together)
-    for candidate in sorted(together, key=lambda one: -one.priority):
-        without = [one for one in kept if one is not candidate]
+    fewest = list(together)
+    for candidate in sorted(together, key=lambda candidate: -candidate.priority):
+        without = _without(fewest, candidate)
         outcome = _try(investigation, first, without, accepted, dropout)
         if without and outcome is not None and outcome.solved:
-            kept = without
-    return kept
+            fewest = without
+    return fewest
 
 
 def _try(
@@ -165,28 +165,28 @@ def _try(
         return None
     if now.order > first.order:
         return _Outcome(tried[0], True, 0, now.order)
-    before, after = {one.location for one in first.differing}, {one.location for one in now.differing}
+    before, after = ({finding.location for finding in stage.differing} for stage in (first, now))
     if not after <= before:
-        before, after = {_tensor(one) for one in first.differing}, {_tensor(one) for one in now.differing}
+        before, after = ({finding.tensor for finding in stage.differing} for stage in (first, now))
     return _Outcome(tried[0], False, len(after) if after < before else len(first.differing), now.order)
-
-
-def _tensor(finding: Finding) -> str:
-    return f"{finding.match.name if finding.match else ''} {finding.what}"
 
 
 def _needed(investigation: Investigation, accepted: Sequence[Candidate], dropout: str) -> list[Candidate]:
     """Leave out every cause without which the two sides agree as far."""
-    kept = list(accepted)
-    for candidate in list(accepted):
-        whole = first_differing(investigation.stages(kept, dropout, kept))
-        without = [one for one in kept if one is not candidate]
+    needed = list(accepted)
+    for candidate in accepted:
+        whole = first_differing(investigation.stages(needed, dropout, needed))
+        without = _without(needed, candidate)
         rest = first_differing(investigation.stages(without, dropout, without))
         if rest is None or (
             whole is not None and rest.order == whole.order and len(rest.differing) <= len(whole.differing)
         ):
-            kept = without
-    return kept
+            needed = without
+    return needed
+
+
+def _without(candidates: Sequence[Candidate], candidate: Candidate) -> list[Candidate]:
+    return [other for other in candidates if other is not candidate]
 
 
 def _prove(
@@ -196,26 +196,17 @@ def _prove(
     stages: Sequence[Stage],
     dropout: str,
 ) -> Proof | None:
-    """With all else mended, how large is the difference without and with this cause taken away, and where."""
-    without = [one for one in needed if one is not candidate]
+    """With all else fixed, how large is the difference without and with this cause taken away, and where."""
+    without = _without(needed, candidate)
     rest = first_differing(investigation.stages(without, dropout, without))
     if rest is None:
         return None
-    # As a report shows it: the first tensor, or of tensors side by side the one most off.
-    ordered = rest.differing
-    location = (
-        ordered[0]
-        if rest.phase in ("start", "forward", "loss", "evaluation")
-        else max(ordered, key=lambda one: one.relative_error)
-    )
-    same = [one for stage in stages if stage.order == rest.order for one in stage.findings]
-    after = next((one for one in same if one.location == location.location), None)
+    location = rest.shown
+    same = [finding for stage in stages if stage.order == rest.order for finding in stage.findings]
+    after = next((finding for finding in same if finding.location == location.location), None)
     if after is None:
-        after = next((one for one in same if _tensor(one) == _tensor(location)), None)
-    position = (
-        [one.location for one in rest.findings].index(location.location)
-        if rest.phase in ("forward", "evaluation")
-        else 0
-    )
+        after = next((finding for finding in same if finding.tensor == location.tensor), None)
+    in_order = rest.phase in ("forward", "evaluation")
+    position = [finding.location for finding in rest.findings].index(location.location) if in_order else 0
     error_after = 0.0 if after is None else after.relative_error
     return Proof(candidate, location, location.relative_error, error_after, (*rest.order, position))

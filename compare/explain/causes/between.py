@@ -22,7 +22,7 @@ def _states(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return forward[:, -1], backward[:, 0]
 
 
-# The same names as in compare.explain.torch_observer.functions.SELECTIONS; from (batch, time, units), directions side by side.
+# The same names as in torch_observer.functions.SELECTIONS; from (batch, time, units), directions side by side.
 OF_TIME: dict[str, Any] = {
     "last": lambda x: x[:, -1],
     "first": lambda x: x[:, 0],

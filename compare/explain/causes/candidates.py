@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Candidate:
-    """One named cause: what to change on either side to take it away, and how the user mends it.
+    """One named cause: what to change on either side to take it away, and how the user fixes it.
 
     `excluded` are tensors that are no longer compared once it is taken away, since one side has none. Of candidates
     that explain equally much the one of the smallest `priority` is the most exact. Candidates of one `group` exclude

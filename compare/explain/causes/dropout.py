@@ -19,40 +19,42 @@ def propose(context: Context) -> Iterator[Candidate]:
             message="PyTorch drops in predictions too.",
         )
     if keras and not active:
-        words = "PyTorch's dropout is not active while it trains."
+        message = "PyTorch's dropout is not active while it trains."
         yield Candidate(
             "dropout-active",
             "module.train()  # before every training step",
             torch=({"change": "always_training"},),
             priority=1,
-            message=words,
+            message=message,
         )
         yield Candidate(
             "dropout-active",
             "F.dropout(x, p, training=self.training)",
             torch=tuple(_rates(keras, torch)),
             priority=2,
-            message=words,
+            message=message,
         )
-    if torch and len(keras) == len(torch) and any(a["rate"] != b["rate"] for a, b in zip(keras, torch, strict=True)):
-        pairs = [(a["rate"], b["rate"]) for a, b in zip(keras, torch, strict=True) if a["rate"] != b["rate"]]
+    calls = zip(keras, torch, strict=True) if len(keras) == len(torch) else ()
+    other = next(((ours["rate"], theirs["rate"]) for ours, theirs in calls if ours["rate"] != theirs["rate"]), None)
+    if other is not None:
         yield Candidate(
             "dropout-rate",
-            f"nn.Dropout({pairs[0][0]:g})",
+            f"nn.Dropout({other[0]:g})",
             torch=tuple(_rates(keras, torch)),
             priority=1,
-            figures={"keras": pairs[0][0], "torch": pairs[0][1]},
-            message=f"Keras drops {pairs[0][0]:g}, PyTorch {pairs[0][1]:g}.",
+            figures={"keras": other[0], "torch": other[1]},
+            message=f"Keras drops {other[0]:g}, PyTorch {other[1]:g}.",
         )
     if keras or active:
+        ours, theirs = _locations(keras, context, "keras"), _locations(active, context, "torch")
         yield Candidate(
             "dropout-placement",
             _placement_fix(context),
             keras=({"change": "dropout_off"},),
             torch=({"change": "dropout_off"},),
             priority=3,
-            figures={"keras": _locations(keras, context, "keras"), "torch": _locations(active, context, "torch")},
-            message=f"Keras drops {_locations(keras, context, 'keras')}; PyTorch {_locations(active, context, 'torch')}.",
+            figures={"keras": ours, "torch": theirs},
+            message=f"Keras drops {ours}; PyTorch {theirs}.",
         )
 
 
@@ -65,11 +67,11 @@ def _rates(keras: Sequence[Any], torch: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _locations(calls: Sequence[Any], context: Context, side: str) -> str:
     names = {getattr(match, side)["key"]: match.name for match in context.matches}
-    found = []
+    locations = []
     for call in calls:
         location = names.get(call["after"], "the inputs") if call["after"] else "the inputs"
-        found.append(f"{call['rate']:g} of {'×'.join(map(str, call['shape'][1:]))} at or after {location}")
-    shown = list(dict.fromkeys(found))
+        locations.append(f"{call['rate']:g} of {'×'.join(map(str, call['shape'][1:]))} at or after {location}")
+    shown = list(dict.fromkeys(locations))
     return "; ".join(shown[:3]) if shown else "nowhere"
 
 

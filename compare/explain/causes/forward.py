@@ -141,7 +141,7 @@ def _between(context: Context, index: int) -> Iterator[Candidate]:
     if not group:
         yield from _before_first(context, match, ours, theirs)
         return
-    for before in {one.torch["path"]: one for one in group if one.recurrent and not one.torch["cell"]}.values():
+    for before in {each.torch["path"]: each for each in group if each.recurrent and not each.torch["cell"]}.values():
         if not before.keras["return_sequences"]:
             two = len(group) == 2
             yield Candidate(
@@ -164,7 +164,7 @@ def _between(context: Context, index: int) -> Iterator[Candidate]:
         priority=1,
         group=f"between {index}",
         figures={"keras": f"{keras.select}: {keras.description}", "torch": f"{torch.select}: {torch.description}"},
-        message=_words_between(keras, torch),
+        message=_message_between(keras, torch),
     )
 
 
@@ -229,7 +229,7 @@ def _cause_between(keras: Between, torch: Between) -> str:
     if keras.select == torch.select:
         return "activation"
     merges = ("swapped", "summed", "averaged", "multiplied")
-    merge = [next((word for word in merges if word in one.select), "") for one in (keras, torch)]
+    merge = [next((word for word in merges if word in between.select), "") for between in (keras, torch)]
     if merge[0] != merge[1] or ("state" in torch.select and keras.select.startswith("last states")):
         return "bidirectional-merge"
     if keras.select.startswith("last states") and torch.select in ("last", f"last outputs {merge[0]}"):
@@ -258,7 +258,7 @@ def _fix_between(cause: str, keras: Between, match: Any) -> str:
     return _last_fix(cause == "backward-last-state")
 
 
-def _words_between(keras: Between, torch: Between) -> str:
+def _message_between(keras: Between, torch: Between) -> str:
     if keras.select != torch.select:
         return f"Keras passes on {keras.select!r} of the timesteps and directions, PyTorch {torch.select!r}."
     return f"Between the layers Keras computes {keras.description}, PyTorch {torch.description}."
@@ -291,7 +291,7 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
         fitted = recognise(ours, theirs)
         per_feature = _per_feature(ours, theirs)
         if (fitted is not None and fitted.function == "affine") or per_feature:
-            words = (
+            message = (
                 f"PyTorch's first layer gets {fitted.description} of Keras's x." if fitted is not None else per_feature
             )
             yield Candidate(
@@ -301,7 +301,7 @@ def _before_first(context: Context, match: Any, ours: np.ndarray, theirs: np.nda
                 priority=1,
                 group="inputs",
                 figures={} if fitted is None else fitted.arguments,
-                message=words,
+                message=message,
             )
 
 
@@ -334,14 +334,14 @@ def normalisation_momentum(match: Any) -> Iterator[Candidate]:
     """Propose that running statistics are kept otherwise."""
     keras, torch = match.keras, match.torch
     if match.kind == "batch_normalization" and torch["momentum"] is not None:
-        kept = 1 - torch["momentum"]
+        old = 1 - torch["momentum"]
         yield Candidate(
             "normalization-momentum",
             f"nn.BatchNorm1d(…, momentum={1 - keras['momentum']:g})  # module.{torch['path']}",
             torch=({"change": "running_statistics", "path": torch["path"], "momentum": keras["momentum"]},),
             priority=1,
-            figures={"keras": keras["momentum"], "torch": round(kept, 6)},
-            message=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {kept:g}; "
+            figures={"keras": keras["momentum"], "torch": round(old, 6)},
+            message=f"Keras keeps {keras['momentum']:g} of the old statistics, PyTorch {old:g}; "
             "besides, PyTorch's running variance is the unbiased one.",
         )
 

@@ -97,11 +97,11 @@ def _target(context: Context) -> Iterator[Candidate]:
         )  # fmt: skip
     target = context.record(context.torch_run, "loss_target")
     if target is not None and target.size == context.targets.size:
-        given = target.reshape(context.targets.shape)
+        used = target.reshape(context.targets.shape)
         wanted = context.targets if orders[1] is None else context.targets[orders[1]]
-        if not np.allclose(given, wanted, rtol=1e-6, atol=1e-7):
-            fitted = recognise(wanted.astype(np.float64), given.astype(np.float64))
-            scaled = fitted is not None and fitted.function == "affine" and given.dtype.kind == "f"
+        if not np.allclose(used, wanted, rtol=1e-6, atol=1e-7):
+            fitted = recognise(wanted.astype(np.float64), used.astype(np.float64))
+            scaled = fitted is not None and fitted.function == "affine" and used.dtype.kind == "f"
             yield Candidate(
                 "scaling" if scaled else "target-shift",
                 "scale in data(), once for both sides" if scaled else "loss(prediction, y)  # y as data() gives it",
@@ -175,14 +175,14 @@ def _output(context: Context) -> Iterator[Candidate]:
 
 def _reduction(context: Context) -> Iterator[Candidate]:
     torch = context.torch
-    words = f"PyTorch's loss is {context.finding.ratio:.4g} times Keras's." if context.finding.ratio else ""
+    message = f"PyTorch's loss is {context.finding.ratio:.4g} times Keras's." if context.finding.ratio else ""
     if torch["loss"].get("reduction") not in (None, "mean"):
         yield Candidate(
             "loss-reduction",
             f"nn.{torch['loss']['name']}(reduction='mean')",
             torch=({"change": "loss_attribute", "name": "reduction", "value": "mean"},),
             priority=1,
-            message=words,
+            message=message,
         )
         return
     x, y = context.inputs, context.targets
@@ -197,7 +197,7 @@ def _reduction(context: Context) -> Iterator[Candidate]:
                 torch=({"change": "loss_divisor", "by": by},),
                 priority=2,
                 group="reduction",
-                message=words,
+                message=message,
             )
 
 
@@ -212,16 +212,16 @@ def penalties(context: Context) -> Iterator[Candidate]:
                 penalised.setdefault(match.torch["parameters"][name][0], penalty["l2"])
     if penalised:
         parameter, coefficient = next(iter(penalised.items()))
-        words = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
+        message = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
         decays, rule = context.torch["decays"], context.torch["rule"]
         coupled = rule is not None and rule["coupled_decay"]
         if coupled and all(np.isclose(decays.get(name, 0.0), 2 * by) for name, by in penalised.items()):
-            words += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
+            message += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
         yield Candidate(
             "l2-penalty",
             f"loss = loss + {coefficient:g} * module.{parameter}.square().sum()  # and no weight_decay",
             torch=({"change": "penalty", "coefficients": coefficients},),
             priority=2,
             figures={"l2": coefficient, "weight_decay": max(decays.values(), default=0.0)},
-            message=words,
+            message=message,
         )

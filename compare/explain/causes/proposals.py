@@ -11,21 +11,21 @@ def propose(context: Context, with_dropout: bool) -> list[Candidate]:
     """
     phase = context.stage.phase
     if with_dropout:
-        found = list(dropout.propose(context))
+        candidates = list(dropout.propose(context))
     elif phase == "start":
-        found = [*training.absent(context), *training.other_layout(context)]
+        candidates = [*training.one_sided(context), *training.other_layout(context)]
     elif phase in ("forward", "evaluation"):
-        found = list(forward.propose(context))
+        candidates = list(forward.propose(context))
     elif phase == "loss":
-        found = list(loss.propose(context))
+        candidates = list(loss.propose(context))
         if context.step > 0:  # a loss whose step was not recorded
-            found += training.propose_update(context)
+            candidates += training.propose_update(context)
     elif phase == "gradient":
-        found = list(training.propose_gradient(context))
+        candidates = list(training.propose_gradient(context))
     elif phase == "clip":
-        found = list(training.propose_clip(context))
+        candidates = list(training.propose_clip(context))
     else:
-        found = list(training.propose_update(context))
+        candidates = list(training.propose_update(context))
     if phase != "update" and context.stage.phase != "evaluation":
-        found += training.own_step(context)
-    return sorted(found, key=lambda candidate: candidate.priority)
+        candidates += training.own_step(context)
+    return sorted(candidates, key=lambda candidate: candidate.priority)

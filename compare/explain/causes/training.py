@@ -11,7 +11,7 @@ from compare.explain.causes.loss import penalties
 
 ADAM = ("adam", "adamax", "nadam")
 
-# What no option of PyTorch's optimizers mends: named after what the user chose.
+# What no option of PyTorch's optimizers fixes: named after what the user chose.
 INHERENT = ("adam-epsilon-placement", "rmsprop-epsilon-placement")
 
 CLASSES = {
@@ -36,10 +36,10 @@ def propose_clip(context: Context) -> Iterator[Candidate]:
     """Propose what may make clipped gradients differ."""
     yield from two_biases(context)
     keras, calls = context.keras["clip"], context.torch["clip_calls"]
-    torch_words = (
+    torch_clips = (
         ", ".join(f"{call['function']}(…, {call['limit']:g})" for call in calls[:2]) or "nothing it is known by"
     )
-    keras_words = "nothing" if keras["kind"] == "none" else f"{keras['kind'].replace('_', ' ')} {keras['limit']:g}"
+    keras_clips = "nothing" if keras["kind"] == "none" else f"{keras['kind'].replace('_', ' ')} {keras['limit']:g}"
     yield Candidate(
         "gradient-clipping",
         {
@@ -53,7 +53,7 @@ def propose_clip(context: Context) -> Iterator[Candidate]:
         torch=({"change": "clip", **keras},),
         priority=2,
         figures={"keras": keras, "torch": calls[:1]},
-        message=f"Keras clips by {keras_words}, PyTorch by {torch_words}.",
+        message=f"Keras clips by {keras_clips}, PyTorch by {torch_clips}.",
     )
 
 
@@ -90,9 +90,9 @@ def two_biases(context: Context) -> Iterator[Candidate]:
         )
 
 
-def absent(context: Context) -> Iterator[Candidate]:
+def one_sided(context: Context) -> Iterator[Candidate]:
     """Propose what may make a tensor exist on one side only."""
-    ours, theirs, kept = [], [], set()
+    ours, theirs, excluded = [], [], set()
     first = None
     for match in context.matches:
         for name in match.tensors:
@@ -102,7 +102,7 @@ def absent(context: Context) -> Iterator[Candidate]:
                 theirs += match.torch["parameters"][name]
             else:
                 continue
-            kept.add(match.canonical(name))
+            excluded.add(match.canonical(name))
             first = first or (match, name)
     if first is None:
         return
@@ -112,7 +112,7 @@ def absent(context: Context) -> Iterator[Candidate]:
         f"bias=True in module.{match.torch['path']}" if ours else f"use_bias=True in Keras's {match.keras['key']}",
         torch=({"change": "freeze", "parameters": theirs, "zero": True},) if theirs else (),
         keras=tuple(ours),
-        excluded=frozenset(kept),
+        excluded=frozenset(excluded),
         priority=1,
     )
 
@@ -255,7 +255,7 @@ def _rule(context: Context) -> Iterator[Candidate]:
                 torch=({"change": "update_rule", **choices},),
                 priority=4 if cause in INHERENT else 2,
                 figures={"keras": choices, "torch": {name: torch[name] for name in choices}},
-                message=_words(choices, torch),
+                message=_message(choices, torch),
             )
 
 
@@ -336,14 +336,14 @@ def _fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[
         return "scale the momentum buffers by lr_before / lr_after where the learning rate changes"
     if "beta_1" in choices or "beta_2" in choices:
         return f"torch.optim.{optimizer}(…, betas=({keras['beta_1']:g}, {keras['beta_2']:g}))"
-    given = ", ".join(
+    options = ", ".join(
         f"{WRITTEN.get(name, name)}={value}" for name, value in choices.items() if name != "momentum_form"
     )
-    return f"torch.optim.{optimizer}(module.parameters(), …, {given})"
+    return f"torch.optim.{optimizer}(module.parameters(), …, {options})"
 
 
-def _words(choices: Mapping[str, Any], torch: Mapping[str, Any]) -> str:
-    said = [
+def _message(choices: Mapping[str, Any], torch: Mapping[str, Any]) -> str:
+    sentences = [
         f"{name.replace('_', ' ')} is {value} in Keras and {torch[name]} in PyTorch" for name, value in choices.items()
     ]
-    return "; ".join(said) + "."
+    return "; ".join(sentences) + "."

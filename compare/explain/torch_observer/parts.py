@@ -82,8 +82,8 @@ class Part:
         attributes = self.tensors[name]
         if name == "bias" and len(attributes) == 2 and not (self.kind == "gru" and self.bias_rows == 2):
             values = [read(self.tensor(attribute)) for attribute in attributes]
-            found = [value for value in values if value is not None]
-            return self._to_keras(found[0]) if found else None
+            gradients = [value for value in values if value is not None]
+            return self._to_keras(gradients[0]) if gradients else None
         return self.read(name, read)
 
     @torch.no_grad()
@@ -124,15 +124,15 @@ def parts_of(path: str, module: nn.Module) -> list[Part]:
     if kind is None:
         return []
     if isinstance(module, SEQUENCES):
-        found = []
+        parts = []
         for layer in range(module.num_layers):
             for direction in ("forward", "backward")[: 2 if module.bidirectional else 1]:
                 end = f"_l{layer}" + ("_reverse" if direction == "backward" else "")
                 tensors = {"kernel": [f"weight_ih{end}"], "recurrent_kernel": [f"weight_hh{end}"]}
                 if module.bias:
                     tensors["bias"] = [f"bias_ih{end}", f"bias_hh{end}"]
-                found.append(Part(path, kind, module, layer, direction, tensors))
-        return found
+                parts.append(Part(path, kind, module, layer, direction, tensors))
+        return parts
     if isinstance(module, CELLS):
         tensors = {"kernel": ["weight_ih"], "recurrent_kernel": ["weight_hh"]}
         if module.bias:

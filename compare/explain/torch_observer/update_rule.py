@@ -22,9 +22,14 @@ def rule_of(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         choices = {"epsilon": float(group["eps"]), "epsilon_placement": "after", "amsgrad": bool(group["amsgrad"])}
         return {"rule": "adam", **common, **betas, **choices}
     if name in ("Adamax", "NAdam"):
-        found = {"rule": name.lower(), **common, "beta_1": float(group["betas"][0]), "beta_2": float(group["betas"][1])}
-        found |= {"epsilon": float(group["eps"]), "epsilon_placement": "after" if name == "NAdam" else "inside"}
-        return found | ({"momentum_decay": float(group["momentum_decay"])} if name == "NAdam" else {})
+        choices = {
+            "rule": name.lower(),
+            **common,
+            "beta_1": float(group["betas"][0]),
+            "beta_2": float(group["betas"][1]),
+        }
+        choices |= {"epsilon": float(group["eps"]), "epsilon_placement": "after" if name == "NAdam" else "inside"}
+        return choices | ({"momentum_decay": float(group["momentum_decay"])} if name == "NAdam" else {})
     if name == "SGD":
         choices = {name: float(group[name]) for name in ("momentum", "dampening")}
         return {"rule": "sgd", **common, **choices, "nesterov": bool(group["nesterov"]), "momentum_form": "outside"}

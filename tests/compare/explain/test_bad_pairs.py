@@ -63,7 +63,7 @@ def line_of(file: Path, text: str) -> int:
     return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
-# What is replaced, by what, the text of the line that must be named (None: any), and words of the message.
+# What is replaced, by what, the text of the line that must be named (None: any), and a text of the message.
 UNREAD = {
     "no-torch-side": ("def torch_side", "def torch_sides", None, "torch_side() -> (nn.Module, loss function"),
     "no-data": ("def data", "def get_data", None, "data() -> inputs, targets"),
@@ -172,12 +172,12 @@ RUN = {
 @pytest.mark.parametrize("name", UNREAD)
 def test_refused_before_anything_runs(tmp_path: Path, name: str) -> None:
     """What can be seen without running the file is refused without running it."""
-    old, new, where, words = UNREAD[name]
+    old, new, where, text = UNREAD[name]
     file = write(tmp_path, (old, new))
     with pytest.raises(InputError) as refused:
         read_pair(str(file))
     message = str(refused.value)
-    assert words in message
+    assert text in message
     assert "\n" not in message
     location = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
     assert location is not None, message
@@ -203,13 +203,13 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RUN)
 def test_refused_when_it_runs(tmp_path: Path, sides: Sides, name: str) -> None:
     """What shows only in the sides' processes is said with the file's line, and the processes go on."""
-    old, new, where, words = RUN[name]
+    old, new, where, text = RUN[name]
     file = write(tmp_path, (old, new))
     with pytest.raises(InputError) as refused:
         explain_with(sides, read_pair(str(file)))
     message = str(refused.value)
     assert message.startswith(str(file))
-    assert words in message, message
+    assert text in message, message
     assert "\n" not in message
     if where is not None:
         location = re.match(rf"{re.escape(str(file))}:(\d+): ", message)
@@ -224,7 +224,7 @@ def test_the_good_file_is_not_refused(tmp_path: Path, sides: Sides) -> None:
 
 
 def test_a_side_that_dies_is_a_failure(tmp_path: Path, sides: Sides) -> None:
-    """A process that ends is reported as failed, and the next pair finds a new one."""
+    """A process that ends is reported as failed, and the next pair file finds a new one."""
     file = write(tmp_path, ("    net = Net()", "    import os; os._exit(7)\n    net = Net()"))
     comparison = explain_with(sides, read_pair(str(file)))
     assert comparison.status == "failed"

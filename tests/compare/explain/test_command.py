@@ -26,7 +26,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Comp
 
 
 def test_json_is_one_comparison(explained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """Standard output is one comparison, with the cause, its proof and the line that mends it; the exit code is 1."""
+    """Standard output is one comparison, with the cause, its proof and its fix; the exit code is 1."""
     done, _ = explained
     assert done.returncode == 1, done.stderr
     entry = json.loads(done.stdout)
@@ -48,7 +48,7 @@ def test_json_is_one_comparison(explained: tuple[subprocess.CompletedProcess[str
 
 
 def test_report_is_written(explained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """The verdict and the page are on disk, the page with the place, the cause and the line that mends it."""
+    """The verdict and the page are on disk, the page with the place, the cause and its fix."""
     done, out = explained
     assert json.loads((out / "verdict.json").read_text("utf-8"))["comparisons"] == [json.loads(done.stdout)]
     page = (out / "report.html").read_text("utf-8")

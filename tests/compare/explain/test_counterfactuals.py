@@ -1,4 +1,4 @@
-"""What a tried change does is judged by the rounding of the run without it."""
+"""What a tried change does is judged by the rounding error of the run without it."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from compare.explain.search import first_differing
 KERAS_RATE = 0.05
 
 
-@pytest.mark.parametrize(("rate", "mended"), [(KERAS_RATE, True), (3 * KERAS_RATE, False)], ids=["right", "wrong"])
-def test_a_change_allows_nothing_by_being_large(tmp_path: Path, sides: Sides, rate: float, mended: bool) -> None:
+@pytest.mark.parametrize(("rate", "fixed"), [(KERAS_RATE, True), (3 * KERAS_RATE, False)], ids=["right", "wrong"])
+def test_a_change_allows_nothing_by_being_large(tmp_path: Path, sides: Sides, rate: float, fixed: bool) -> None:
     """The right learning rate takes the difference away; another wrong one does not, however far it moves PyTorch."""
     investigation = Investigation(sides, read_pair(str(write_pair("learning_rate", tmp_path))))
     first = first_differing(investigation.stages([], "off", []))
     assert first is not None
     tried = Candidate("learning-rate", "", torch=({"change": "update_rule", "learning_rates": [rate]},))
     rest = first_differing(investigation.stages([tried], "off", []))
-    assert (rest is None or rest.order > first.order) is mended
+    assert (rest is None or rest.order > first.order) is fixed

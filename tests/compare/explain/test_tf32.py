@@ -27,7 +27,7 @@ ROUNDING = """
 
 
 def test_tf32_is_confirmed(tmp_path: Path) -> None:
-    """Where torch was told that products may have fewer bits, and the head's have, that is the cause, and the mend."""
+    """Where torch was told that products may have fewer bits, and the head's have, that is the cause, and the fix."""
     text = PAIR.replace(HEAD, "Linear(").replace("    class ", f"{ROUNDING}\n    class ", 1)
     text = text.replace("    return model, ", '    torch.set_float32_matmul_precision("high")\n    return model, ')
     assert "set_float32" in text

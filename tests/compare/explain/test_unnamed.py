@@ -1,4 +1,4 @@
-"""What no cause explains is reported with its place and a script that repeats the step without this project."""
+"""What no cause explains is reported with its location and a script that repeats the step without this project."""
 
 import ast
 import os
