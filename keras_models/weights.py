@@ -51,7 +51,7 @@ class Layout:
 
 
 def layouts(model: keras.Model) -> list[Layout]:
-    """List where every trained number stands in the canonical form, one layout a variable.
+    """List where every trained number stands in the canonical form, in one layout for each variable.
 
     Raises TypeError for a variable without a canonical form.
     """

@@ -11,7 +11,7 @@ from torch_models.model import Recurrent
 from torch_models.training import Arrays, to_tensors
 from torch_models.weights import load_non_trainable, read_non_trainable
 
-# The operations by which a kernel is known; looked for in this order.
+# The operations by which a kernel is known, looked for in this order; else it is "loop", ATen's own over the timesteps.
 MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
 
 
@@ -28,10 +28,7 @@ class _Operations(TorchDispatchMode):
 
 
 def execution(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
-    """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer.
-
-    The kernel is seen from the operations that torch dispatches; "loop" is ATen's own over the timesteps.
-    """
+    """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
     device = next(model.parameters()).device
     non_trainable = read_non_trainable(model)
     with _Operations() as operations:

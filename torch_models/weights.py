@@ -65,7 +65,7 @@ class Layout:
 
 
 def layouts(model: nn.Module) -> list[Layout]:
-    """List where every trained number stands in the canonical form, one layout a parameter."""
+    """List where every trained number stands in the canonical form, in one layout for each variable."""
     parts: list[Layout] = []
     if model.embedding is not None:
         # A table of rows by token, not a kernel: it is not transposed.

@@ -11,12 +11,12 @@ Tensors = tuple[Tensor, ...]
 SMALLEST_NORMAL = 2.2250738585072014e-308
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """What a recurrent layer computes from; weights in Keras's layout and order of the gates.
 
     inputs (batch, time, features), kernel (features, gates·units), recurrent_kernel (units, gates·units), bias
     (gates·units,) or for a GRU (2, gates·units), states (batch, units) each. `keep` (time, batch, 1) is False where a
-    timestep is masked, and the states are carried over it; None keeps all.
+    timestep is masked, and the states pass over it; None keeps all.
     """
 
     inputs: Tensor
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The loss's gradients by what was given."""
+    """The loss's gradients by the arguments."""
 
     inputs: Tensor | None
     kernel: Tensor
@@ -44,8 +44,8 @@ class Gradients(NamedTuple):
     states: tuple[Tensor | None, ...]
 
 
-class Wanted(NamedTuple):
-    """Which gradients are wanted, beside those by the weights."""
+class Needed(NamedTuple):
+    """Which gradients are needed, beside those by the weights."""
 
     inputs: bool
     states: bool
@@ -54,20 +54,20 @@ class Wanted(NamedTuple):
 class Kernel(Protocol):
     """A way to compute a recurrent layer and its gradients."""
 
-    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
-        """Compute the layer; return also what `backward` needs beside what was given."""
+    def forward(self, arguments: Arguments) -> tuple[Outcome, Tensors]:
+        """Compute the layer; return also what `backward` needs beside the arguments."""
 
-    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
+    def backward(self, arguments: Arguments, saved: Tensors, slopes: Outcome, needed: Needed) -> Gradients:
         """Compute the gradients from those by the outcome."""
 
-    def equations(self, given: Given) -> Outcome:
+    def equations(self, arguments: Arguments) -> Outcome:
         """Compute the layer by operations that autograd can follow as often as asked."""
 
 
-def compute(kernel: Kernel, given: Given, sequence: bool) -> tuple[Tensor | None, list[Tensor]]:
+def compute(kernel: Kernel, arguments: Arguments, sequence: bool) -> tuple[Tensor | None, list[Tensor]]:
     """Return the outputs (batch, time, units), None unless the sequence is asked for, and the last states."""
-    found = _Computation.apply(kernel, sequence, given.keep, given.inputs, *given[2:5], *given.states)
-    return (found[-1], list(found[:-1])) if sequence else (None, list(found))
+    tensors = _Computation.apply(kernel, sequence, arguments.keep, arguments.inputs, *arguments[2:5], *arguments.states)
+    return (tensors[-1], list(tensors[:-1])) if sequence else (None, list(tensors))
 
 
 class _Computation(torch.autograd.Function):
@@ -75,11 +75,11 @@ class _Computation(torch.autograd.Function):
     def forward(
         ctx: Any, kernel: Kernel, sequence: bool, keep: Tensor | None, inputs: Tensor, *rest: Tensor
     ) -> Tensors:
-        (outputs, states), kept = kernel.forward(Given(inputs, keep, *rest[:3], rest[3:]))
+        (outputs, states), saved = kernel.forward(Arguments(inputs, keep, *rest[:3], rest[3:]))
         ctx.set_materialize_grads(False)
         ctx.kernel, ctx.sequence = kernel, sequence
-        ctx.save_for_backward(keep, inputs, *rest, *kept)
-        # Copies: who is given them may change them in place; what is kept may not change.
+        ctx.save_for_backward(keep, inputs, *rest, *saved)
+        # Copies: the caller may change them in place; what is saved may not change.
         states = tuple(state.clone() for state in states)
         return (*states, outputs.transpose(0, 1).contiguous()) if sequence else states
 
@@ -87,37 +87,37 @@ class _Computation(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
         keep, inputs, *rest = ctx.saved_tensors
         end = 3 + len(slopes) - ctx.sequence
-        given = Given(inputs, keep, *rest[:3], tuple(rest[3:end]))
+        arguments = Arguments(inputs, keep, *rest[:3], tuple(rest[3:end]))
         by_outcome = Outcome(slopes[-1], slopes[:-1]) if ctx.sequence else Outcome(None, slopes)
-        needed = ctx.needs_input_grad[3:]
+        asked = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():  # the gradients will themselves be differentiated
-            return None, None, None, *_by_autograd(ctx.kernel, given, by_outcome, needed)
+            return None, None, None, *_by_autograd(ctx.kernel, arguments, by_outcome, asked)
         if by_outcome.outputs is not None:
             by_outcome = by_outcome._replace(outputs=by_outcome.outputs.transpose(0, 1))
-        wanted = Wanted(needed[0], any(needed[4:]))
+        needed = Needed(asked[0], any(asked[4:]))
         # Gradients that vanish over many timesteps become numbers too small to be normal, and those are computed some
         # hundred times more slowly: up to four fifths of a training step on 200 timesteps.
         flushed_before = SMALLEST_NORMAL * 0.5 == 0
         torch.set_flush_denormal(True)
         try:
-            gradients = ctx.kernel.backward(given, tuple(rest[end:]), by_outcome, wanted)
+            gradients = ctx.kernel.backward(arguments, tuple(rest[end:]), by_outcome, needed)
         finally:
             torch.set_flush_denormal(flushed_before)
         return None, None, None, *gradients[:4], *gradients.states
 
 
-def _by_autograd(kernel: Kernel, given: Given, slopes: Outcome, needed: tuple[bool, ...]) -> list[Tensor | None]:
+def _by_autograd(kernel: Kernel, arguments: Arguments, slopes: Outcome, asked: tuple[bool, ...]) -> list[Tensor | None]:
     """Compute the gradients in a way that can be differentiated again."""
-    outputs, states = kernel.equations(given)
+    outputs, states = kernel.equations(arguments)
     pairs = zip((outputs.transpose(0, 1), *states), (slopes.outputs, *slopes.states), strict=True)
     reached = [(value, slope) for value, slope in pairs if slope is not None]
-    arguments = zip((given.inputs, *given[2:5], *given.states), needed, strict=True)
-    found = torch.autograd.grad(
+    leaves = zip((arguments.inputs, *arguments[2:5], *arguments.states), asked, strict=True)
+    computed = torch.autograd.grad(
         [value for value, _ in reached],
-        [argument for argument, asked in arguments if asked],
+        [leaf for leaf, is_asked in leaves if is_asked],
         [slope for _, slope in reached],
         create_graph=True,
         allow_unused=True,
     )
-    gradients = iter(found)
-    return [next(gradients) if asked else None for asked in needed]
+    gradients = iter(computed)
+    return [next(gradients) if is_asked else None for is_asked in asked]

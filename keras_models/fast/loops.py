@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from keras_models.fast.activations import Activation
-from keras_models.fast.differentiable import Given, Gradients, Outcome, Tensors, Wanted
+from keras_models.fast.differentiable import Arguments, Gradients, Needed, Outcome, Tensors
 
 
 @dataclass(frozen=True)
@@ -24,38 +24,38 @@ class SimpleRNNLoop:
 
     activation: Activation
 
-    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
-        hidden = _starting_with(given.states[0], given)
-        torch.addmm(given.bias, _rows(given.inputs), given.kernel, out=hidden[1:].flatten(0, 1))
+    def forward(self, arguments: Arguments) -> tuple[Outcome, Tensors]:
+        hidden = _starting_with(arguments.states[0], arguments)
+        torch.addmm(arguments.bias, _rows(arguments.inputs), arguments.kernel, out=hidden[1:].flatten(0, 1))
         for step, (old, new) in enumerate(pairwise(hidden.unbind())):
-            self.activation.in_place(new.addmm_(old, given.recurrent_kernel))
-            if given.keep is not None:
-                torch.where(given.keep[step], new, old, out=new)
+            self.activation.in_place(new.addmm_(old, arguments.recurrent_kernel))
+            if arguments.keep is not None:
+                torch.where(arguments.keep[step], new, old, out=new)
         return Outcome(hidden[1:], (hidden[-1],)), (hidden,)
 
-    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
-        (hidden,) = kept
+    def backward(self, arguments: Arguments, saved: Tensors, slopes: Outcome, needed: Needed) -> Gradients:
+        (hidden,) = saved
         factors = self.activation.slope(hidden[1:])
-        if given.keep is not None:
-            factors.mul_(given.keep)
-        state = _Backwards(given, slopes, wanted, _carried(given))
+        if arguments.keep is not None:
+            factors.mul_(arguments.keep)
+        state = _Backwards(arguments, slopes, needed, _passed_on(arguments))
         for step, factor in _from_last(factors):
             state.go_back(step, factor.mul_(state.slope))
         by_sums = factors
         return Gradients(
-            _by_inputs(given, by_sums, wanted),
-            _product(_rows(given.inputs), by_sums),
+            _by_inputs(arguments, by_sums, needed),
+            _product(_rows(arguments.inputs), by_sums),
             _product(hidden[:-1], by_sums),
             by_sums.sum((0, 1)),
             (state.by_first,),
         )
 
-    def equations(self, given: Given) -> Outcome:
-        (h,) = given.states
+    def equations(self, arguments: Arguments) -> Outcome:
+        (h,) = arguments.states
         outputs = []
-        for step, x in enumerate(given.inputs.unbind(1)):
-            new_h = self.activation.function(x @ given.kernel + h @ given.recurrent_kernel + given.bias)
-            h = _where_kept(given, step, new_h, h)
+        for step, x in enumerate(arguments.inputs.unbind(1)):
+            new_h = self.activation.function(x @ arguments.kernel + h @ arguments.recurrent_kernel + arguments.bias)
+            h = _where_kept(arguments, step, new_h, h)
             outputs.append(h)
         return Outcome(torch.stack(outputs), (h,))
 
@@ -67,11 +67,11 @@ class LSTMLoop:
     activation: Activation
     recurrent_activation: Activation
 
-    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
+    def forward(self, arguments: Arguments) -> tuple[Outcome, Tensors]:
         activate, activate_gate = self.activation.in_place, self.recurrent_activation.in_place
-        units = given.recurrent_kernel.shape[0]
-        hidden, carry = (_starting_with(state, given) for state in given.states)
-        gates = _inputs_sums(given, given.bias)
+        units = arguments.recurrent_kernel.shape[0]
+        hidden, carry = (_starting_with(state, arguments) for state in arguments.states)
+        gates = _inputs_sums(arguments, arguments.bias)
         activated = torch.empty_like(carry[1:])
         parts = zip(
             pairwise(hidden.unbind()),
@@ -83,19 +83,19 @@ class LSTMLoop:
             strict=True,
         )
         for step, ((h, new_h), (c, new_c), sums, input_and_forget, i, f, candidate, o, active) in enumerate(parts):
-            sums.addmm_(h, given.recurrent_kernel)
+            sums.addmm_(h, arguments.recurrent_kernel)
             activate_gate(input_and_forget)
             activate(candidate)
             activate_gate(o)
             torch.mul(f, c, out=new_c).addcmul_(i, candidate)
             torch.mul(o, activate(active.copy_(new_c)), out=new_h)
-            if given.keep is not None:
-                torch.where(given.keep[step], new_c, c, out=new_c)
-                torch.where(given.keep[step], new_h, h, out=new_h)
+            if arguments.keep is not None:
+                torch.where(arguments.keep[step], new_c, c, out=new_c)
+                torch.where(arguments.keep[step], new_h, h, out=new_h)
         return Outcome(hidden[1:], (hidden[-1], carry[-1])), (hidden, carry, gates, activated)
 
-    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
-        hidden, carry, gates, activated = kept
+    def backward(self, arguments: Arguments, saved: Tensors, slopes: Outcome, needed: Needed) -> Gradients:
+        hidden, carry, gates, activated = saved
         gates = gates.unflatten(-1, (4, -1))
         i, f, candidate, o = gates.unbind(2)
         factors = self.recurrent_activation.slope(gates)
@@ -104,13 +104,13 @@ class LSTMLoop:
         torch.mul(self.activation.slope(candidate), i, out=factors[:, :, 2])
         factors[:, :, 3].mul_(activated)
         h_by_c = self.activation.slope(activated).mul_(o)
-        if given.keep is not None:
-            factors.mul_(given.keep.unsqueeze(-1))
-            h_by_c.mul_(given.keep)
-            f = torch.where(given.keep, f, 1)
+        if arguments.keep is not None:
+            factors.mul_(arguments.keep.unsqueeze(-1))
+            h_by_c.mul_(arguments.keep)
+            f = torch.where(arguments.keep, f, 1)
 
-        state = _Backwards(given, slopes, wanted, _carried(given))
-        by_c = _copy(slopes.states[1], given.states[1])
+        state = _Backwards(arguments, slopes, needed, _passed_on(arguments))
+        by_c = _clone(slopes.states[1], arguments.states[1])
         by_c_of_gates = by_c.unsqueeze(1)
         by_sums = factors.flatten(2)
         parts = (factors[:, :, :3], factors[:, :, 3], by_sums, h_by_c, f)
@@ -121,23 +121,23 @@ class LSTMLoop:
             by_c.mul_(forget)
             state.go_back(step, by_sum)
         return Gradients(
-            _by_inputs(given, by_sums, wanted),
-            _product(_rows(given.inputs), by_sums),
+            _by_inputs(arguments, by_sums, needed),
+            _product(_rows(arguments.inputs), by_sums),
             _product(hidden[:-1], by_sums),
             by_sums.sum((0, 1)),
             (state.by_first, by_c),
         )
 
-    def equations(self, given: Given) -> Outcome:
+    def equations(self, arguments: Arguments) -> Outcome:
         activate, activate_gate = self.activation.function, self.recurrent_activation.function
-        h, c = given.states
+        h, c = arguments.states
         outputs = []
-        for step, x in enumerate(given.inputs.unbind(1)):
-            sums = x @ given.kernel + h @ given.recurrent_kernel + given.bias
+        for step, x in enumerate(arguments.inputs.unbind(1)):
+            sums = x @ arguments.kernel + h @ arguments.recurrent_kernel + arguments.bias
             i, f, candidate, o = sums.chunk(4, -1)
             new_c = activate_gate(f) * c + activate_gate(i) * activate(candidate)
-            h = _where_kept(given, step, activate_gate(o) * activate(new_c), h)
-            c = _where_kept(given, step, new_c, c)
+            h = _where_kept(arguments, step, activate_gate(o) * activate(new_c), h)
+            c = _where_kept(arguments, step, new_c, c)
             outputs.append(h)
         return Outcome(torch.stack(outputs), (h, c))
 
@@ -149,15 +149,15 @@ class GRULoop:
     activation: Activation
     recurrent_activation: Activation
 
-    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
+    def forward(self, arguments: Arguments) -> tuple[Outcome, Tensors]:
         activate, activate_gate = self.activation.in_place, self.recurrent_activation.in_place
-        units = given.recurrent_kernel.shape[0]
-        to_both, to_candidate = given.recurrent_kernel.split((2 * units, units), 1)
+        units = arguments.recurrent_kernel.shape[0]
+        to_both, to_candidate = arguments.recurrent_kernel.split((2 * units, units), 1)
         # Only the candidate's two biases have to be added in two places.
-        bias, recurrent_bias = given.bias.unbind()
+        bias, recurrent_bias = arguments.bias.unbind()
         bias = torch.cat((bias[: 2 * units] + recurrent_bias[: 2 * units], bias[2 * units :]))
-        hidden = _starting_with(given.states[0], given)
-        gates = _inputs_sums(given, bias)
+        hidden = _starting_with(arguments.states[0], arguments)
+        gates = _inputs_sums(arguments, bias)
         recurrent = recurrent_bias[2 * units :].expand_as(hidden[1:]).clone()
         parts = zip(
             pairwise(hidden.unbind()),
@@ -169,13 +169,13 @@ class GRULoop:
         for step, ((h, new_h), both, update, reset, candidate, to_reset) in enumerate(parts):
             activate_gate(both.addmm_(h, to_both))
             activate(candidate.addcmul_(reset, to_reset.addmm_(h, to_candidate)))
-            if given.keep is not None:
-                update.masked_fill_(~given.keep[step], 1)
+            if arguments.keep is not None:
+                update.masked_fill_(~arguments.keep[step], 1)
             torch.lerp(candidate, h, update, out=new_h)
         return Outcome(hidden[1:], (hidden[-1],)), (hidden, gates, recurrent)
 
-    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
-        hidden, gates, recurrent = kept
+    def backward(self, arguments: Arguments, saved: Tensors, slopes: Outcome, needed: Needed) -> Gradients:
+        hidden, gates, recurrent = saved
         gates = gates.unflatten(-1, (3, -1))
         update, reset, candidate = gates.unbind(2)
         h_by_candidate = self.activation.slope(candidate)
@@ -184,10 +184,10 @@ class GRULoop:
         factors[:, :, 0].mul_(hidden[:-1] - candidate)
         factors[:, :, 1].mul_(h_by_candidate).mul_(recurrent)
         torch.mul(h_by_candidate, reset, out=factors[:, :, 2])
-        if given.keep is not None:
-            factors.mul_(given.keep.unsqueeze(-1))
+        if arguments.keep is not None:
+            factors.mul_(arguments.keep.unsqueeze(-1))
 
-        state = _Backwards(given, slopes, wanted, update)
+        state = _Backwards(arguments, slopes, needed, update)
         by_sums = factors.flatten(2)
         for step, factor, by_sum in _from_last(factors, by_sums):
             factor.mul_(state.slope.unsqueeze(1))
@@ -196,22 +196,22 @@ class GRULoop:
         # Of the candidate's sum, what comes from the state is multiplied by reset, what comes from the inputs is not.
         torch.mul(state.slopes, h_by_candidate, out=factors[:, :, 2])
         return Gradients(
-            _by_inputs(given, by_sums, wanted),
-            _product(_rows(given.inputs), by_sums),
+            _by_inputs(arguments, by_sums, needed),
+            _product(_rows(arguments.inputs), by_sums),
             by_recurrent_kernel,
             torch.stack((by_sums.sum((0, 1)), by_recurrent_bias)),
             (state.by_first,),
         )
 
-    def equations(self, given: Given) -> Outcome:
-        (h,) = given.states
+    def equations(self, arguments: Arguments) -> Outcome:
+        (h,) = arguments.states
         outputs = []
-        for step, x in enumerate(given.inputs.unbind(1)):
-            of_inputs = (x @ given.kernel + given.bias[0]).chunk(3, -1)
-            of_state = (h @ given.recurrent_kernel + given.bias[1]).chunk(3, -1)
-            update, reset = (self.recurrent_activation.function(of_inputs[n] + of_state[n]) for n in (0, 1))
-            candidate = self.activation.function(of_inputs[2] + reset * of_state[2])
-            h = _where_kept(given, step, update * h + (1 - update) * candidate, h)
+        for step, x in enumerate(arguments.inputs.unbind(1)):
+            from_inputs = (x @ arguments.kernel + arguments.bias[0]).chunk(3, -1)
+            from_state = (h @ arguments.recurrent_kernel + arguments.bias[1]).chunk(3, -1)
+            update, reset = (self.recurrent_activation.function(from_inputs[n] + from_state[n]) for n in (0, 1))
+            candidate = self.activation.function(from_inputs[2] + reset * from_state[2])
+            h = _where_kept(arguments, step, update * h + (1 - update) * candidate, h)
             outputs.append(h)
         return Outcome(torch.stack(outputs), (h,))
 
@@ -222,13 +222,13 @@ class _Backwards:
     `direct` (time, batch, units or 1) is the share of it that reaches the h before without passing through a sum.
     """
 
-    def __init__(self, given: Given, slopes: Outcome, wanted: Wanted, direct: Tensor | None) -> None:
-        (first, *_), (by_last, *_) = given.states, slopes.states
-        self.back = given.recurrent_kernel.t()
+    def __init__(self, arguments: Arguments, slopes: Outcome, needed: Needed, direct: Tensor | None) -> None:
+        (first, *_), (by_last, *_) = arguments.states, slopes.states
+        self.back = arguments.recurrent_kernel.t()
         self.direct = None if direct is None else direct.unbind()
-        self.slopes = first.new_empty(given.inputs.shape[1], *first.shape)
+        self.slopes = first.new_empty(arguments.inputs.shape[1], *first.shape)
         self.steps = self.slopes.unbind()
-        self.by_first = torch.empty_like(first) if wanted.states else None
+        self.by_first = torch.empty_like(first) if needed.states else None
         self.nothing = torch.zeros_like(first)
         self.of_outputs = None if slopes.outputs is None else slopes.outputs.unbind()
         self.slope = self.steps[-1].copy_(self.nothing if by_last is None else by_last)
@@ -247,9 +247,9 @@ class _Backwards:
             self.slope = torch.addmm(base, by_sum, self.back, out=before)
 
 
-def _starting_with(state: Tensor, given: Given) -> Tensor:
+def _starting_with(state: Tensor, arguments: Arguments) -> Tensor:
     """Make room for a state at every timestep (1 + time, batch, units), with the first in its place."""
-    states = state.new_empty(1 + given.inputs.shape[1], *state.shape)
+    states = state.new_empty(1 + arguments.inputs.shape[1], *state.shape)
     states[0] = state
     return states
 
@@ -259,10 +259,10 @@ def _rows(inputs: Tensor) -> Tensor:
     return inputs.transpose(0, 1).flatten(0, 1)
 
 
-def _inputs_sums(given: Given, bias: Tensor) -> Tensor:
+def _inputs_sums(arguments: Arguments, bias: Tensor) -> Tensor:
     """What the inputs contribute to the gates' sums (time, batch, gates·units)."""
-    batch, steps, _ = given.inputs.shape
-    return torch.addmm(bias, _rows(given.inputs), given.kernel).view(steps, batch, -1)
+    batch, steps, _ = arguments.inputs.shape
+    return torch.addmm(bias, _rows(arguments.inputs), arguments.kernel).view(steps, batch, -1)
 
 
 def _product(left: Tensor, by_sums: Tensor) -> Tensor:
@@ -271,21 +271,21 @@ def _product(left: Tensor, by_sums: Tensor) -> Tensor:
     return left.reshape(len(rows), -1).t() @ rows
 
 
-def _by_inputs(given: Given, by_sums: Tensor, wanted: Wanted) -> Tensor | None:
-    return (by_sums @ given.kernel.t()).transpose(0, 1) if wanted.inputs else None
+def _by_inputs(arguments: Arguments, by_sums: Tensor, needed: Needed) -> Tensor | None:
+    return (by_sums @ arguments.kernel.t()).transpose(0, 1) if needed.inputs else None
 
 
-def _copy(slope: Tensor | None, state: Tensor) -> Tensor:
+def _clone(slope: Tensor | None, state: Tensor) -> Tensor:
     return torch.zeros_like(state) if slope is None else slope.clone()
 
 
-def _carried(given: Given) -> Tensor | None:
-    """1 where a state is carried over a masked timestep, else 0."""
-    return None if given.keep is None else (~given.keep).to(given.inputs.dtype)
+def _passed_on(arguments: Arguments) -> Tensor | None:
+    """1 where a state passes over a masked timestep, else 0."""
+    return None if arguments.keep is None else (~arguments.keep).to(arguments.inputs.dtype)
 
 
-def _where_kept(given: Given, step: int, new: Tensor, old: Tensor) -> Tensor:
-    return new if given.keep is None else torch.where(given.keep[step], new, old)
+def _where_kept(arguments: Arguments, step: int, new: Tensor, old: Tensor) -> Tensor:
+    return new if arguments.keep is None else torch.where(arguments.keep[step], new, old)
 
 
 def _from_last(*sequences: Tensor) -> Iterator[tuple[int, *Tensors]]:

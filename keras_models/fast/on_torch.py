@@ -8,7 +8,7 @@ from torch import Tensor
 
 from keras_models.fast import native
 from keras_models.fast.activations import ACTIVATIONS
-from keras_models.fast.differentiable import Given, compute
+from keras_models.fast.differentiable import Arguments, compute
 from keras_models.fast.execution import Execution
 from keras_models.fast.loops import GRULoop, LSTMLoop, SimpleRNNLoop
 from keras_models.fast.onednn import OneDNNLSTM
@@ -47,12 +47,12 @@ def run(
     reason = _why_not_the_layer(layer, training) or _why_not_now(layer, sequences, initial_state or [], mask)
     if reason is not None:
         return Execution(None, reason), None
-    given = _given(layer, sequences, initial_state, mask, training)
-    kernel, outputs, states = _compute(layer, given)
+    arguments = _arguments(layer, sequences, initial_state, mask, training)
+    kernel, outputs, states = _compute(layer, arguments)
     last = states[0]
-    if given.keep is not None:
+    if arguments.keep is not None:
         # A masked timestep shows the output before it, or zeros: always before the first that is not masked.
-        shown = given.keep if layer.zero_output_for_mask else given.keep.cumsum(0) > 0
+        shown = arguments.keep if layer.zero_output_for_mask else arguments.keep.cumsum(0) > 0
         last = torch.where(shown[-1], last, 0)
         outputs = None if outputs is None else torch.where(shown.transpose(0, 1), outputs, 0)
     return Execution(kernel), (last, last if outputs is None else outputs, states)
@@ -100,9 +100,9 @@ def _why_not_now(layer: keras.layers.RNN, sequences: Tensor, states: list[Tensor
     return None
 
 
-def _given(
+def _arguments(
     layer: keras.layers.RNN, sequences: Tensor, initial_state: list[Tensor] | None, mask: Tensor | None, training: bool
-) -> Given:
+) -> Arguments:
     """Gather what a kernel takes, in the order in which the timesteps are processed."""
     cell = layer.cell
     kernel, recurrent_kernel = cell.kernel.value, cell.recurrent_kernel.value
@@ -122,26 +122,30 @@ def _given(
     keep = None if mask is None else mask.to(kernel.device, torch.bool).transpose(0, 1).unsqueeze(2)
     if layer.go_backwards:
         inputs, keep = inputs.flip(1), None if keep is None else keep.flip(0)
-    return Given(inputs, keep, kernel, recurrent_kernel, bias, states)
+    return Arguments(inputs, keep, kernel, recurrent_kernel, bias, states)
 
 
-def _compute(layer: keras.layers.RNN, given: Given) -> tuple[str, Tensor | None, list[Tensor]]:
+def _compute(layer: keras.layers.RNN, arguments: Arguments) -> tuple[str, Tensor | None, list[Tensor]]:
     """Return the kernel's name, the outputs (batch, time, units) if they are asked for, and the last states."""
     cell = CELLS[type(layer.cell)]
     activations = [NAMES[layer.cell.activation]]
     if cell != "simple_rnn":
         activations.append(NAMES[layer.cell.recurrent_activation])
     standard = STANDARD.get((cell, *activations))
-    if standard is not None and getattr(layer, "use_cudnn", True) and torch.backends.cudnn.is_acceptable(given.inputs):
-        padded = None if given.keep is None else native.padding(given.keep.squeeze(2).t())
-        if given.keep is None or padded is not None:
-            return "cudnn", *native.compute(standard, given, padded)
+    if (
+        standard is not None
+        and getattr(layer, "use_cudnn", True)
+        and torch.backends.cudnn.is_acceptable(arguments.inputs)
+    ):
+        padded = None if arguments.keep is None else native.padding(arguments.keep.squeeze(2).t())
+        if arguments.keep is None or padded is not None:
+            return "cudnn", *native.compute(standard, arguments, padded)
     functions = [ACTIVATIONS[name] for name in activations]
-    if standard == "lstm" and given.keep is None and _onednn_takes(given.inputs):
-        return "onednn", *compute(OneDNNLSTM(*functions, torch.is_grad_enabled()), given, layer.return_sequences)
-    if given.keep is not None:  # whatever stands in a masked timestep, be it NaN, may not reach a gradient
-        given = given._replace(inputs=torch.where(given.keep.transpose(0, 1), given.inputs, 0))
-    return "bptt", *compute(LOOPS[cell](*functions), given, layer.return_sequences)
+    if standard == "lstm" and arguments.keep is None and _onednn_takes(arguments.inputs):
+        return "onednn", *compute(OneDNNLSTM(*functions, torch.is_grad_enabled()), arguments, layer.return_sequences)
+    if arguments.keep is not None:  # whatever stands in a masked timestep, be it NaN, may not reach a gradient
+        arguments = arguments._replace(inputs=torch.where(arguments.keep.transpose(0, 1), arguments.inputs, 0))
+    return "bptt", *compute(LOOPS[cell](*functions), arguments, layer.return_sequences)
 
 
 def _onednn_takes(inputs: Tensor) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from keras_models.fast.differentiable import Given, Gradients, Outcome, Tensors, Wanted
+from keras_models.fast.differentiable import Arguments, Gradients, Needed, Outcome, Tensors
 from keras_models.fast.loops import LSTMLoop
 
 LSTM = 2  # torch's number for the mode
@@ -16,21 +16,21 @@ class OneDNNLSTM(LSTMLoop):
 
     returns: bool
 
-    def forward(self, given: Given) -> tuple[Outcome, Tensors]:
-        h, c = (state.detach() for state in given.states)
-        arguments = _arguments(given)
+    def forward(self, arguments: Arguments) -> tuple[Outcome, Tensors]:
+        h, c = (state.detach() for state in arguments.states)
+        operands = _operands(arguments)
         with torch.set_grad_enabled(self.returns):  # without, it keeps nothing for the way back
             outputs, last_h, last_c, workspace = torch.ops.aten.mkldnn_rnn_layer(
-                *arguments, h, c, False, [], LSTM, h.shape[1], 1, True, False, False, True
+                *operands, h, c, False, [], LSTM, h.shape[1], 1, True, False, False, True
             )
-        kept = (*arguments, outputs, last_h, last_c, workspace) if self.returns else ()
-        return Outcome(outputs, (last_h, last_c)), kept
+        saved = (*operands, outputs, last_h, last_c, workspace) if self.returns else ()
+        return Outcome(outputs, (last_h, last_c)), saved
 
-    def backward(self, given: Given, kept: Tensors, slopes: Outcome, wanted: Wanted) -> Gradients:
-        h, c = given.states
-        *arguments, outputs, last_h, last_c, workspace = kept
+    def backward(self, arguments: Arguments, saved: Tensors, slopes: Outcome, needed: Needed) -> Gradients:
+        h, c = arguments.states
+        *operands, outputs, last_h, last_c, workspace = saved
         by_inputs, by_kernel, by_recurrent_kernel, by_bias, _, by_h, by_c = torch.ops.aten.mkldnn_rnn_layer_backward(
-            *arguments, h, c, outputs, last_h, last_c, slopes.outputs, *slopes.states,
+            *operands, h, c, outputs, last_h, last_c, slopes.outputs, *slopes.states,
             False, LSTM, h.shape[1], 1, True, True, False, [], False, workspace,
         )  # fmt: skip
         # Laid out as the weights are: an optimizer's fused update is for tensors of one layout.
@@ -38,12 +38,12 @@ class OneDNNLSTM(LSTMLoop):
         return Gradients(by_inputs.transpose(0, 1), by_kernel, by_recurrent_kernel, by_bias, (by_h, by_c))
 
 
-def _arguments(given: Given) -> Tensors:
+def _operands(arguments: Arguments) -> Tensors:
     """Inputs by time, and the weights in torch's layout, whose second bias stays zero."""
     return (
-        given.inputs.transpose(0, 1).contiguous(),
-        given.kernel.t().contiguous(),
-        given.recurrent_kernel.t().contiguous(),
-        given.bias.detach(),
-        torch.zeros_like(given.bias),
+        arguments.inputs.transpose(0, 1).contiguous(),
+        arguments.kernel.t().contiguous(),
+        arguments.recurrent_kernel.t().contiguous(),
+        arguments.bias.detach(),
+        torch.zeros_like(arguments.bias),
     )

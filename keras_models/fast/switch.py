@@ -82,5 +82,5 @@ def _wrap_and_keep_fast(
             enable(self.backward_layer)
 
 
-# Bidirectional makes its layers anew from how the given one is saved: as one of Keras's.
+# Bidirectional makes its layers anew from how its layer is saved: as one of Keras's.
 keras.layers.Bidirectional.__init__ = _wrap_and_keep_fast

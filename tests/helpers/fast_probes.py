@@ -119,11 +119,11 @@ def compare_with_stock(side: str, cell: str, kernels: str = "", fault: str | Non
     with as_on_cuda, planted(fault):
         for seed, (options, mask, initial) in enumerate(options_of_all_kinds(cell)):
             stock, layer = pair(cell, options, seed)
-            given = {"mask": masks(seed)[mask], "initial": initial, "seed": seed}
+            keywords = {"mask": masks(seed)[mask], "initial": initial, "seed": seed}
             what = f"{cell} {options}, mask {mask}, initial state {initial}"
             if what not in _STOCK:
-                _STOCK[what] = call(stock, **given)
-            check_equal(obtained=call(layer, **given), expected=_STOCK[what], what=what)
+                _STOCK[what] = call(stock, **keywords)
+            check_equal(obtained=call(layer, **keywords), expected=_STOCK[what], what=what)
             assert layer.execution.reason is None, what
             ran[layer.execution.kernel] += 1
     return dict(ran)
@@ -133,33 +133,33 @@ def planted(fault: str | None) -> AbstractContextManager[Any]:
     """Spoil what the fast layers compute from, or their way back."""
     from keras_models.fast import loops, on_torch
 
-    gather, product = on_torch._given, loops._product
+    gather, product = on_torch._arguments, loops._product
 
-    def spoil(layer: Any, given: Any) -> dict[str, Any]:
+    def spoil(layer: Any, arguments: Any) -> dict[str, Any]:
         match fault:
             case "mask-ignored":
                 return {"keep": None}
             case "mask-turned-round":
-                return {"keep": None if given.keep is None else given.keep.flip(0)}
+                return {"keep": None if arguments.keep is None else arguments.keep.flip(0)}
             case "initial-state-forgotten":
-                return {"states": tuple(0 * state for state in given.states)}
+                return {"states": tuple(0 * state for state in arguments.states)}
             case "states-exchanged":
-                return {"states": given.states[::-1]}
+                return {"states": arguments.states[::-1]}
             case "not-backwards":
-                return {"inputs": given.inputs.flip(1) if layer.go_backwards else given.inputs}
+                return {"inputs": arguments.inputs.flip(1) if layer.go_backwards else arguments.inputs}
             case "bias-forgotten":
-                return {"bias": 0 * given.bias}
+                return {"bias": 0 * arguments.bias}
             case "biases-exchanged":
-                return {"bias": given.bias.flip(0)}
+                return {"bias": arguments.bias.flip(0)}
             case "gates-exchanged":
-                return {"kernel": given.kernel.roll(UNITS, 1)}
+                return {"kernel": arguments.kernel.roll(UNITS, 1)}
             case "states-gradient-lost":
-                return {"states": tuple(state.detach() + 0 * state for state in given.states)}
+                return {"states": tuple(state.detach() + 0 * state for state in arguments.states)}
         raise ValueError(fault)
 
-    def spoiled(layer: Any, *arguments: Any) -> Any:
-        given = gather(layer, *arguments)
-        return given._replace(**spoil(layer, given))
+    def spoiled(layer: Any, *call: Any) -> Any:
+        arguments = gather(layer, *call)
+        return arguments._replace(**spoil(layer, arguments))
 
     match fault:
         case None:
@@ -168,7 +168,7 @@ def planted(fault: str | None) -> AbstractContextManager[Any]:
             return mock.patch.object(loops._Backwards, "go_back", return_value=None)
         case "half-a-gradient":
             return mock.patch.object(loops, "_product", lambda left, by_sums: product(left, by_sums) / 2)
-    return mock.patch.object(on_torch, "_given", spoiled)
+    return mock.patch.object(on_torch, "_arguments", spoiled)
 
 
 def check_way_back(side: str, cell: str, fault: str | None = None) -> None:
@@ -179,7 +179,7 @@ def check_way_back(side: str, cell: str, fault: str | None = None) -> None:
     import torch
 
     from keras_models.fast.activations import ACTIVATIONS
-    from keras_models.fast.differentiable import Given, compute
+    from keras_models.fast.differentiable import Arguments, compute
     from keras_models.fast.on_torch import LOOPS
 
     names = list(ACTIVATIONS)
@@ -208,10 +208,10 @@ def check_way_back(side: str, cell: str, fault: str | None = None) -> None:
 
         def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             inputs, *weights = tensors[:4]
-            outputs, last = compute(kernel, Given(inputs, keep, *weights, tensors[4:]), sequence)
+            outputs, last = compute(kernel, Arguments(inputs, keep, *weights, tensors[4:]), sequence)
             return (outputs, *last) if sequence else tuple(last)
 
-        expected, last = kernel.equations(Given(tensors[0], keep, *tensors[1:4], tuple(tensors[4:])))
+        expected, last = kernel.equations(Arguments(tensors[0], keep, *tensors[1:4], tuple(tensors[4:])))
         wanted = (expected.transpose(0, 1), *last) if sequence else last
         for obtained, value in zip(run(*tensors), wanted, strict=True):
             torch.testing.assert_close(obtained, value, rtol=1e-12, atol=1e-12)
@@ -227,7 +227,7 @@ def onednn_beside_loop(side: str, shape: tuple[int, int, int, int]) -> dict[str,
     import torch
 
     from keras_models.fast.activations import ACTIVATIONS
-    from keras_models.fast.differentiable import Given, compute
+    from keras_models.fast.differentiable import Arguments, compute
     from keras_models.fast.loops import LSTMLoop
     from keras_models.fast.onednn import OneDNNLSTM
 
@@ -239,8 +239,8 @@ def onednn_beside_loop(side: str, shape: tuple[int, int, int, int]) -> dict[str,
     found = []
     functions = (ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"])
     for kernel in (LSTMLoop(*functions), OneDNNLSTM(*functions, returns=True)):
-        given = Given(tensors[0], None, *tensors[1:4], tuple(tensors[4:]))
-        outputs, last = compute(kernel, given, sequence=True)
+        arguments = Arguments(tensors[0], None, *tensors[1:4], tuple(tensors[4:]))
+        outputs, last = compute(kernel, arguments, sequence=True)
         total = outputs[:, ::2].square().sum() + last[1].sum()
         found.append([outputs, *last, *torch.autograd.grad(total, tensors)])
     pairs = zip(("outputs", "last h", "last c", *names), *found, strict=True)

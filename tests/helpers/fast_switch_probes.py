@@ -299,9 +299,9 @@ def execution_of(side: str, claimed: str | None = None) -> dict[str, Any]:
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers], name="model")
     compute = on_torch._compute
 
-    def lying(layer: Any, given: Any) -> Any:
-        kernel, *found = compute(layer, given)
-        return claimed if layer.name == "fast" else kernel, *found
+    def lying(layer: Any, arguments: Any) -> Any:
+        kernel, *computed = compute(layer, arguments)
+        return claimed if layer.name == "fast" else kernel, *computed
 
     inputs = np.zeros((BATCH, STEPS, FEATURES), dtype="float32")
     with mock.patch.object(on_torch, "_compute", lying) if claimed else nullcontext():

@@ -1,0 +1,194 @@
+"""The two model packages are read line beside line: the same files, the same public names in the same order."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.framework_processes import SIDES, FrameworkProcesses
+from helpers.paths import ROOT
+
+PACKAGES = ("keras_models", "torch_models")
+
+# Files of one side alone.
+FILES = {
+    "keras_models/backends": "Keras computes on three frameworks, each with a loop of its own",
+    "keras_models/fast": "faster layers for Keras on torch; PyTorch's own are fast",
+    "keras_models/fit": "PyTorch has no fit",
+    "torch_models/blocks": "part of the update rules",
+    "torch_models/clipping": "Keras's optimizers clip by themselves",
+    "torch_models/ensemble": "the members of an ensemble are trained on the PyTorch side",
+    "torch_models/stock": "Keras's own optimizers are the stock ones",
+    "torch_models/update_rules": "Keras has its update rules",
+}
+# Public names of one side alone.
+NAMES = {
+    "keras_models/execution.PROBES": "PyTorch computes in the precision that a model has",
+    "torch_models/execution.MARKS": "in Keras each backend has its own, in backends/",
+    "torch_models/execution.operations_per_second": "what a machine can do is measured with torch alone",
+    "keras_models/layers.AttachMask": "a PyTorch model takes its mask as an argument",
+    "keras_models/layers.SharedDropout": "a PyTorch model multiplies by the mask itself",
+    "keras_models/layers.SharedCellMasks": "a PyTorch model hands the masks to its cells itself",
+    "keras_models/layers.inner": "nothing stands around a PyTorch layer",
+    "keras_models/layers.directions": "in PyTorch no layer needs it: it stands in weights.py",
+    "torch_models/layers.State": "Keras's states are lists",
+    "torch_models/layers.MERGES": "Keras's Bidirectional merges",
+    "torch_models/layers.ACTIVATIONS": "Keras knows activations by name",
+    "torch_models/layers.EPSILON": "Keras's own default",
+    "torch_models/layers.BATCH_MOMENTUM": "Keras's own default",
+    "torch_models/layers.Stepped": "Keras's cells step through time",
+    "torch_models/layers.build_layer": "Keras's layers have every option",
+    "torch_models/layers.run": "Keras's layers run backwards, from states and over masks",
+    "torch_models/layers.KerasBatchNorm": "Keras has it",
+    "torch_models/losses.Loss": "Keras's losses know masks",
+    "torch_models/model.Inputs": "Keras's inputs are symbols",
+    "torch_models/model.Recurrent": "a functional Keras model needs no class",
+    "torch_models/model.train_both_biases": "Keras has one bias",
+    "keras_models/optimizers.SLOTS": "in PyTorch each update rule names its own",
+    "keras_models/optimizers.set_learning_rate": "a PyTorch side is built anew for every case",
+    "keras_models/schedules.build_schedule": "Keras's schedules are objects",
+    "torch_models/schedules.scheduled_learning_rate": "PyTorch's schedules are computed here",
+    "keras_models/single_step.layer_outputs": "a PyTorch model yields them: Recurrent.stages",
+    "torch_models/training.compile_steps": "Keras has one for each backend, in backends/",
+    "torch_models/training.total_loss": "Keras's compute_loss adds the penalty and heeds the mask",
+    "torch_models/training.batches_of": "Keras's loops cut batches in the backend",
+    "torch_models/weights.directions": "Keras's layers.py needs it too: it stands there",
+}
+# Files of which the docstrings of what both sides have are the same too.
+SAME_TEXT = ("model", "weights", "training", "single_step", "forecast", "dropout_probe", "execution")
+DOCSTRINGS = {
+    "weights.layouts": "a Keras model may hold layers without a canonical form",
+    "weights.Layout": "a PyTorch parameter may be transposed, and have a second bias",
+    "model.build": "only a PyTorch model takes a sequence first, and each example imports its own package",
+}
+
+
+def modules(root: Path, package: str) -> dict[str, ast.Module]:
+    """The files of a package and its folders, parsed, by name."""
+    files = [*(root / package).glob("*.py"), *(root / package).glob("*/__init__.py")]
+    names = {(file.parent.name if file.parent.name != package else file.stem): file for file in files}
+    return {name: ast.parse(file.read_text("utf-8")) for name, file in names.items() if name != "__init__"}
+
+
+def public(module: ast.Module) -> dict[str, ast.AST]:
+    """The public classes, functions and constants of a module, in order."""
+    names: dict[str, ast.AST] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id: node for target in targets if isinstance(target, ast.Name)}
+    return {name: node for name, node in names.items() if not name.startswith("_")}
+
+
+def differences(root: Path) -> list[str]:
+    """Name every file and public name that only one package has, or has elsewhere, and exceptions that are none."""
+    keras, torch = (modules(root, package) for package in PACKAGES)
+    alone = {f"keras_models/{name}" for name in keras.keys() - torch.keys()}
+    alone |= {f"torch_models/{name}" for name in torch.keys() - keras.keys()}
+    wrong = [f"{name} stands alone" for name in sorted(alone - FILES.keys())]
+    wrong += [f"{name} is no exception" for name in sorted(FILES.keys() - alone)]
+    alone = set()
+    for name in sorted(keras.keys() & torch.keys()):
+        first, second = public(keras[name]), public(torch[name])
+        alone |= {f"keras_models/{name}.{own}" for own in first.keys() - second.keys()}
+        alone |= {f"torch_models/{name}.{own}" for own in second.keys() - first.keys()}
+        if [own for own in first if own in second] != [own for own in second if own in first]:
+            wrong.append(f"{name} has its names in another order")
+        if name in SAME_TEXT:
+            wrong += [
+                f"{name}.{own} has another docstring"
+                for own in first.keys() & second.keys()
+                if isinstance(first[own], ast.FunctionDef | ast.ClassDef)
+                and ast.get_docstring(first[own]) != ast.get_docstring(second[own])
+                and f"{name}.{own}" not in DOCSTRINGS
+            ]
+    wrong += [f"{name} stands alone" for name in sorted(alone - NAMES.keys())]
+    wrong += [f"{name} is no exception" for name in sorted(NAMES.keys() - alone)]
+    return wrong + settings_differences(root)
+
+
+def settings_differences(root: Path) -> list[str]:
+    """Name the lines of settings.py that are not the same in both packages, but for the one field that may differ."""
+    texts = []
+    for package, other in (PACKAGES, PACKAGES[::-1]):
+        text = (root / package / "settings.py").read_text("utf-8").replace(other, "the other package")
+        texts.append([line for line in text.splitlines() if line != "    sequence_first: bool"])
+    return [
+        f"settings.py: {first!r} is {second!r}" for first, second in zip(*texts, strict=False) if first != second
+    ] + ([] if len(texts[0]) == len(texts[1]) else ["settings.py has another length"])
+
+
+def test_the_packages_mirror_each_other() -> None:
+    """Whoever knows one package finds everything in the other."""
+    assert differences(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "expected"),
+    [
+        (
+            "torch_models/forecast.py",
+            "",
+            "\n\ndef forecast_quickly() -> None: ...\n",
+            "forecast.forecast_quickly stands",
+        ),
+        ("keras_models/training.py", "def checksums(", "def sums(", "training.checksums stands alone"),
+        ("keras_models/losses.py", "LOSSES", "_LOSSES", "losses.LOSSES stands alone"),
+        ("torch_models/extra.py", "", '"""Nothing."""', "torch_models/extra stands alone"),
+        ("torch_models/weights.py", "Load canonical tensors", "Load", "weights.load_canonical has another docstring"),
+        ("keras_models/settings.py", "must be at least 1", "must be positive", "settings.py: "),
+        ("torch_models/blocks.py", None, None, "torch_models/blocks is no exception"),
+        ("keras_models/fit.py", "def fit(", "def fit(", None),
+    ],
+    ids=["name", "renamed", "hidden", "file", "docstring", "settings", "exception", "nothing"],
+)
+def test_a_broken_mirror_is_found(
+    tmp_path: Path, file: str, before: str | None, after: str | None, expected: str | None
+) -> None:
+    """What is planted in one package alone is named, and nothing where nothing is."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    planted = tmp_path / file
+    if before is None or after is None:
+        planted.unlink()
+    else:
+        text = planted.read_text("utf-8") if planted.exists() else ""
+        assert before in text
+        planted.write_text(text.replace(before, after) if before else text + after, "utf-8")
+    found = differences(tmp_path)
+    assert bool(found) == (expected is not None), found
+    assert expected is None or any(expected in difference for difference in found), found
+
+
+def test_another_order_is_found(tmp_path: Path) -> None:
+    """Two functions that change places in one package are a difference."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    planted = tmp_path / "torch_models" / "execution.py"
+    text = planted.read_text("utf-8")
+    start, end = text.index("def versions("), text.index("def threads(")
+    planted.write_text(f"{text[:start]}{text[end:]}\n\n{text[start:end]}", "utf-8")
+    assert differences(tmp_path) == ["execution has its names in another order"]
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_each_package_satisfies_the_protocol(frameworks: FrameworkProcesses, side: str) -> None:
+    """Every function that `compare` calls on a package can be called as the protocol says, on each backend."""
+    assert frameworks.call(side, "mirror_probes.protocol_violations") == []
+
+
+@pytest.mark.parametrize("fault", ["missing", "renamed", "required", "keyword"])
+def test_a_package_that_breaks_the_protocol_is_caught(frameworks: FrameworkProcesses, fault: str) -> None:
+    """A function that is missing, takes other names or asks for more is named."""
+    (found,) = frameworks.call("torch", "mirror_probes.protocol_violations", fault)
+    assert found.startswith("torch_models.predict")
+
+
+@pytest.mark.parametrize("side", ["torch", "keras-torch"])
+def test_examples_of_docstrings_work(frameworks: FrameworkProcesses, side: str) -> None:
+    """What `build` shows as its example gives what stands there; another result is caught."""
+    failed, attempted = frameworks.call(side, "mirror_probes.run_examples")
+    assert (failed, attempted) == (0, 4)
+    assert frameworks.call(side, "mirror_probes.run_examples", "(2, 5, 2)")[0] == 1

@@ -1,0 +1,102 @@
+"""What tests of the two packages' likeness run inside the process of a framework; each takes a side first."""
+
+import doctest
+import importlib
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+from helpers.probes import package
+
+
+def protocol_violations(side: str, fault: str | None = None) -> list[str]:
+    """Name the functions of `Package` that a side's package does not have, or that cannot be called so."""
+    from compare.workers.sides import Package
+
+    module: Any = package(side)
+    if fault is not None:
+        module = SimpleNamespace(**vars(module))
+        match fault:
+            case "missing":
+                del module.predict
+            case "renamed":
+                module.predict = lambda model, examples, batch_size=256: None
+            case "required":
+                module.predict = lambda model, inputs, workers, batch_size=256: None
+            case "keyword":
+                module.predict = lambda model, inputs, *, batch_size=256: None
+    functions = {name: function for name, function in vars(Package).items() if inspect.isfunction(function)}
+    functions = {name: function for name, function in functions.items() if not name.startswith("_")}
+    assert len(functions) > 15
+    return [
+        f"{package(side).__name__}.{name}{problem}"
+        for name, function in functions.items()
+        if (problem := _problem(function, getattr(module, name, None)))
+    ]
+
+
+def _problem(wanted: Any, obtained: Any) -> str:
+    """Why a function cannot be called as a method of the protocol can; empty where it can."""
+    if obtained is None:
+        return " is missing"
+    wanted_parameters = list(inspect.signature(wanted).parameters.values())[1:]  # without self
+    parameters = inspect.signature(obtained).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted_parameters):
+        # Of what is asked for by a dict of keywords only those by position are fixed.
+        wanted_parameters = [p for p in wanted_parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        names = list(parameters)[: len(wanted_parameters)]
+        # Keras's optimizer is built for variables, PyTorch's for parameters: always given by position.
+        same = names[1:] == [p.name for p in wanted_parameters][1:]
+        return "" if len(names) == len(wanted_parameters) and same else f" takes {names}"
+    if [p.name for p in wanted_parameters] != list(parameters):
+        return f" takes {list(parameters)}, not {[p.name for p in wanted_parameters]}"
+    for parameter in wanted_parameters:
+        other = parameters[parameter.name]
+        if other.kind is not parameter.kind or other.default != parameter.default:
+            return f": {other} is not {parameter}"
+    return ""
+
+
+def run_examples(side: str, expected: str | None = None) -> tuple[int, int]:
+    """Run the example of `build`, expecting something else if asked to: how many lines failed, how many ran."""
+    module = importlib.import_module(f"{package(side).__name__}.model")
+    text = inspect.getdoc(module.build) or ""
+    if expected is not None:
+        assert "(2, 5, 1)" in text
+        text = text.replace("(2, 5, 1)", expected)
+    package(side).set_precision("float32")
+    example = doctest.DocTestParser().get_doctest(text, {}, "build", None, 0)
+    failed, attempted = doctest.DocTestRunner(verbose=False).run(example, out=lambda _: None)
+    return failed, attempted
+
+
+def specimen(side: str, touch: bool = False) -> list[str]:
+    """Train a stock model in this process and say what of Keras is no longer as it was imported; `touch`: plant it."""
+    import sys
+
+    import keras
+    import numpy as np
+
+    def looked_at() -> dict[str, Any]:
+        classes = {name: kind for name, kind in vars(keras.layers).items() if isinstance(kind, type)}
+        attributes = {
+            f"{name}.{attribute}": vars(kind).get(attribute)
+            for name, kind in classes.items()
+            for attribute in ("__init__", "__new__", "__call__", "call", "inner_loop", "build")
+        }
+        return classes | attributes
+
+    before = looked_at()
+    both = package(side)
+    model = both.build(cell="gru", units=2, bidirectional="concat")
+    optimizer = both.build_optimizer(model.trainable_variables)
+    inputs, targets = np.zeros((4, 3, 1), "float32"), np.zeros((4, 1), "float32")
+    list(both.train(model, both.build_loss("mse"), optimizer, inputs, targets, np.arange(4)[None], 2))
+    both.execution(model, inputs[:2])
+    if touch:
+        importlib.import_module("keras_models.fast")
+    after = looked_at()
+    changed = [
+        f"keras.layers.{name}" for name in before.keys() | after.keys() if before.get(name) is not after.get(name)
+    ]
+    return sorted([*changed, *(name for name in sys.modules if name.startswith("keras_models.fast"))])
