@@ -29,7 +29,8 @@ from compare.run.plan import plan, prepare
 from compare.run.training import run_cases
 from compare.storage import new_folder, write_json
 from compare.workers.backends import choose_backends, machine
-from compare.workers.pool import Event, Pool
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 CaseLike = str | Path | Case
 

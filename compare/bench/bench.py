@@ -1,9 +1,6 @@
 """What a training step costs: every runner here beside the stock loop of its framework, in turn, in one run."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +14,11 @@ from compare.config.model import ModelConfig
 from compare.config.training import TrainingConfig
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, make_experiment, write_experiment
-from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+from compare.workers.process import ChildProcess, ProcessError
+from compare.workers.protocol import Answer, Failed, Reply, Request
+
+SERVICE = "compare.bench.child:Rounds"
 
 ROUNDS = 9
 EPOCHS = 4  # in a round: about a hundred steps of a default case
@@ -88,53 +89,44 @@ class BenchError(RuntimeError):
 class Child:
     """A process that trains one side in one way."""
 
-    def __init__(self, runner: str, engine: str, experiment: Path, log: Path) -> None:
-        self.runner, self.engine, self.log = runner, engine, log
-        with log.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "compare.bench.child", runner, engine, str(experiment)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=worker_environment(runner, os.cpu_count() or 1),
-                text=True,
-            )
-        self.facts = self._answer()
+    def __init__(self, runner: str, engine: str, experiment: Path) -> None:
+        self.runner, self.engine = runner, engine
         self.seconds: list[float] = []
         self.peak_memory_mib = 0.0
+        self.process = ChildProcess(SERVICE, runner, os.cpu_count() or 1)
+        self._answer()  # that it is ready
+        self.facts = self._ask("prepare", engine=engine, folder=str(experiment))
 
     def train(self, epochs: int) -> None:
         """Train a round and keep how long it took."""
-        assert self.process.stdin is not None  # a pipe
-        self.process.stdin.write(f"{epochs}\n")
-        self.process.stdin.flush()
+        facts = self._ask("train", epochs=epochs)
+        self.seconds.append(facts["seconds"])
+        self.peak_memory_mib = facts["peak_memory_mib"]
+
+    def _ask(self, action: str, **options: Any) -> dict[str, Any]:
+        self.process.send(Request(action, options))
         answer = self._answer()
-        self.seconds.append(answer["seconds"])
-        self.peak_memory_mib = answer["peak_memory_mib"]
+        assert isinstance(answer, Answer)  # a round has no progress to tell
+        return answer.facts
 
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None  # a pipe
-        line = self.process.stdout.readline()
-        if not line:
-            self.end()
-            last = self.log.read_text("utf-8", errors="replace").splitlines()[-1:]
-            raise BenchError(f"{self.runner}, {self.engine}: {''.join(last) or 'the process ended'}")
-        return json.loads(line)
-
-    def end(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+    def _answer(self) -> Reply:
+        """Wait for a reply, however long a round takes."""
+        try:
+            reply = self.process.receive()
+        except ProcessError as ended:
+            last = ended.log.splitlines()[-1:]
+            raise BenchError(f"{self.runner}, {self.engine}: the process {': '.join([ended.how, *last])}") from None
+        if isinstance(reply, Failed):
+            self.process.end()
+            raise BenchError(f"{self.runner}, {self.engine}: {reply.error}")
+        return reply
 
 
 def run_bench(
     cases: Sequence[Case],
     backends: Sequence[str],
     rounds: int = ROUNDS,
-    say: Callable[[str], None] = lambda words: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Bench:
     """Measure every way of training the cases; the ways of one runner take their rounds in turn.
 
@@ -177,10 +169,10 @@ def _children(experiment: Experiment, runner: str) -> Iterator[list[Child]]:
                 continue
             if "training.keras_layers" in fields and runner != keras_runner("torch"):
                 continue
-            place = Path(folder) / str(number)
-            write_experiment(replace(experiment, case=with_fields(experiment.case, fields)), place)
-            child = Child(runner, engine, place, Path(folder) / f"{number}.log")
-            stack.callback(child.end)
+            location = Path(folder) / str(number)
+            write_experiment(replace(experiment, case=with_fields(experiment.case, fields)), location)
+            child = Child(runner, engine, location)
+            stack.callback(child.process.end)
             children.append(child)
         yield children
 
@@ -196,7 +188,7 @@ def _row(experiment: Experiment, child: Child, stock: Child, speed: float) -> Ro
         engine=child.engine,
         ms_per_step=(median(times), min(times), max(times)),
         stock_ms_per_step=median(stock_times),
-        ratio=median(one / other for one, other in zip(times, stock_times, strict=True)),
+        ratio=median(time / stock_time for time, stock_time in zip(times, stock_times, strict=True)),
         first_step_s=child.facts["first_step_s"],
         peak_memory_mib=child.peak_memory_mib,
         arithmetic=operations(experiment) / speed / (median(times) / 1e3),

@@ -1,9 +1,6 @@
-"""The child process of `bench`: trains one side in one way, a round whenever asked, and says how long each took."""
+"""What a process of `bench` does: trains one side in one way, a round whenever asked, and says how long each took."""
 
-import json
-import os
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from compare.experiment.experiment import read_experiment
-from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
+from compare.workers.backends import REFERENCE_RUNNER, import_framework
+from compare.workers.protocol import Answer, Request
 from compare.workers.sides import KerasSide, Side, TorchSide
 
 Epochs = Callable[[int], None]
@@ -41,37 +39,44 @@ def stock(side: Side) -> Epochs:
     return side.package.train_stock(side.model, inputs, targets, size)
 
 
-def main(runner: str, engine: str, folder: str) -> None:
-    """Take a first step, then train as many epochs as each line on standard input asks for, until it ends."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    keep_tensorflow_out(runner)
-    __import__("torch" if runner == REFERENCE_RUNNER else "keras")
-    experiment = read_experiment(Path(folder))
-    kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
-    way = stock if engine == "stock" else recorded
+class Rounds:
+    """The service that times rounds of training: `prepare` comes first, then `train` as often as asked."""
 
-    began = time.perf_counter()
-    side: Side = kind(experiment, None)
-    side.schedule = side.schedule[:1, : experiment.case.training.batch_size]
-    way(side)(1)
-    facts: dict[str, Any] = {"first_step_s": time.perf_counter() - began, **side.facts()}
-    facts["execution"] = side.package.execution(side.model, side.batch(0)[0])
-    if runner == REFERENCE_RUNNER:
-        from torch_models import operations_per_second
+    def __init__(self, runner: str) -> None:
+        import_framework(runner)
+        self.runner = runner
+        self.train: Epochs | None = None
 
-        facts["operations_per_second"] = operations_per_second()
-
-    train = way(kind(experiment, None))
-    train(1)  # what is compiled for the other size of the last batch is no part of a step
-    print(json.dumps(facts), file=events)
-    for line in sys.stdin:
+    def __call__(self, request: Request, report: object = None) -> Answer:
+        """Do what is asked for."""
+        del report
+        if request.action == "prepare":
+            return Answer(self._prepare(**request.options))
+        if request.action != "train" or self.train is None:
+            raise ValueError(f"{request.action!r} is neither `prepare` nor, after that, `train`")
         began = time.perf_counter()
-        train(int(line))
+        self.train(request.options["epochs"])
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_memory_mib": peak}), file=events)
+        return Answer({"seconds": seconds, "peak_memory_mib": peak})
 
+    def _prepare(self, engine: str, folder: str) -> dict[str, Any]:
+        """Take a first step, measured, and train an epoch, so that everything is compiled."""
+        experiment = read_experiment(Path(folder))
+        kind: Any = TorchSide if self.runner == REFERENCE_RUNNER else KerasSide
+        way = stock if engine == "stock" else recorded
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        began = time.perf_counter()
+        side: Side = kind(experiment, None)
+        side.schedule = side.schedule[:1, : experiment.case.training.batch_size]
+        way(side)(1)
+        facts: dict[str, Any] = {"first_step_s": time.perf_counter() - began, **side.facts()}
+        facts["execution"] = side.package.execution(side.model, side.batch(0)[0])
+        if self.runner == REFERENCE_RUNNER:
+            from torch_models import operations_per_second
+
+            facts["operations_per_second"] = operations_per_second()
+
+        self.train = way(kind(experiment, None))
+        self.train(1)  # what is compiled for the other size of the last batch is no part of a step
+        return facts

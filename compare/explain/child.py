@@ -1,13 +1,6 @@
-"""The child process of one side of a pair: runs the user's functions of that side, and nothing of the other.
-
-Reads requests as JSON lines from standard input and answers each with one JSON line on what was its standard output;
-arrays cross in safetensors files. Everything that is printed goes to standard error.
-"""
+"""What the process of a pair's side does: runs the user's functions of that side, and nothing of the other."""
 
 import importlib
-import json
-import os
-import re
 import sys
 import traceback
 import types
@@ -15,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from compare.explain.observer import Observer
-from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
-
-# Frameworks colour their messages; a report has no use for the codes.
-ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+from compare.workers.backends import REFERENCE_RUNNER, backend_of, keep_tensorflow_out
+from compare.workers.child import ANSI_COLOUR
+from compare.workers.protocol import Answer, Failed, Request
 
 # What a pair file may define beside its three functions.
 OPTIONS = ("torch_step", "scheduler", "clip_norm", "seed", "parameter_map")
@@ -33,10 +24,18 @@ class PairError(ValueError):
     """A user's mistake in a pair file; the message has the file's own line."""
 
 
-class Worker:
-    """Answers one request after the other; `open` comes first."""
+# What a side can be asked for.
+ACTIONS = ("open", "data", "set_data", "describe", "state", "run")
+
+# How much of an exception's text is told.
+ERROR_CHARACTERS = 600
+
+
+class PairSide:
+    """The service of one side of a pair: answers one request after the other; `open` comes first."""
 
     def __init__(self, runner: str) -> None:
+        keep_tensorflow_out(runner)
         observer = "torch_observer" if runner == REFERENCE_RUNNER else "keras_observer"
         self.runner = runner
         self.package = importlib.import_module(f"compare.explain.{observer}.side")
@@ -44,6 +43,31 @@ class Worker:
         self.namespace: dict[str, Any] = {}
         self.side: Observer
         self.inputs = self.targets = np.empty(0)
+
+    def __call__(self, request: Request, report: object = None) -> Answer | Failed:
+        """Do what is asked for; a failure has the pair file's own line where one of its functions raised."""
+        del report
+        if request.action not in ACTIONS:
+            return Failed(f"a side does not know {request.action!r}", "defect")
+        try:
+            facts, arrays = getattr(self, request.action)(tensors=request.tensors, **request.options)
+        except PairError as error:
+            return Failed(str(error), "refused")
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
+            traceback.print_exc()
+            return self._failed(error)
+        return Answer(facts, dict(arrays))
+
+    def _failed(self, error: BaseException) -> Failed:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == self.file]
+        text = " ".join(ANSI_COLOUR.sub("", str(error)).split())[:ERROR_CHARACTERS]
+        raised_in = Path(frames[-1].filename).resolve()
+        # The sides raise TypeError where what they are given is of the wrong kind; anything else there is a defect.
+        defect = (
+            not lines and any(package in raised_in.parents for package in PACKAGES) and not isinstance(error, TypeError)
+        )
+        return Failed(f"{type(error).__name__}: {text}", "defect" if defect else "raised", lines[-1] if lines else None)
 
     def open(self, file: str, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Read a pair file and say which options it sets."""
@@ -54,7 +78,7 @@ class Worker:
         self.namespace = module.__dict__
         exec(compile(Path(file).read_text("utf-8"), file, "exec"), self.namespace)  # noqa: S102 - the user's own code
         other = {"keras", "tensorflow", "jax"} if self.runner == REFERENCE_RUNNER else {"torch"}
-        other -= {self.runner.removeprefix("keras-")}
+        other -= {backend_of(self.runner)}
         arrived = (set(sys.modules) - before) & other
         if arrived:
             raise PairError(
@@ -108,11 +132,11 @@ class Worker:
 
     def data(self, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Call the user's function of this name and check what it returns."""
-        made = self.namespace["data"]()
+        data = self.namespace["data"]()
         location = f"{self.file}:{self._line_of('data')}: data()"
-        if not isinstance(made, tuple | list) or len(made) != 2:
-            raise PairError(f"{location} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
-        for name, array in zip(("inputs", "targets"), made, strict=True):
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise PairError(f"{location} returned {type(data).__name__}; return inputs, targets as NumPy arrays")
+        for name, array in zip(("inputs", "targets"), data, strict=True):
             if not isinstance(array, np.ndarray):
                 raise PairError(f"{location} returned {name} as {type(array).__name__}; return a NumPy array")
             if array.dtype.kind not in "fiub":
@@ -121,7 +145,7 @@ class Worker:
                 raise PairError(f"{location} returned {name} of shape {array.shape}; there is nothing to train on")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise PairError(f"{location} returned {name} with NaN or infinite values")
-        inputs, targets = made
+        inputs, targets = data
         if len(inputs) != len(targets):
             raise PairError(
                 f"{location} returned {len(inputs)} inputs and {len(targets)} targets; give each input its target"
@@ -159,41 +183,3 @@ def _plain(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.astype(np.float32)
     return array.astype(np.int64) if array.dtype.kind in "iu" else array
-
-
-def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what is asked for; errors are words, with the pair file's own line where one of its functions raised."""
-    tensors = load_file(request["tensors"]) if request.get("tensors") else {}
-    options = {name: value for name, value in request.items() if name not in ("do", "tensors", "answer")}
-    try:
-        facts, arrays = getattr(worker, request["do"])(tensors=tensors, **options)
-    except PairError as error:
-        return {"error": str(error), "kind": "pair"}
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        traceback.print_exc()
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == worker.file]
-        words = f"{type(error).__name__}: {' '.join(ANSI_COLOUR.sub('', str(error)).split())[:600]}"
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        # The sides raise TypeError where what they are given is of the wrong kind; anything else there is a defect.
-        defect = (
-            not lines and any(package in raised_in.parents for package in PACKAGES) and not isinstance(error, TypeError)
-        )
-        return {"error": words, "kind": "defect" if defect else "raised", "line": lines[-1] if lines else None}
-    if arrays:
-        save_file({name: np.array(value, order="C", copy=True) for name, value in arrays.items()}, request["answer"])
-    return {"facts": facts, "tensors": bool(arrays)}
-
-
-def main(runner: str) -> None:
-    """Serve requests until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    keep_tensorflow_out(runner)
-    worker = Worker(runner)
-    answers.write(json.dumps({"ready": True}) + "\n")
-    for line in sys.stdin:
-        answers.write(json.dumps(answer(worker, json.loads(line))) + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

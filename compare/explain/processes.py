@@ -1,119 +1,71 @@
 """The processes in which a pair's two sides run; kept warm from one pair to the next."""
 
-import contextlib
-import itertools
-import json
-import os
-import selectors
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from compare.errors import InputError
-from compare.storage import read_tensors, write_tensors
-from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+from compare.workers.process import ChildProcess, ProcessError
+from compare.workers.protocol import Answer, Failed, Reply, Request
 
+SERVICE = "compare.explain.child:PairSide"
 THREADS = 1
+
+# How many of a process's last lines are in the message of its end.
+LINES_TOLD = 3
 
 
 class SideError(RuntimeError):
     """A side could not do what it was asked: its code raised, or (`died`) it ended or is itself at fault."""
 
-    def __init__(self, words: str, line: int | None = None, died: bool = False) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, line: int | None = None, died: bool = False) -> None:
+        super().__init__(message)
         self.line, self.died = line, died
 
 
 class SideProcess:
-    """One side's process and its files."""
+    """One side's process, which is asked for one thing after the other."""
 
-    def __init__(self, runner: str, folder: Path, timeout: float) -> None:
-        self.runner, self.folder, self.timeout = runner, folder, timeout
-        self.log = folder / f"{runner}.log"
-        self._numbers = itertools.count()
-        self._rest = b""
-        # Lines that are to come: one when the framework is imported, then one for every request.
+    def __init__(self, runner: str, timeout: float) -> None:
+        self.runner, self.timeout = runner, timeout
+        self.process = ChildProcess(SERVICE, runner, THREADS)
+        # Replies that are to come: one when the framework is imported, then one for every request.
         self._owed = 1
-        with self.log.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "compare.explain.child", runner],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # What TensorFlow leaves where its process is killed goes with the folder.
-                env=worker_environment(runner, THREADS) | {"TMPDIR": str(folder)},
-                start_new_session=True,
-            )
 
     def ask(
-        self, do: str, tensors: Mapping[str, np.ndarray] | None = None, **options: Any
+        self, action: str, tensors: Mapping[str, np.ndarray] | None = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Send a request and wait for its answer; raises SideError, and InputError for a mistake in the pair file."""
-        self.send(do, tensors, **options)
+        self.send(action, tensors, **options)
         return self.receive()
 
-    def send(self, do: str, tensors: Mapping[str, np.ndarray] | None = None, **options: Any) -> None:
+    def send(self, action: str, tensors: Mapping[str, np.ndarray] | None = None, **options: Any) -> None:
         """Send a request; `receive` returns its answer."""
         while self._owed:  # an answer that nobody waited for, since the other side had failed
-            self._line()
+            self._reply()
         self._owed += 1
-        number = next(self._numbers)
-        request: dict[str, Any] = {
-            "do": do,
-            "answer": str(self.folder / f"{self.runner}-answer.safetensors"),
-            **options,
-        }
-        if tensors:
-            request["tensors"] = str(self.folder / f"{self.runner}-request-{number % 2}.safetensors")
-            write_tensors(Path(request["tensors"]), tensors)
-        assert self.process.stdin is not None  # it is a pipe
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write((json.dumps(request) + "\n").encode())
-            self.process.stdin.flush()
+        self.process.send(Request(action, options, dict(tensors or {})))
 
     def receive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Wait for the answer to what was sent."""
-        answer = self._line()
-        if "error" in answer:
-            if answer["kind"] == "pair":
-                raise InputError(answer["error"])
-            raise SideError(answer["error"], answer["line"], died=answer["kind"] == "defect")
-        tensors = read_tensors(self.folder / f"{self.runner}-answer.safetensors") if answer["tensors"] else {}
-        return answer["facts"], tensors or {}
+        reply = self._reply()
+        if isinstance(reply, Failed):
+            if reply.kind == "refused":
+                raise InputError(reply.error)
+            raise SideError(reply.error, reply.line, died=reply.kind == "defect")
+        assert isinstance(reply, Answer)  # a side has no progress to tell
+        return reply.facts, reply.tensors
 
-    def _line(self) -> dict[str, Any]:
-        assert self.process.stdout is not None  # it is a pipe
-        ends = time.monotonic() + self.timeout
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._rest:
-                if not selector.select(timeout=max(0.0, ends - time.monotonic())):
-                    self.end()
-                    raise SideError(f"{self.runner} said nothing for {self.timeout:g} s and was ended", died=True)
-                content = os.read(self.process.stdout.fileno(), 65536)
-                if not content:
-                    code = self.process.wait()
-                    tail = " ".join(self.log.read_text("utf-8", errors="replace").splitlines()[-3:])
-                    raise SideError(f"the process of {self.runner} ended with code {code}: {tail}", died=True)
-                self._rest += content
-        line, _, self._rest = self._rest.partition(b"\n")
+    def _reply(self) -> Reply:
+        try:
+            reply = self.process.receive(self.timeout)
+        except ProcessError as ended:
+            told = " ".join(ended.log.splitlines()[-LINES_TOLD:]) if ended.died else ""
+            raise SideError(f"the process of {self.runner} {ended.how}{told and ': '}{told}", died=True) from None
         self._owed -= 1
-        return json.loads(line)
-
-    def end(self) -> None:
-        """Kill the process."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        return reply
 
 
 class Sides:
@@ -124,24 +76,20 @@ class Sides:
         self._processes: dict[str, SideProcess] = {}
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="rnn-parity-")
         for runner in (self.keras_runner, REFERENCE_RUNNER):
-            self._start(runner)
+            self._processes[runner] = SideProcess(runner, self.timeout)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes.values():
-            process.end()
-        self._folder.cleanup()
-
-    def _start(self, runner: str) -> None:
-        self._processes[runner] = SideProcess(runner, Path(self._folder.name), self.timeout)
+        for side in self._processes.values():
+            side.process.end()
 
     def _living(self, runner: str) -> SideProcess:
-        if self._processes[runner].process.poll() is not None:
-            self._processes[runner].end()
-            self._start(runner)
-        return self._processes[runner]
+        side = self._processes[runner]
+        if not side.process.alive:
+            side.process.end()
+            side = self._processes[runner] = SideProcess(runner, self.timeout)
+        return side
 
     @property
     def keras_runner(self) -> str:

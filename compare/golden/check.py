@@ -15,7 +15,8 @@ from compare.run.plan import plan
 from compare.storage import write_json
 from compare.trace.trace import Trace, TraceError, read_trace
 from compare.workers.backends import REFERENCE_RUNNER
-from compare.workers.pool import Event, Pool, Task
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event, Task
 
 # Before the name of the runner, what the expected side is called where it is a golden trace.
 GOLDEN = "golden-"
@@ -73,7 +74,7 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
         precision = today.manifest["precision"]
         reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
         with_ensemble = read_trace(reference)
-        members = [read_trace(task.out) for task in tasks if task.member and task.member["precision"] == precision]
+        members = [read_trace(task.out) for task in tasks if task.member and task.member.precision == precision]
     except TraceError as error:
         return failed(str(error))
     references = None

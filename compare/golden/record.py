@@ -13,7 +13,8 @@ from compare.run.plan import plan
 from compare.run.training import run_cases
 from compare.storage import write_json
 from compare.workers.backends import REFERENCE_RUNNER
-from compare.workers.pool import Event, Pool, Task
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event, Task
 
 
 def record_golden(

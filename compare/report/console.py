@@ -23,7 +23,7 @@ from compare.report.wording import (
     status,
     tolerance_ratio,
 )
-from compare.workers.pool import Event, Task
+from compare.workers.tasks import Event, Task
 
 LINE_SECONDS = 5.0
 

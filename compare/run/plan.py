@@ -8,7 +8,7 @@ from compare.config.case import Case
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, make_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
-from compare.workers.pool import Task
+from compare.workers.tasks import Member, Task
 
 # The largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 ENSEMBLE_SIZE = 4
@@ -54,7 +54,7 @@ def plan(
     # With stock settings the two sides are not meant to take the same step: only the trajectory is compared.
     states = None if case.training.stock else folder / REFERENCE_RUNNER
     members = [
-        task(REFERENCE_RUNNER, member_name(precision, seed), member={"precision": precision, "seed": seed})
+        task(REFERENCE_RUNNER, member_name(precision, seed), member=Member(precision, seed))
         for precision in _precisions(case, backends)
         for seed in range(1, ENSEMBLE_SIZE + 1)
     ]

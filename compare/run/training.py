@@ -10,7 +10,8 @@ from compare.judge.folds import summarise_folds
 from compare.run.judging import Failure, Job, judge_job
 from compare.run.plan import is_done, plan
 from compare.storage import write_json
-from compare.workers.pool import Event, Pool
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 
 def run_cases(

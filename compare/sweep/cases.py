@@ -9,9 +9,10 @@ from compare.experiment.experiment import write_experiment
 from compare.run.plan import is_done, plan
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
-from compare.sweep.judging import FAILURES, VERDICT, failed_case, training_seconds
+from compare.sweep.judging import FAILURES, JUDGE, VERDICT, failed_case, training_seconds
 from compare.sweep.results import Record
-from compare.workers.pool import JUDGE, Pool, Task
+from compare.workers.pool import WorkerPool
+from compare.workers.tasks import Task
 
 # The folder of the traces of cases that are under way, and of those that do not agree.
 TRACES = "traces"
@@ -24,7 +25,7 @@ class PooledSweep:
     agrees.
     """
 
-    def __init__(self, sweep: Sweep, out: Path, pool: Pool, on: str, say: Callable[[str], None]) -> None:
+    def __init__(self, sweep: Sweep, out: Path, pool: WorkerPool, on: str, say: Callable[[str], None]) -> None:
         self.sweep = sweep
         self.traces = out / TRACES
         self.pool = pool

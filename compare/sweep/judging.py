@@ -1,7 +1,7 @@
 """The judge's part of a sweep: the traces of one case in, a record of its verdict out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,18 +13,31 @@ from compare.judge import Comparison
 from compare.run.judging import Failure, Job, judge_job
 from compare.storage import read_json, write_json
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+from compare.workers.protocol import Answer, Request, Service
+from compare.workers.tasks import task_of
 
 # What became of trainings that failed, by the name of the trace's folder, beside the traces of a case.
 FAILURES = "failures.json"
 VERDICT = "verdict.json"
 
+# Not a runner but a process like one, and what it does: it judges what the runners have written.
+JUDGE = "judge"
+SERVICES = {JUDGE: "compare.sweep.judging:load_judge"}
 
-def judge_task(task: Mapping[str, Any], runner: str, send: Any) -> None:
-    """Judge a case and write its record; a task as `compare.workers.pool.Task` writes it."""
-    del runner, send  # a judge is of no framework and has no progress to tell
-    folder = Path(task["experiment"]).parent
-    Path(task["out"]).mkdir(exist_ok=True)
-    write_json(Path(task["out"]) / VERDICT, judge_case(folder, task["backends"]))
+
+def load_judge(runner: str) -> Service:
+    """Return the service of a judge's process, which is of no framework and has no progress to tell."""
+    del runner
+    return judge_task
+
+
+def judge_task(request: Request, report: object = None) -> Answer:
+    """Judge a case and write its record; what is asked for is a task of a pool."""
+    del report
+    task = task_of(request)
+    task.out.mkdir(exist_ok=True)
+    write_json(task.out / VERDICT, judge_case(task.experiment.parent, task.backends))
+    return Answer()
 
 
 def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:

@@ -7,15 +7,20 @@ import socket
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from compare.errors import InputError
-from compare.workers.backends import backend_of, version, worker_variables
-from compare.workers.pool import JUDGE, Event, Pool, Task
+from compare.workers.backends import BACKENDS, backend_of, version, worker_variables
+from compare.workers.child import load_service, reply_to
+from compare.workers.pool import TRAINING, WorkerPool
+from compare.workers.process import ProcessError
+from compare.workers.protocol import Answer, Failed, Ready, Reply, Request
+from compare.workers.scheduling import Channel, Worker
+from compare.workers.tasks import Task, task_of
 
 # Marks of a trace and of a verdict that are whole: written after everything else.
 LAST = ("end.json", "verdict.json")
@@ -25,30 +30,34 @@ LOOPBACK = ("127.0.0.1:", "localhost:")
 
 
 class Actor:
-    """What runs in an actor's process: the same as in a worker's, with files that come and go as bytes."""
+    """What runs in an actor's process: a service, as in a child process, with files that come and go as bytes."""
 
-    def __init__(self, runner: str) -> None:
-        from compare.workers.training import load_runner
-
+    def __init__(self, service: str, runner: str) -> None:
         self.runner = runner
-        self.serve = load_runner(runner)
+        self.service = load_service(service, runner)
 
     def version(self) -> str | None:
         """Return the version of what the runner computes with, here."""
-        return None if self.runner == JUDGE else version(backend_of(self.runner))
+        return version_of(self.runner)
 
-    def perform(self, task: Task, given: dict[str, bytes]) -> tuple[str | None, dict[str, bytes]]:
-        """Do a task, whose folders are relative, with the files given; return its error, if any, and what it wrote."""
-        error = None
+    def perform(self, task: Task, files: dict[str, bytes]) -> tuple[Answer | Failed, dict[str, bytes]]:
+        """Do a task, whose folders are relative, with these files; return the reply and the files written."""
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder)
-            write_files(base, given)
-            try:
-                self.serve(task.message(base), self.runner, lambda event: None)
-            except Exception as raised:  # as in a worker: whatever a framework raises is the result
-                traceback.print_exc()
-                error = f"{type(raised).__name__}: {raised}"
-            return error, read_files(base / task.out, "**/*")
+            write_files(base, files)
+            reply = reply_to(self.service, moved(task, base.joinpath).request(), lambda progress: None)
+            return reply, read_files(base / task.out, "**/*")
+
+
+def version_of(runner: str) -> str | None:
+    """Return the version of what a runner computes with; None for one of no framework, such as a judge."""
+    return version(backend_of(runner)) if backend_of(runner) in BACKENDS else None
+
+
+def moved(task: Task, move: Callable[[Path], Path]) -> Task:
+    """Return a task with its folders elsewhere."""
+    reference = None if task.reference is None else move(task.reference)
+    return replace(task, experiment=move(task.experiment), out=move(task.out), reference=reference)
 
 
 def read_files(folder: Path, pattern: str) -> dict[str, bytes]:
@@ -64,66 +73,77 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
         path.write_bytes(files[name])
 
 
-class RayWorker:
+class RayChannel:
     """An actor as the pool sees it."""
 
-    def __init__(self, ray: Any, runner: str, threads: int) -> None:
-        self.ray = ray
-        self.runner = runner
-        self.task: Task | None = None
-        self.ready = False
-        self.alive = True
-        self.ended = ""
+    alive = True  # as far as is known: where an actor is lost, what it was asked for fails
+
+    def __init__(self, ray: Any, service: str, runner: str, threads: int) -> None:
+        self.ray, self.runner = ray, runner
         self.heard = time.monotonic()
+        self.out = Path()
         actor = ray.remote(Actor).options(
             num_cpus=0,  # the pool limits how many work at a time; those kept warm take no core
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": worker_variables(runner, threads)},
         )
-        self.actor = actor.remote(runner)
-        self.answer = self.actor.version.remote()
+        self.actor = actor.remote(service, runner)
+        # What is still to come: the version first, then what came of each task.
+        self.owed = deque([self.actor.version.remote()])
+        self.ready = False
 
-    def give(self, task: Task) -> None:
-        """Take a task, and send it as soon as the actor is ready."""
-        self.task = task
-        if self.ready:
-            self.send(task)
-
-    def send(self, task: Task) -> None:
-        """Send a task with the files that it needs: all of its case for the judge, else its start and its states."""
+    def send(self, request: Request) -> None:
+        """Send a task with the files that it needs: all of its case for a judge, else its experiment and its states."""
         self.heard = time.monotonic()
+        task = task_of(request)
         case = task.experiment.parent
         files = {f"{case.name}/experiment/{name}": data for name, data in read_files(task.experiment, "*").items()}
-        if task.runner == JUDGE:
+        if task.backends:
             files = {f"{case.name}/{name}": data for name, data in read_files(case, "**/*").items()}
         elif task.needs is not None:
             states = read_files(task.needs, "states/*")
             files |= {f"{case.name}/{task.needs.name}/{name}": data for name, data in states.items()}
-        base = case.parent
-        sent = replace(
-            task,
-            experiment=task.experiment.relative_to(base),
-            out=task.out.relative_to(base),
-            reference=None if task.reference is None else task.reference.relative_to(base),
-            after=(),
-        )
-        self.answer = self.actor.perform.remote(sent, files)
+        self.out = task.out
+        self.owed.append(self.actor.perform.remote(moved(task, lambda path: path.relative_to(case.parent)), files))
 
-    def log_tail(self) -> str:
-        """Nothing: what an actor prints is in Ray's logs, on its own machine."""
-        return ""
+    def read(self) -> list[Reply]:
+        """Take what has arrived; raises InputError where a node has another version than is here."""
+        try:
+            arrived = self.ray.get(self.owed.popleft())
+        except self.ray.exceptions.RayError as lost:
+            raise ProcessError(f"ended: {str(lost).strip().splitlines()[0]}", "", died=True) from None
+        if not self.ready:
+            here = version_of(self.runner)
+            if arrived != here:
+                raise InputError(f"a node of the cluster has {backend_of(self.runner)} {arrived}, here it is {here}")
+            self.ready = True
+            return [Ready()]
+        reply, files = arrived
+        write_files(self.out, files)
+        return [reply]
+
+    def end_silent(self, timeout: float) -> ProcessError:
+        """End the actor; what it printed is in Ray's logs, on its own machine."""
+        self.end()
+        return ProcessError(f"said nothing for {timeout:g} s and was ended", "", died=False)
+
+    def end(self) -> None:
+        """End the actor."""
+        self.ray.kill(self.actor)
 
 
-class RayPool(Pool):
+class RayPool(WorkerPool):
     """Runs tasks on Ray's cluster at an address, or on one that is started here and heard by this machine alone.
 
     Nothing is heard of a training before its end, so that `timeout` is for all of it.
     Raises InputError where a cluster does not let it in, or a node has another version of a framework.
     """
 
-    def __init__(self, address: str | None, jobs: int, timeout: float, threads: int, retries: int) -> None:
-        super().__init__(Path(), jobs, timeout, threads, retries=retries)
-        self.address = address
+    def __init__(
+        self, address: str | None, jobs: int, timeout: float, threads: int, retries: int, services: Mapping[str, str]
+    ) -> None:
+        super().__init__(jobs, timeout, retries, services)
+        self.address, self.threads = address, threads
         # Ray tells of a lost worker on standard output, where results alone belong.
         self._redirected = contextlib.redirect_stdout(sys.stderr)
 
@@ -148,49 +168,19 @@ class RayPool(Pool):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._selector.close()
         self.ray.shutdown()
         self._redirected.__exit__(None, None, None)
 
-    def _start(self, runner: str) -> Any:
-        worker: Any = RayWorker(self.ray, runner, self.threads)
-        self._workers.append(worker)
-        return worker
+    def open(self, runner: str) -> Channel:
+        return RayChannel(self.ray, self.services.get(runner, TRAINING), runner, self.threads)
 
-    def _listen(self) -> Iterator[Event]:
-        workers: list[Any] = self._busy()
-        answers = {worker.answer: worker for worker in workers}
-        for answer in self.ray.wait(list(answers), timeout=0.5)[0] if answers else ():
-            yield from self._take(answers[answer])
-        yield from self._end_the_silent()
-
-    def _take(self, worker: Any) -> Iterator[Event]:
-        try:
-            answer = self.ray.get(worker.answer)
-        except self.ray.exceptions.RayError as lost:
-            worker.ended = f"ended: {str(lost).strip().splitlines()[0]}"
-            yield from self._fail(worker, None)
-            return
-        if not worker.ready:
-            self._check(worker, answer)
-            worker.ready = True
-            if worker.task is not None:
-                worker.send(worker.task)
-            return
-        error, files = answer
-        task, worker.task = worker.task, None
-        write_files(task.out, files)
-        yield Event("done", task) if error is None else Event("failed", task, error=error)
-
-    def _check(self, worker: Any, found: str | None) -> None:
-        here = None if worker.runner == JUDGE else version(backend_of(worker.runner))
-        if found != here:
-            raise InputError(f"a node of the cluster has {backend_of(worker.runner)} {found}, here it is {here}")
-
-    def _drop(self, worker: Any) -> str:
-        self._workers.remove(worker)
-        self.ray.kill(worker.actor)
-        return worker.ended
+    def wait(self) -> Iterable[Worker]:
+        owing: dict[Any, Worker] = {}
+        for worker in self.workers:
+            assert isinstance(worker.channel, RayChannel)  # as `open` made it
+            if worker.channel.owed:
+                owing[worker.channel.owed[0]] = worker
+        return [owing[arrived] for arrived in self.ray.wait(list(owing), timeout=0.5)[0]] if owing else []
 
 
 def check_ray(address: str | None) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from compare.sweep.cases import TRACES, PooledSweep
 from compare.sweep.grid import Point, Sweep
+from compare.sweep.judging import SERVICES
 from compare.sweep.on_ray import RayPool, check_ray
 from compare.sweep.results import Record, Results
 from compare.sweep.table import Row, rows_of
@@ -112,8 +113,8 @@ def _run(
         yield from PooledSweep(sweep, out, pool, where.kind, say).run(points)
 
 
-def _pool(out: Path, where: Where) -> Pool:
+def _pool(out: Path, where: Where) -> Pool | RayPool:
     # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
     if where.kind == "ray":
-        return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES)
-    return Pool(out / "logs", where.jobs, where.timeout, threads=1, retries=RETRIES)
+        return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES, services=SERVICES)
+    return Pool(out / "logs", where.jobs, where.timeout, threads=1, retries=RETRIES, services=SERVICES)

@@ -1,5 +1,6 @@
 """Which runners there are, which are installed here, and in which environment their processes run."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -123,3 +124,9 @@ def keep_tensorflow_out(runner: str) -> None:
     """
     if backend_of(runner) != "tensorflow":
         sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as the import system has it
+
+
+def import_framework(runner: str) -> None:
+    """Import what a runner computes with into this process."""
+    keep_tensorflow_out(runner)
+    importlib.import_module("torch_models" if runner == REFERENCE_RUNNER else "keras_models")

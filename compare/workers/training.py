@@ -1,20 +1,10 @@
-"""The child process: builds one side, trains it and writes its trace; one import of a framework for many cases.
-
-Reads tasks as JSON lines from standard input and answers with JSON events on what was its standard output; everything
-that the framework prints goes to standard error.
-"""
+"""What a runner's process does: builds one side, trains it and writes its trace; programs are kept between cases."""
 
 import gc
-import json
-import os
-import queue
-import re
 import resource
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,18 +14,16 @@ import numpy as np
 from compare.data.text_sampling import draw_uniforms, sample_text
 from compare.experiment.experiment import Experiment, experiment_hashes, read_experiment
 from compare.trace.trace import TraceWriter, read_state
-from compare.workers.backends import REFERENCE_RUNNER, backend_of, keep_tensorflow_out
+from compare.workers.backends import REFERENCE_RUNNER, import_framework
 from compare.workers.kept_side import KeptSide
 from compare.workers.planted_fault import load_fault
-from compare.workers.pool import JUDGE
+from compare.workers.protocol import Answer, Progress, Request
 from compare.workers.sides import KerasSide, Side, TorchSide
+from compare.workers.tasks import Task, task_of
 
 PROGRESS_SECONDS = 0.2
 
-KEPT = KeptSide()
-
-# Frameworks colour their messages; a report has no use for the codes.
-ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+Report = Callable[[Progress], None]
 
 
 def checkpoint_epochs(epochs: int) -> set[int]:
@@ -43,14 +31,44 @@ def checkpoint_epochs(epochs: int) -> set[int]:
     return {2**power for power in range(epochs.bit_length())} | {epochs}
 
 
-def perform(task: dict[str, Any], runner: str, send: Any) -> None:
-    """Train one case and write its trace."""
-    experiment = read_experiment(Path(task["experiment"]))
-    kind: Any = TorchSide if runner == REFERENCE_RUNNER else KerasSide
-    # A fault changes a side for good.
-    kept = None if task.get("fault") else KEPT.take(experiment)
-    side: Side = kept or kind(experiment, task.get("member"), task.get("sample", 0))
-    reference = task.get("reference")
+class Training:
+    """The service that trains: one import of a framework for many cases."""
+
+    def __init__(self, runner: str) -> None:
+        import_framework(runner)
+        self._kept = KeptSide()
+
+    def __call__(self, request: Request, report: Report) -> Answer:
+        """Train one case and write its trace; what is asked for is a `Task`."""
+        task = task_of(request)
+        experiment = read_experiment(task.experiment)
+        kind: Any = TorchSide if task.runner == REFERENCE_RUNNER else KerasSide
+        member = None if task.member is None else asdict(task.member)
+        # A fault changes a side for good.
+        kept = None if task.fault else self._kept.take(experiment)
+        side: Side = kept or kind(experiment, member, task.sample)
+        manifest = _manifest(task, experiment, side)
+        if task.fault:
+            load_fault(task.fault)(side)
+        if experiment.case.model.independent_masks:
+            manifest["dropout"] = side.package.dropout_probe(side.model, side.batch(0)[0])
+        with TraceWriter(task.out, manifest, side.columns()) as trace:
+            # Single steps are checked from the PyTorch runner's states; a Keras runner keeps only its first.
+            recorded = experiment.recorded_steps if task.runner == REFERENCE_RUNNER else [0]
+            end = _train(side, trace, experiment, report, recorded if task.reference is not None else ())
+            predictions = _predict(side, experiment)
+            if task.reference is not None:
+                _take_single_steps(side, trace, task.reference)
+            trace.finish(predictions, end)
+        if isinstance(side, KerasSide) and not task.fault:
+            self._kept.keep(side, experiment)
+        else:
+            side.release()
+            settle()
+        return Answer()
+
+
+def _manifest(task: Task, experiment: Experiment, side: Side) -> dict[str, Any]:
     parts = {
         "training": (side.inputs, side.targets),
         "test": (experiment.test_inputs, experiment.examples.test.targets),
@@ -59,44 +77,27 @@ def perform(task: dict[str, Any], runner: str, send: Any) -> None:
     for part, (inputs, _) in parts.items():
         named = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
         data |= {f"{part}/{name}": array for name, array in named.items()}
-    manifest = {
+    return {
         "case": experiment.case.name,
-        "runner": runner,
+        "runner": task.runner,
         "dtype": experiment.case.dtype,
-        "member": task.get("member"),
+        "member": None if task.member is None else asdict(task.member),
         "steps": experiment.steps,
         "epochs": experiment.case.training.epochs,
         "hashes": experiment_hashes(data, side.schedule, side.weights()),
         **side.facts(),
         "execution": side.execution(),
     }
-    if task.get("fault"):
-        load_fault(task["fault"])(side)
-    if experiment.case.model.independent_masks:
-        manifest["dropout"] = side.package.dropout_probe(side.model, side.batch(0)[0])
-    with TraceWriter(Path(task["out"]), manifest, side.columns()) as trace:
-        # Both sides take steps apart from the PyTorch side's states; a Keras side keeps only what it starts from.
-        recorded = experiment.recorded_steps if runner == REFERENCE_RUNNER else [0]
-        end = _train(side, trace, experiment, send, recorded if reference is not None else ())
-        predicted = _predict(side, experiment)
-        if reference is not None:
-            _take_apart(side, trace, Path(reference))
-        trace.finish(predicted, end)
-    if isinstance(side, KerasSide) and not task.get("fault"):
-        KEPT.keep(side, experiment)
-    else:
-        side.release()
-        settle()
 
 
 def _train(
-    side: Side, trace: TraceWriter, experiment: Experiment, send: Any, recorded: Collection[int]
+    side: Side, trace: TraceWriter, experiment: Experiment, report: Report, recorded: Collection[int]
 ) -> dict[str, Any]:
     """Train, writing what happens; the state before each step of `recorded` is kept."""
     epochs = experiment.case.training.epochs
-    kept = checkpoint_epochs(epochs)
+    checkpoints = checkpoint_epochs(epochs)
     steps = 0
-    began = last_sent = time.monotonic()
+    began = last_report = time.monotonic()
     if 0 in recorded:
         trace.state(0, side.weights(), side.slots(), side.non_trainable())
     for epoch, rows in side.train():
@@ -109,12 +110,12 @@ def _train(
         steps += len(rows)
         if steps in recorded:
             trace.state(steps, side.weights(), side.slots(), side.non_trainable())
-        if steps == (epoch + 1) * experiment.steps_per_epoch and epoch + 1 in kept:
+        if steps == (epoch + 1) * experiment.steps_per_epoch and epoch + 1 in checkpoints:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
-        if now - last_sent > PROGRESS_SECONDS or steps == experiment.steps:
-            last_sent = now
-            send({"event": "progress", "epoch": epoch + 1, "loss": float(losses[-1])})
+        if now - last_report > PROGRESS_SECONDS or steps == experiment.steps:
+            last_report = now
+            report(Progress(epoch + 1, float(losses[-1])))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
 
@@ -136,17 +137,17 @@ def _predict(side: Side, experiment: Experiment) -> dict[str, np.ndarray]:
     return predicted
 
 
-def _take_apart(side: Side, trace: TraceWriter, reference: Path) -> None:
-    """Take the recorded steps apart, each from the PyTorch side's state before it and with this side's own batch."""
+def _take_single_steps(side: Side, trace: TraceWriter, reference: Path) -> None:
+    """Take each recorded step from the PyTorch runner's state before it, with this runner's own batch."""
     single_step = side.single_step()
     for step in side.experiment.recorded_steps:
         state = read_state(reference, step)
         inputs, targets = side.batch(step)
         if state is None or not len(targets):
-            continue  # the PyTorch side stopped before, or this side has no such batch: the judge misses the step
+            continue  # the PyTorch runner stopped before, or this one has no such batch: the judge misses the step
         weights, slots, non_trainable = state
         if slots.keys() != side.slots().keys():
-            return  # another update rule, which shows in the slots that each side starts with
+            return  # another update rule, which shows in the slots at the first step
         side.load_weights(weights)
         trace.single_step(step, single_step(slots, non_trainable, step, inputs, targets))
 
@@ -156,48 +157,3 @@ def settle() -> None:
     """Have what the first case has brought in stay: to look through it after every case takes longer than the case."""
     gc.collect()
     gc.freeze()
-
-
-def load_runner(runner: str) -> Callable[[dict[str, Any], str, Any], None]:
-    """Import what a runner computes with and return what performs its tasks."""
-    if runner == JUDGE:
-        from compare.sweep.judging import judge_task
-
-        return judge_task
-    keep_tensorflow_out(runner)
-    __import__("torch" if runner == REFERENCE_RUNNER else "keras")
-    return perform
-
-
-def main(runner: str) -> None:
-    """Serve tasks until standard input ends."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-
-    def send(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
-
-    tasks: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read_tasks, args=(tasks,), daemon=True).start()
-    serve = load_runner(runner)
-    send({"event": "ready", "backend": backend_of(runner)})
-    while True:
-        task = json.loads(tasks.get())
-        try:
-            serve(task, runner, send)
-        except Exception as error:  # whatever a framework raises is this comparison's result, not the harness's end
-            traceback.print_exc()
-            send({"event": "failed", "error": ANSI_COLOUR.sub("", f"{type(error).__name__}: {error}")})
-        else:
-            send({"event": "done"})
-
-
-def _read_tasks(tasks: "queue.Queue[str]") -> None:
-    for line in sys.stdin:
-        tasks.put(line)
-    # The harness has closed the pipe or died: there is nobody left to work for.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -11,7 +11,8 @@ from compare.config.case import Case, load_case, with_fields
 from compare.judge import Comparison, Verdict
 from compare.run.plan import prepare
 from compare.run.training import run_cases
-from compare.workers.pool import Event, Pool
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 BACKENDS = ("tensorflow", "torch", "jax")
 CELLS = ("simple_rnn", "lstm", "gru")

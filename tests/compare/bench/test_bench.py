@@ -111,4 +111,4 @@ def test_bad_input_is_refused(refused: Callable[..., str], arguments: list[str],
 def test_a_process_that_fails_is_named(tmp_path: Path) -> None:
     """A side that cannot train ends the bench with its own last words."""
     with pytest.raises(BenchError, match=r"torch, compiled: FileNotFoundError.*experiment.json"):
-        Child("torch", "compiled", tmp_path / "nothing", tmp_path / "log")
+        Child("torch", "compiled", tmp_path / "nothing")

@@ -228,5 +228,5 @@ def test_a_side_that_dies_is_a_failure(tmp_path: Path, sides: Sides) -> None:
     file = write(tmp_path, ("    net = Net()", "    import os; os._exit(7)\n    net = Net()"))
     comparison = explain_with(sides, read_pair(str(file)))
     assert comparison.status == "failed"
-    assert "ended with code 7" in str(comparison.error)
+    assert "exited with code 7" in str(comparison.error)
     assert explain_with(sides, read_pair(str(write(tmp_path)))).status == "agrees"

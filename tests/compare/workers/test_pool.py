@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from helpers.small_runs import BACKENDS, STEPS, TINY, Run, run_cases_in, tiny_ca
 
 from compare.config.case import load_case, with_fields
 from compare.trace.trace import read_trace
-from compare.workers.pool import Event, Pool, Task
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 FAULT = "broken_runners.py"
 
@@ -150,28 +150,6 @@ def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path) -> None:
         file = Path(error_of(run, "keras-torch").removeprefix("torch: RuntimeError: "))
         assert file.is_file()
     assert not file.parent.exists()
-
-
-def test_what_compiles_longest_is_started_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the PyTorch side trains, the process is warmed up whose trainings will take the longest."""
-    monkeypatch.setattr(Pool, "_start", lambda self, runner: runner)
-    pool = Pool(Path(), 2)
-    tasks = [Task(runner, "lstm", Path(), Path(runner)) for runner in ("keras-tensorflow", "keras-torch", "keras-jax")]
-    assert pool._choose([], tasks) == (None, "keras-jax")
-    assert pool._choose(tasks[:2], tasks) == (tasks[0], "keras-tensorflow")
-
-
-@pytest.mark.parametrize(("seconds", "started"), [(0.5, None), (2.0, "torch")], ids=["short", "long"])
-def test_a_second_worker_must_be_worth_its_import(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, started: str | None
-) -> None:
-    """Four tasks that wait for a busy worker get another one where they take longer than its import."""
-    monkeypatch.setattr(Pool, "_start", lambda self, runner: runner)
-    pool = Pool(Path(), 2)
-    pool._workers = [SimpleNamespace(runner="torch", task="one", alive=True)]  # type: ignore[list-item]
-    pool._import_seconds, pool._task_seconds = {"torch": 3.0}, {"torch": seconds}
-    able = [Task("torch", "lstm", Path(), Path(str(number))) for number in range(4)]
-    assert pool._choose(able, able)[1] == started
 
 
 # A framework that cannot be imported, whose process takes longer to unload than it took to fail.
