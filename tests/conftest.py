@@ -23,7 +23,7 @@ settings.load_profile("rnn-parity")
 
 
 # What holds processes for a whole session: under pytest-xdist each is held by one process of the tests alone.
-SHARED = ("frameworks", "pool", "sides")
+SHARED = ("frameworks", "pool", "sides", "finished_sweep")
 
 
 @pytest.hookimpl(tryfirst=True)

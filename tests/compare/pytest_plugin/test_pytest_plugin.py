@@ -102,6 +102,7 @@ def test_a_project_checks_its_models(project: pytest.Pytester, monkeypatch: pyte
     assert sorted(logs) == ["keras-torch", "torch"], "the same processes work for all tests"
 
 
+@pytest.mark.slow
 def test_a_project_checks_its_models_side_by_side(project: pytest.Pytester) -> None:
     """Under xdist each process has workers of its own, and each test's report a folder of its own."""
     result = project.runpytest_subprocess("-W", "error", "-n", "2", "-k", "not pair", "--parity-report", "reports")

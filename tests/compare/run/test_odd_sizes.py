@@ -8,7 +8,8 @@ from compare.errors import InputError
 from compare.run.plan import prepare
 from compare.workers.pool import Pool
 
-ODD_BACKENDS = ("tensorflow", "torch")
+# What compiled loops make of the numbers of steps and the sizes of batches, `test_training_record.py` shows every day.
+ODD_BACKENDS = [pytest.param("torch"), pytest.param("tensorflow", marks=pytest.mark.slow)]
 
 # The cell, the fields, and the number of steps that follow from them.
 CASES = {
@@ -58,14 +59,19 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module", params=ODD_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Two backends."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def odd(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All unusual cases, on two backends: what JAX makes of sizes, `test_training_record.py` shows."""
+def odd(pool: Pool, tmp_path_factory: pytest.TempPathFactory, backend: str) -> Run:
+    """All unusual cases on a backend."""
     cases = [tiny_case(cell, {"name": name} | fields) for name, (cell, fields, _) in CASES.items()]
-    return run_cases_in(tmp_path_factory.mktemp("odd") / "out", pool, cases, ODD_BACKENDS)
+    return run_cases_in(tmp_path_factory.mktemp("odd") / "out", pool, cases, [backend])
 
 
-@pytest.mark.parametrize("backend", ODD_BACKENDS)
 @pytest.mark.parametrize("name", list(CASES))
 def test_unusual_sizes_agree(odd: Run, name: str, backend: str) -> None:
     """A case agrees on each backend and at every step, whatever its sizes."""

@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
 EPOCHS = 1
 
 # One backend stands for the others: what differs between them is the models' business, and is tested there.
-RUNNER = "keras-jax"
+RUNNER = "keras-torch"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def run(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
     common = {"training.epochs": EPOCHS, "model.units": 4}
     cases = [with_fields(load_case(name), common | fields) for name, fields in SMALL.items()]
     folded = with_fields(load_case("gru"), common | {"data.points": 50})
-    return run_cases_in(tmp_path_factory.mktemp("tasks") / "out", pool, [*cases, *fold_cases(folded, 2)], ["jax"])
+    return run_cases_in(tmp_path_factory.mktemp("tasks") / "out", pool, [*cases, *fold_cases(folded, 2)], ["torch"])
 
 
 @pytest.mark.parametrize("name", SMALL)

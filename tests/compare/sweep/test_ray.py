@@ -10,12 +10,10 @@ import pytest
 from helpers.sweep_runs import CASES, TRAININGS, finish_sweep, records, start_sweep, trainings, verdicts
 
 
-@pytest.fixture(scope="module")
-def locally(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+@pytest.fixture
+def locally(finished_sweep: tuple[Path, dict[str, int]]) -> Path:
     """The folder of a sweep that ran on this machine without Ray."""
-    folder = tmp_path_factory.mktemp("locally")
-    finish_sweep(start_sweep(folder, environment))
-    return folder
+    return finished_sweep[0]
 
 
 def test_a_killed_actor_is_replaced_and_the_verdicts_are_the_same(

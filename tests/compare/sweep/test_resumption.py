@@ -47,15 +47,17 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], don
     assert not any((tmp_path / "out" / "traces").iterdir())
 
 
-def test_a_finished_sweep_trains_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_finished_sweep_trains_nothing(
+    finished_sweep: tuple[Path, dict[str, int]], environment: dict[str, str]
+) -> None:
     """Given the same folder again a finished sweep finds every case done."""
-    first, _ = finish_sweep(start_sweep(tmp_path, environment))
+    folder, first = finished_sweep
     assert first == {"cases": 3, "agree": 3, "differ": 0, "failed": 0, "skipped": 0, "comparisons": 3}
-    done = trainings(tmp_path)
+    done = trainings(folder)
     assert done.total() == len(done) == TRAININGS
-    again, _ = finish_sweep(start_sweep(tmp_path, environment))
+    again, _ = finish_sweep(start_sweep(folder, environment))
     assert again == {**first, "skipped": CASES}
-    assert trainings(tmp_path) == done
+    assert trainings(folder) == done
 
 
 @pytest.mark.parametrize(

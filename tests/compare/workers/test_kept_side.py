@@ -17,10 +17,14 @@ from compare.workers.pool import Pool
 CHANGED = {"seed": 5, "training.learning_rate": 0.01, "training.epochs": 2}
 
 KINDS = {
-    "adam": {},
-    "nadam": {"training.optimizer": "nadam"},
-    "batch-normalization": {"model.normalization": "batch", "model.layers": 2},
-    "dropout": {"model.dropout": 0.5, "model.recurrent_dropout": 0.25},
+    "plain": {},
+    "with-all-that-may-be-left-over": {
+        "training.optimizer": "nadam",
+        "model.normalization": "batch",
+        "model.layers": 2,
+        "model.dropout": 0.5,
+        "model.recurrent_dropout": 0.25,
+    },
 }
 
 
@@ -33,7 +37,7 @@ def same(left: Trace, right: Trace) -> bool:
 
 
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trainings(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The second case of each kind, trained after the first one of its kind, and after one of another kind."""
     folder = tmp_path_factory.mktemp("kept")
     kept, new = [], []
@@ -42,7 +46,8 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         after = with_fields(first, {**CHANGED, "name": kind})
         kept += [first, after]
         new.append(after)
-    with Pool(folder / "logs", jobs=1, threads=1) as pool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "jobs", 1)  # one after the other, in one process of each runner
         for name, cases in {"kept": kept, "new": new}.items():
             run = run_cases_in(folder / name, pool, cases, BACKENDS)
             assert run.verdict.exit_code == 0
