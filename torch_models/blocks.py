@@ -13,7 +13,7 @@ BLOCK = 2**16
 def blocks(
     parameters: Tensors, gradients: Tensors, slots: Mapping[str, Tensors]
 ) -> Iterator[tuple[Tensors, Tensors, Mapping[str, Tensors]]]:
-    """Yield views of all numbers of the given tensors, about `BLOCK` at a time; what is small enough is yielded whole.
+    """Yield views of all numbers of tensors, about `BLOCK` at a time; what is small enough is yielded whole.
 
     On a GPU every pass is a launch whatever its size, so there everything is yielded whole.
     """
@@ -27,6 +27,6 @@ def blocks(
     for end, part in enumerate(cut[0], start=1):
         size += part.numel()
         if end == len(cut[0]) or size + cut[0][end].numel() > BLOCK:
-            of_block = [parts[start:end] for parts in cut]
-            yield of_block[0], of_block[1], dict(zip(slots, of_block[2:], strict=True))
+            parts_of_block = [parts[start:end] for parts in cut]
+            yield parts_of_block[0], parts_of_block[1], dict(zip(slots, parts_of_block[2:], strict=True))
             start, size = end, 0

@@ -17,7 +17,7 @@ def clip(
 ) -> list[torch.Tensor]:
     """Return gradients clipped by value, or by the norm of each Keras variable, or by the norm of all together.
 
-    The gradients given are not changed. `names` are those of their parameters in the model; only clipnorm needs them.
+    The gradients themselves are not changed. `names` of their parameters in the model are needed by clipnorm alone.
     Source: `keras/src/optimizers/base_optimizer.py`, `_clip_gradients`, and `tf.clip_by_norm`.
     """
     if clipvalue is not None:

@@ -50,18 +50,18 @@ STOCK_RULES = {
 
 
 def build_stock_optimizer(
-    params: list[Any], name: str, learning_rate: float, rule: Mapping[str, Any], around: Mapping[str, Any]
+    params: list[Any], name: str, learning_rate: float, rule: Mapping[str, Any], common: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """Build an optimizer of torch.optim that clips the gradients and sets the learning rate before each step.
 
     `rule`: momentum, nesterov, weight_decay, of which the optimizer gets what it takes and what is not None.
-    `around`: the limits of clipping and the options of the schedule.
+    `common`: the limits of clipping and the options of the schedule.
     """
     stock = STOCK_RULES[name]
-    given = {option: value for option, value in rule.items() if option in stock.takes and value is not None}
-    optimizer = stock.kind(params, lr=learning_rate, **given)
+    options = {option: value for option, value in rule.items() if option in stock.takes and value is not None}
+    optimizer = stock.kind(params, lr=learning_rate, **options)
     for group in optimizer.param_groups:
-        group.update(around, initial_lr=learning_rate, iterations=0)
+        group.update(common, initial_lr=learning_rate, iterations=0)
     unclipped: list[torch.Tensor | None] = []
 
     def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -70,7 +70,7 @@ def build_stock_optimizer(
             group["iterations"] += 1
         parameters = _with_gradients(optimizer)
         unclipped[:] = [parameter.grad for parameter in parameters]
-        for parameter, gradient in zip(parameters, clip_stock(unclipped, around), strict=True):
+        for parameter, gradient in zip(parameters, clip_stock(unclipped, common), strict=True):
             parameter.grad = gradient
 
     def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -89,7 +89,7 @@ def stock_learning_rate(group: Mapping[str, Any]) -> float:
 
 
 def clip_stock(gradients: list[torch.Tensor], limits: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return what `torch.nn.utils` makes of gradients; those given are not changed."""
+    """Return what `torch.nn.utils` makes of gradients, which are not changed themselves."""
     if all(limits[limit] is None for limit in ("clipvalue", "clipnorm", "global_clipnorm")):
         return gradients
     holders = [torch.empty_like(gradient) for gradient in gradients]

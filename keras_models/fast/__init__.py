@@ -12,8 +12,7 @@ backends, they run Keras's own code. `enable()` puts them in place of Keras's, `
 | None | both | what `executions` gives the reason for: other activations, `reset_after=False`, `recurrent_dropout`, … |
 """
 
-from keras_models.fast.execution import Execution
-from keras_models.fast.layers import GRU, LSTM, SimpleRNN
+from keras_models.fast.layers import GRU, LSTM, Execution, SimpleRNN
 from keras_models.fast.switch import disable, enable, executions
 
 __all__ = ["GRU", "LSTM", "Execution", "SimpleRNN", "disable", "enable", "executions"]

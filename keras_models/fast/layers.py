@@ -1,11 +1,18 @@
 """SimpleRNN, LSTM and GRU as Keras has them, computed by fast kernels on the torch backend."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras.src import api_export
 
-from keras_models.fast.execution import Execution
+
+@dataclass(frozen=True)
+class Execution:
+    """How a layer was computed: the kernel; None for Keras's own code, and then the reason."""
+
+    kernel: str | None
+    reason: str | None = None
 
 
 class Fast:

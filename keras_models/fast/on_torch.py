@@ -9,7 +9,7 @@ from torch import Tensor
 from keras_models.fast import native
 from keras_models.fast.activations import ACTIVATIONS
 from keras_models.fast.differentiable import Arguments, compute
-from keras_models.fast.execution import Execution
+from keras_models.fast.layers import Execution
 from keras_models.fast.loops import GRULoop, LSTMLoop, SimpleRNNLoop
 from keras_models.fast.onednn import OneDNNLSTM
 

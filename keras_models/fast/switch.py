@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_models.fast.execution import Execution
-from keras_models.fast.layers import FAST, Fast
+from keras_models.fast.layers import FAST, Execution, Fast
 
 STOCK = {fast: stock for stock, fast in FAST.items()}
 

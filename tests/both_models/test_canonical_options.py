@@ -1,4 +1,4 @@
-"""Weights and carried states of every option go into either side and come back; what does not fit is named."""
+"""Weights and non-trainable state of every option go into either side and come back; what does not fit is named."""
 
 from typing import Any
 
@@ -30,42 +30,42 @@ def test_round_trip_of_options_catches_faults(frameworks: FrameworkProcesses, si
 @pytest.mark.parametrize("name", OPTIONS)
 def test_names_of_options_are_the_definition(frameworks: FrameworkProcesses, name: str) -> None:
     """Both sides give an option's weights the names and shapes in which they are drawn."""
-    some = example(name, "float32")
-    expected = {key: tensor.shape for key, tensor in some.weights.items()}
+    drawn = example(name, "float32")
+    expected = {key: tensor.shape for key, tensor in drawn.weights.items()}
     for side in ("torch", "keras-torch"):
-        obtained = frameworks.call(side, "probes.own_weights", some.keywords)
+        obtained = frameworks.call(side, "probes.own_weights", drawn.keywords)
         assert {key: tensor.shape for key, tensor in obtained.items()} == expected
 
 
 @pytest.mark.parametrize("name", NON_TRAINABLE)
 @pytest.mark.parametrize("side", SIDES)
-def test_what_is_carried_on_comes_back(frameworks: FrameworkProcesses, side: str, name: str) -> None:
-    """Carried states and running figures are loaded whole, by the same names on all sides, and read to the last bit."""
-    some = example(name, "float32")
-    obtained = frameworks.call(side, "model_probes.non_trainable_round_trip", some, some.non_trainable)
-    assert obtained.keys() == some.non_trainable.keys()
-    for key, value in some.non_trainable.items():
+def test_non_trainable_state_comes_back(frameworks: FrameworkProcesses, side: str, name: str) -> None:
+    """States and running figures are loaded whole, by the same names on all sides, and read to the last bit."""
+    drawn = example(name, "float32")
+    obtained = frameworks.call(side, "model_probes.non_trainable_round_trip", drawn, drawn.non_trainable)
+    assert obtained.keys() == drawn.non_trainable.keys()
+    for key, value in drawn.non_trainable.items():
         np.testing.assert_array_equal(obtained[key], value, strict=True, err_msg=key)
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesses, side: str) -> None:
+def test_states_that_do_not_fit_are_named(frameworks: FrameworkProcesses, side: str) -> None:
     """A state that is missing, left over or of another shape is refused by its name."""
-    some = example("lstm stateful", "float32")
+    drawn = example("lstm stateful", "float32")
     state = "layer0/forward/state/c"
-    left = {name: value for name, value in some.non_trainable.items() if name != state}
-    shape = some.non_trainable[state].shape
-    for changed, words in (
+    left = {name: value for name, value in drawn.non_trainable.items() if name != state}
+    shape = drawn.non_trainable[state].shape
+    for changed, message in (
         (left, f"{state} is missing"),
-        (some.non_trainable | {"layer7/x": np.zeros(1)}, "layer7/x is not in the model"),
+        (drawn.non_trainable | {"layer7/x": np.zeros(1)}, "layer7/x is not in the model"),
         (left | {state: np.zeros((1, 1))}, rf"{state} has shape \(1, 1\), expected \({shape[0]}, {shape[1]}\)"),
     ):
-        with pytest.raises(ValueError, match=words):
-            frameworks.call(side, "model_probes.non_trainable_round_trip", some, changed)
+        with pytest.raises(ValueError, match=message):
+            frameworks.call(side, "model_probes.non_trainable_round_trip", drawn, changed)
 
 
 @pytest.mark.parametrize(
-    ("keywords", "words"),
+    ("keywords", "message"),
     [
         ({"bidirectional": "both"}, "bidirectional='both' is unknown; accepted: None, concat, sum, mul, ave"),
         ({"head": "mean"}, "head='mean' is unknown; accepted: last_state, last_output, every_output"),
@@ -78,8 +78,8 @@ def test_carried_tensors_that_do_not_fit_are_named(frameworks: FrameworkProcesse
 )
 @pytest.mark.parametrize("side", ["torch", "keras-torch"])
 def test_options_that_make_no_sense_are_refused(
-    frameworks: FrameworkProcesses, side: str, keywords: dict[str, Any], words: str
+    frameworks: FrameworkProcesses, side: str, keywords: dict[str, Any], message: str
 ) -> None:
     """An unknown choice, and an option without what it needs, are refused with what is accepted."""
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         frameworks.call(side, "probes.own_weights", {"cell": "lstm", **keywords})

@@ -8,9 +8,9 @@ from helpers.probes import canonical_shapes
 from helpers.small_runs import CELLS
 from helpers.spoiled_weights import SPOILED
 
-# Largest difference of an output of the size of 1, in units of the working precision. Seven steps of two layers add up
+# Largest difference of an output of the size of 1, in ulps of the working precision. Seven steps of two layers add up
 # some tens of roundings; the largest seen is 3.5. The smallest planted fault below is off by 1e6.
-ALLOWED_UNITS = 40
+TOLERANCE_ULPS = 40
 
 
 def model(cell: str, layers: int, dtype: str) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
@@ -25,8 +25,8 @@ def check_same_outputs(*, obtained: np.ndarray, expected: np.ndarray, precision:
     """Raise AssertionError where outputs differ by more than rounding."""
     assert obtained.shape == expected.shape
     difference = np.abs(obtained.astype(np.float64) - expected.astype(np.float64)) / np.maximum(1, np.abs(expected))
-    units = difference.max() / np.finfo(precision).eps
-    assert units <= ALLOWED_UNITS, f"outputs are {units:.1f} units of {precision} apart, allowed {ALLOWED_UNITS}"
+    ulps = difference.max() / np.finfo(precision).eps
+    assert ulps <= TOLERANCE_ULPS, f"outputs are {ulps:.1f} ulps of {precision} apart, tolerance {TOLERANCE_ULPS}"
 
 
 @pytest.mark.parametrize("layers", [1, 2], ids=["one-layer", "two-layers"])
@@ -89,5 +89,5 @@ def test_wrong_weights_are_caught(frameworks: FrameworkProcesses, side: str, cel
     """A swapped gate, a transposed recurrent kernel or a dropped bias is no rounding: the check fails."""
     shape, tensors, inputs = model(cell, 1, "float32")
     obtained = frameworks.call(side, "probes.outputs", shape, SPOILED[spoiled](tensors), inputs)
-    with pytest.raises(AssertionError, match="units of float32 apart"):
+    with pytest.raises(AssertionError, match="ulps of float32 apart"):
         check_same_outputs(obtained=obtained, expected=forward(cell, tensors, inputs), precision="float32")

@@ -157,9 +157,9 @@ def test_a_broken_mirror_is_found(
         text = planted.read_text("utf-8") if planted.exists() else ""
         assert before in text
         planted.write_text(text.replace(before, after) if before else text + after, "utf-8")
-    found = differences(tmp_path)
-    assert bool(found) == (expected is not None), found
-    assert expected is None or any(expected in difference for difference in found), found
+    obtained = differences(tmp_path)
+    assert bool(obtained) == (expected is not None), obtained
+    assert expected is None or any(expected in difference for difference in obtained), obtained
 
 
 def test_another_order_is_found(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_each_package_satisfies_the_protocol(frameworks: FrameworkProcesses, sid
 @pytest.mark.parametrize("fault", ["missing", "renamed", "required", "keyword"])
 def test_a_package_that_breaks_the_protocol_is_caught(frameworks: FrameworkProcesses, fault: str) -> None:
     """A function that is missing, takes other names or asks for more is named."""
-    (found,) = frameworks.call("torch", "mirror_probes.protocol_violations", fault)
-    assert found.startswith("torch_models.predict")
+    (obtained,) = frameworks.call("torch", "mirror_probes.protocol_violations", fault)
+    assert obtained.startswith("torch_models.predict")
 
 
 @pytest.mark.parametrize("side", ["torch", "keras-torch"])

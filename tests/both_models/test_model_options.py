@@ -1,4 +1,4 @@
-"""Every option of a model is the same on both sides: outputs, loss, gradients, carried states and predictions."""
+"""Every option of a model is the same on both sides: outputs, loss, gradients, states and predictions."""
 
 from collections.abc import Mapping
 
@@ -39,7 +39,7 @@ def test_options_are_the_same_on_both_sides(frameworks: FrameworkProcesses, name
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_stateful_models_are_the_same_on_both_sides(frameworks: FrameworkProcesses, name: str) -> None:
-    """A step in the middle of an epoch starts from the carried states and carries on the same ones, to float64."""
+    """A step in the middle of an epoch starts from the last states and leaves the same ones, to float64."""
     check_both_sides(frameworks, "keras-tensorflow", example(name), TOLERANCE)
 
 
@@ -63,7 +63,7 @@ def without(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarra
 
 
 def test_other_tensors_are_caught() -> None:
-    """The check of two steps names a tensor that is off, of another shape, not a number, or absent."""
+    """The check of two steps names a tensor that is off, of another shape, not a number, or missing."""
     name, steps = "gradient/head/kernel", {"gradient/head/kernel": np.ones((2, 2)), "loss": np.float64(3)}
     check_same(obtained=steps, expected=steps, tolerance=TOLERANCE)
     spoiled = [

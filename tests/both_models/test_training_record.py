@@ -10,14 +10,14 @@ from helpers.probes import canonical_shapes
 from helpers.small_runs import CELLS
 
 # Of a float32 loss, or of a tensor's norm in units of the whole gradient's: the largest error seen is 6e-8.
-ALLOWED = 1e-6
+TOLERANCE = 1e-6
 
 # Adam's first update divides a gradient by itself, and 1 - beta^t in float32 has few digits: the largest is 1.2e-5.
-ALLOWED_UPDATE = 2e-4
+TOLERANCE_UPDATE = 2e-4
 
 # Of a whole training: by the mean loss, and by the farthest that Adam could have moved a number. The largest seen is
 # 2.2e-5; the smallest planted fault below is off by 7e-3.
-ALLOWED_TRAINING = 2e-4
+TOLERANCE_TRAINING = 2e-4
 
 LEARNING_RATE = 1e-3
 
@@ -44,10 +44,10 @@ def expected_row(cell: str, tensors: dict, inputs: np.ndarray, targets: np.ndarr
 
 def check_row(*, obtained: dict[str, float], expected: dict[str, float]) -> None:
     """Raise AssertionError naming every recorded figure that is not what the equations give."""
-    allowed = {"loss": ALLOWED, "gradient": ALLOWED, "update": ALLOWED_UPDATE}
-    assert {name for name in obtained if name.partition("/")[0] in allowed} == expected.keys()
+    limit = {"loss": TOLERANCE, "gradient": TOLERANCE, "update": TOLERANCE_UPDATE}
+    assert {name for name in obtained if name.partition("/")[0] in limit} == expected.keys()
     wrong = []
-    for phase, tolerance in allowed.items():
+    for phase, tolerance in limit.items():
         names = [name for name in expected if name.partition("/")[0] == phase]
         scale = np.linalg.norm([expected[name] for name in names])
         wrong += [name for name in names if not abs(obtained[name] - expected[name]) <= tolerance * scale]
@@ -69,7 +69,7 @@ def test_first_step_is_the_equations(frameworks: FrameworkProcesses, side: str, 
 
 @pytest.mark.parametrize("name", ["loss", "gradient/layer0/forward/bias/forget", "update/head/kernel"])
 def test_wrong_figures_are_caught(name: str) -> None:
-    """The check of a recorded row names a figure that is off, not a number, or absent."""
+    """The check of a recorded row names a figure that is off, not a number, or missing."""
     shape, tensors, inputs, targets = training("lstm", windows=4)
     del shape
     expected = expected_row("lstm", tensors, inputs, targets)
@@ -102,9 +102,9 @@ def expected_training(windows: int, batch_size: int) -> tuple[np.ndarray, dict[s
 def check_training(*, losses: np.ndarray, weights: dict, expected: tuple[np.ndarray, dict]) -> None:
     """Raise AssertionError where a training is not the expected one, at any step or in the end."""
     assert losses.shape == expected[0].shape
-    assert np.abs(losses - expected[0]).max() <= ALLOWED_TRAINING * expected[0].mean()
+    assert np.abs(losses - expected[0]).max() <= TOLERANCE_TRAINING * expected[0].mean()
     moved = max(float(np.abs(weights[name] - expected[1][name]).max()) for name in expected[1])
-    assert moved <= ALLOWED_TRAINING * LEARNING_RATE * len(losses)
+    assert moved <= TOLERANCE_TRAINING * LEARNING_RATE * len(losses)
 
 
 @pytest.mark.parametrize(

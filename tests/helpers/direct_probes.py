@@ -76,7 +76,7 @@ def beside_model(side: str, name: str) -> tuple[bool, list[np.ndarray], list[np.
     from keras_models.backends.direct import direct_call
 
     inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
-    found, is_direct = [], False
+    obtained, is_direct = [], False
     for direct in (True, False):
         model = models()[name]()
         for index, variable in enumerate(model.trainable_variables):
@@ -85,8 +85,8 @@ def beside_model(side: str, name: str) -> tuple[bool, list[np.ndarray], list[np.
         is_direct = is_direct or forward is not None
         run = forward or partial(model, training=True)
         outputs = [run(inputs) for _ in range(2)]
-        found.append([np.array(x.detach().float()) for x in keras.tree.flatten([outputs, model.losses])])
-    return is_direct, *found
+        obtained.append([np.array(x.detach().float()) for x in keras.tree.flatten([outputs, model.losses])])
+    return is_direct, *obtained
 
 
 def other_dtype(side: str) -> str:
@@ -130,13 +130,13 @@ def beside_compute_loss(side: str, name: str) -> tuple[bool, list[np.ndarray], l
     model.compile(loss=getattr(keras.losses, loss)(dtype=dtype) if hasattr(keras.losses, loss) else loss, **options)
     generator = torch.Generator().manual_seed(0)
     targets, outputs = (torch.randn(4, 2, generator=generator) for _ in range(2))
-    found, direct = [], direct_loss(model)
+    obtained, direct = [], direct_loss(model)
     for loss_of in (direct, lambda y, y_pred: model.compute_loss(y=y, y_pred=y_pred, training=True)):
         given = outputs.clone().requires_grad_()
         value = loss_of(targets, given)
         (gradient,) = torch.autograd.grad(value, given)
-        found.append([value.detach().numpy(), gradient.numpy()])
-    return direct is model.loss, *found
+        obtained.append([value.detach().numpy(), gradient.numpy()])
+    return direct is model.loss, *obtained
 
 
 def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,10 +147,10 @@ def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarr
     from keras_models.backends import torch as backend
     from keras_models.backends.direct import direct_call, direct_loss
 
-    found = []
+    obtained = []
 
     def kept(value: Any) -> Any:
-        found.append(value)
+        obtained.append(value)
         return value
 
     def through_model(model: Any) -> Any:
@@ -167,6 +167,6 @@ def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarr
         ):
             _, yielded, _ = probes.train(side, *arguments)
         rows.append(np.concatenate([row for _, row in yielded]))
-    assert found[0] is not None, "the second training calls its layers directly"
-    assert isinstance(found[1], keras.losses.Loss), "the second training calls its loss directly"
+    assert obtained[0] is not None, "the second training calls its layers directly"
+    assert isinstance(obtained[1], keras.losses.Loss), "the second training calls its loss directly"
     return rows[0], rows[1]

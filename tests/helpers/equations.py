@@ -82,7 +82,7 @@ def mean_squared_error(cell: str, tensors: Tensors, inputs: np.ndarray, targets:
 def gradient(cell: str, tensors: Tensors, inputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """The gradient of the loss by central differences, good to about nine digits."""
     shift = 1e-5
-    found = {}
+    obtained = {}
     for name, tensor in tensors.items():
         slope = np.empty(tensor.shape)
         for index in np.ndindex(tensor.shape):
@@ -92,8 +92,8 @@ def gradient(cell: str, tensors: Tensors, inputs: np.ndarray, targets: np.ndarra
                 moved[index] += sign * shift
                 losses.append(mean_squared_error(cell, {**tensors, name: moved}, inputs, targets))
             slope[index] = (losses[0] - losses[1]) / (2 * shift)
-        found[name] = slope
-    return found
+        obtained[name] = slope
+    return obtained
 
 
 class KerasAdam:

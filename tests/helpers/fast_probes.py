@@ -16,7 +16,7 @@ BATCH, STEPS, FEATURES, UNITS = 4, 5, 3, 6
 
 # By the largest number of a tensor or by 1, whichever is more: the largest difference seen is 1.5e-6, and the smallest
 # of the planted faults is 2e-2.
-ALLOWED = 1e-5
+TOLERANCE = 1e-5
 
 
 def masks(seed: int) -> dict[str, np.ndarray | None]:
@@ -63,8 +63,8 @@ def call(
     inputs = tensor(BATCH, STEPS, FEATURES)
     states = [tensor(BATCH, UNITS) for _ in layer.state_size] if initial else []
     given_mask = None if mask is None else torch.tensor(mask)
-    found = layer(inputs, initial_state=states or None, mask=given_mask, training=training)
-    outputs = list(found) if isinstance(found, list | tuple) else [found]
+    computed = layer(inputs, initial_state=states or None, mask=given_mask, training=training)
+    outputs = list(computed) if isinstance(computed, list | tuple) else [computed]
     total = sum((output * tensor(*output.shape).detach()).sum() for output in outputs)
     by = {"inputs": inputs} | {f"state{index}": state for index, state in enumerate(states)}
     by |= {variable.name: variable.value for variable in layer.trainable_variables}
@@ -80,7 +80,7 @@ def check_equal(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np
     for name, value in expected.items():
         assert obtained[name].shape == value.shape, f"{what}: {name}"
         error = np.abs(obtained[name] - value).max() / max(np.abs(value).max(), 1)
-        assert error <= ALLOWED, f"{what}: {name} differs by {error:.1e}"
+        assert error <= TOLERANCE, f"{what}: {name} differs by {error:.1e}"
 
 
 def options_of_all_kinds(cell: str) -> Iterator[tuple[dict[str, Any], str, bool]]:
@@ -236,12 +236,12 @@ def onednn_beside_loop(side: str, shape: tuple[int, int, int, int]) -> dict[str,
     names = ("inputs", "kernel", "recurrent_kernel", "bias", "h", "c")
     shapes = [(batch, steps, features), (features, 4 * units), (units, 4 * units), (4 * units,), *[(batch, units)] * 2]
     tensors = [torch.randn(shape).mul_(0.3).requires_grad_() for shape in shapes]
-    found = []
+    computed = []
     functions = (ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"])
     for kernel in (LSTMLoop(*functions), OneDNNLSTM(*functions, returns=True)):
         arguments = Arguments(tensors[0], None, *tensors[1:4], tuple(tensors[4:]))
         outputs, last = compute(kernel, arguments, sequence=True)
         total = outputs[:, ::2].square().sum() + last[1].sum()
-        found.append([outputs, *last, *torch.autograd.grad(total, tensors)])
-    pairs = zip(("outputs", "last h", "last c", *names), *found, strict=True)
+        computed.append([outputs, *last, *torch.autograd.grad(total, tensors)])
+    pairs = zip(("outputs", "last h", "last c", *names), *computed, strict=True)
     return {name: float((one - two).abs().max() / max(1, one.abs().max())) for name, one, two in pairs}

@@ -61,16 +61,16 @@ def precision(side: str, cell: str, dtype: str, masked: bool) -> tuple[dict[str,
     stock, layer = pair(cell, {"return_sequences": True}, dtype=dtype)
     inputs = torch.randn(BATCH, STEPS, FEATURES, generator=torch.Generator().manual_seed(5))
     mask = torch.arange(STEPS) < torch.tensor([[5], [3], [1], [4]]) if masked else None
-    found = []
+    results = []
     for one in (layer, stock):
         outputs = one(inputs, mask=mask)
         gradients = torch.autograd.grad(outputs.float().square().sum(), [v.value for v in one.trainable_variables])
-        found.append({"outputs": outputs, **{v.name: g for v, g in zip(one.variables, gradients, strict=False)}})
+        results.append({"outputs": outputs, **{v.name: g for v, g in zip(one.variables, gradients, strict=False)}})
     differences = {}
-    for name, value in found[1].items():
-        assert found[0][name].dtype == value.dtype, name
+    for name, value in results[1].items():
+        assert results[0][name].dtype == value.dtype, name
         scale = value.double().abs().max()
-        differences[name] = float(((found[0][name].double() - value.double()).abs().max() / scale).detach())
+        differences[name] = float(((results[0][name].double() - value.double()).abs().max() / scale).detach())
     return differences, layer.execution.kernel
 
 
@@ -147,7 +147,7 @@ def kernels(model: Any) -> dict[str, str | None]:
     """Which kernels a model's fast layers ran in."""
     from keras_models import fast
 
-    return {path: None if found is None else found.kernel for path, found in fast.executions(model).items()}
+    return {path: None if execution is None else execution.kernel for path, execution in fast.executions(model).items()}
 
 
 def wrapped(side: str, cell: str) -> tuple[list[str], dict[str, str | None], dict[str, Any], dict[str, Any]]:
@@ -163,13 +163,13 @@ def two_given_directions(side: str) -> list[str]:
 
     from keras_models import fast
 
-    found = []
+    results = []
     for forward, backward in ((fast, keras.layers), (keras.layers, fast)):
         both = keras.layers.Bidirectional(
             forward.GRU(UNITS, name="one"), backward_layer=backward.GRU(UNITS, go_backwards=True, name="two")
         )
-        found += recurrent_classes(both)
-    return found
+        results += recurrent_classes(both)
+    return results
 
 
 def made_while_enabled(side: str, folder: Path) -> dict[str, list[str]]:
@@ -198,15 +198,15 @@ def made_while_enabled(side: str, folder: Path) -> dict[str, list[str]]:
 
     try:
         before = make()
-        found = {"before": classes(before)}
+        results = {"before": classes(before)}
         fast.enable()
         fast.enable()  # as good as once
-        found["while"] = classes(make())
-        found["made before"] = classes(before)
+        results["while"] = classes(make())
+        results["made before"] = classes(before)
     finally:
         fast.disable()
     fast.disable()
-    return found | {"after": classes(make())}
+    return results | {"after": classes(make())}
 
 
 def exchanged_in_training(side: str, cell: str) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def on_this_backend(side: str, cell: str) -> tuple[dict[str, Any], bool, float]:
 
     stock, other = new_model("stock", cell), new_model("fast", cell)
     difference = np.abs(np.subtract(*(np.array(model.predict_on_batch(symbols())) for model in (stock, other)))).max()
-    return {path: vars(found) for path, found in fast.executions(other).items()}, "torch" in sys.modules, difference
+    return {path: vars(execution) for path, execution in fast.executions(other).items()}, "torch" in sys.modules, difference
 
 
 def execution_of(side: str, claimed: str | None = None) -> dict[str, Any]:

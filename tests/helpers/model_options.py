@@ -1,4 +1,4 @@
-"""Every option that a model has, as small examples: weights, a batch of inputs and targets, and what is carried on."""
+"""Every option that a model has, as small examples: weights, a batch of inputs and targets, and states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,10 +73,10 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _options() -> dict[str, Option]:
-    found: dict[str, Option] = {}
+    computed: dict[str, Option] = {}
 
     def add(name: str, cell: str, padding: str | None = None, loss: str = "mse", **model: Any) -> None:
-        found[f"{cell} {name}"] = Option(cell, model, padding, loss)
+        computed[f"{cell} {name}"] = Option(cell, model, padding, loss)
 
     for cell in CELLS:
         add("alone", cell)
@@ -151,7 +151,7 @@ def _options() -> dict[str, Option]:
     everything |= {"bidirectional": "concat", "normalization": "layer", "embedding": 3, "head": "every_output"}
     for cell in CELLS:
         add("everything", cell, "empty row", CROSSENTROPY, **everything)
-    return found
+    return computed
 
 
 OPTIONS = _options()
@@ -171,7 +171,12 @@ def example(name: str, dtype: str = "float64", seed: int = 0) -> Example:
     if option.loss == CROSSENTROPY:
         targets = generator.integers(0, OUTPUTS, targets.shape[:-1], dtype=np.int32)
     return Example(
-        option, case.model, weights, _inputs(case, option, generator), targets, _carried(case.model, generator, dtype)
+        option,
+        case.model,
+        weights,
+        _inputs(case, option, generator),
+        targets,
+        _non_trainable(case.model, generator, dtype),
     )
 
 
@@ -212,7 +217,7 @@ def _inputs(case: Case, option: Option, generator: np.random.Generator) -> dict[
     return inputs
 
 
-def _carried(model: ModelConfig, generator: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
+def _non_trainable(model: ModelConfig, generator: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
     """States in the middle of an epoch, and running figures that have moved."""
     non_trainable: dict[str, np.ndarray] = {}
     width = 2 * model.units if model.bidirectional == "concat" else model.units
@@ -227,7 +232,7 @@ def _carried(model: ModelConfig, generator: np.random.Generator, dtype: str) -> 
 
 
 def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float) -> None:
-    """Raise AssertionError naming every expected tensor that is absent or off by more than is allowed.
+    """Raise AssertionError naming every expected tensor that is missing or off by more than the tolerance.
 
     Errors are relative to the tensor's largest value, of a gradient to that of all gradients where that tensor hardly
     reaches the loss; of another shape, or not a number, is off.
@@ -239,12 +244,12 @@ def check_same(*, obtained: Mapping[str, np.ndarray], expected: Mapping[str, np.
         if name not in obtained:
             wrong.append(f"{name} is missing")
             continue
-        found = np.asarray(obtained[name], np.float64)
-        if found.shape != np.shape(value):
-            wrong.append(f"{name} has shape {found.shape}, expected {np.shape(value)}")
+        computed = np.asarray(obtained[name], np.float64)
+        if computed.shape != np.shape(value):
+            wrong.append(f"{name} has shape {computed.shape}, expected {np.shape(value)}")
             continue
         scale = max(np.abs(value).max(), 1e-2 * largest if name.startswith("gradient/") else 0) or 1.0
-        error = np.abs(found - value).max() / scale
+        error = np.abs(computed - value).max() / scale
         if not error <= tolerance:
-            wrong.append(f"{name} is off by {error:.2g}, allowed {tolerance:.2g}")
+            wrong.append(f"{name} is off by {error:.2g}, tolerance {tolerance:.2g}")
     assert not wrong, "; ".join(wrong)

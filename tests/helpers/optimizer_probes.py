@@ -138,13 +138,13 @@ def clipped(side: str, shape: Mapping[str, Any], options: Options, gradients: Te
     if side == "torch":
         import torch
 
-        found = optimizers(side).clip_gradients(optimizer, [torch.from_numpy(np.array(value)) for value in joined])
-        values = [value.numpy() for value in found]
+        obtained = optimizers(side).clip_gradients(optimizer, [torch.from_numpy(np.array(value)) for value in joined])
+        values = [value.numpy() for value in obtained]
     else:
         import keras
 
-        found = optimizers(side).clip_gradients(optimizer, [keras.ops.convert_to_tensor(value) for value in joined])
-        values = [keras.ops.convert_to_numpy(value) for value in found]
+        obtained = optimizers(side).clip_gradients(optimizer, [keras.ops.convert_to_tensor(value) for value in joined])
+        values = [keras.ops.convert_to_numpy(value) for value in obtained]
     return {
         name: part for layout, value in zip(layouts, values, strict=True) for name, part in layout.split(value).items()
     }

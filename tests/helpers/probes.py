@@ -168,9 +168,9 @@ def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
     model = torch_models.build(cell=cell, units=3)
     if both:
         torch_models.train_both_biases(model)
-    found = {name: parameter for name, parameter in model.layers[0].named_parameters() if name.startswith("bias")}
-    assert all(parameter.requires_grad or not parameter.any() for parameter in found.values())
-    return {name: parameter.requires_grad for name, parameter in found.items()}
+    computed = {name: parameter for name, parameter in model.layers[0].named_parameters() if name.startswith("bias")}
+    assert all(parameter.requires_grad or not parameter.any() for parameter in computed.values())
+    return {name: parameter.requires_grad for name, parameter in computed.items()}
 
 
 def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:

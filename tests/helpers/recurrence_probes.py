@@ -82,9 +82,9 @@ def _computed(
     total = sum((part * torch.tensor(generator.normal(size=part.shape))).sum() for part in (outputs, *last))
     total.backward()
     leaves = {"inputs": x, **first, **{name: p for name, p in layer.named_parameters() if p.requires_grad}}
-    found = {"outputs": outputs, **{f"last/{index}": part for index, part in enumerate(last)}}
-    found |= {f"gradient/{name}": leaf.grad for name, leaf in leaves.items()}
-    return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
+    obtained = {"outputs": outputs, **{f"last/{index}": part for index, part in enumerate(last)}}
+    obtained |= {f"gradient/{name}": leaf.grad for name, leaf in leaves.items()}
+    return {name: tensor.detach().numpy().copy() for name, tensor in obtained.items()}
 
 
 def _skipping(
@@ -121,8 +121,8 @@ def normalized(side: str, kind: str, values: np.ndarray, running: Arrays, traini
         for name, value in running.items():
             getattr(layer, name).copy_(torch.tensor(value))
     layer.train(training)
-    found = {"outputs": layer(torch.tensor(values))} | {name: getattr(layer, name) for name in running}
-    return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
+    obtained = {"outputs": layer(torch.tensor(values))} | {name: getattr(layer, name) for name in running}
+    return {name: tensor.detach().numpy().copy() for name, tensor in obtained.items()}
 
 
 def penalty(side: str, example: Example) -> tuple[float, list[str]]:
@@ -143,26 +143,26 @@ def kept_states(side: str, example: Example, inputs: np.ndarray) -> dict[str, An
     both = package(side)
     half = inputs.shape[1] // 2
     parts = [torch.tensor(inputs[:, :half]), torch.tensor(inputs[:, half:])]
-    found: dict[str, Any] = {"parts": [model(part).detach().numpy().copy() for part in parts]}
-    found["states"] = both.read_non_trainable(model)
-    found["attached"] = [name for name, buffer in model.named_buffers() if buffer.requires_grad]
+    obtained: dict[str, Any] = {"parts": [model(part).detach().numpy().copy() for part in parts]}
+    obtained["states"] = both.read_non_trainable(model)
+    obtained["attached"] = [name for name, buffer in model.named_buffers() if buffer.requires_grad]
     reset_states(model)
-    found["reset"] = both.read_non_trainable(model)
-    found["again"] = model(parts[0]).detach().numpy()
-    found["whole"] = both.predict(model, inputs)
-    return found
+    obtained["reset"] = both.read_non_trainable(model)
+    obtained["again"] = model(parts[0]).detach().numpy()
+    obtained["whole"] = both.predict(model, inputs)
+    return obtained
 
 
 def sequence_first_and_not(side: str, example: Example) -> list[Arrays]:
     """A step's record of a model that takes the sequence first, and of one that takes the batch first."""
-    both, found = package(side), []
+    both, obtained = package(side), []
     for sequence_first in (True, False):
         model = new_model(side, {**example.keywords, "sequence_first": sequence_first}, example.weights)
         optimizer = both.build_optimizer(model.named_parameters(), "sgd")
         take = both.SingleStep(model, both.build_loss("mse"), optimizer)
         record = take(both.read_slots(model, optimizer), {}, 0, example.inputs["sequence"], example.targets)
-        found.append(record | {"predictions": both.predict(model, example.inputs["sequence"])})
-    return found
+        obtained.append(record | {"predictions": both.predict(model, example.inputs["sequence"])})
+    return obtained
 
 
 def seen_shape(side: str, example: Example, sequence_first: bool) -> tuple[int, ...]:

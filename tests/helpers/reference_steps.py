@@ -20,7 +20,7 @@ def loss_of(example: Example, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def reference_step(example: Example) -> dict[str, np.ndarray]:
-    """What each part computes, the loss, the gradients and what is carried on, by the names of a recorded step."""
+    """What each part computes, the loss, the gradients and the non-trainable state, by the names of a recorded step."""
     loss, passed = whole_loss(example, example.weights)
     found = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": np.asarray(loss)}
     gradients = passed.backward(loss_of(example, passed.outputs)[1])

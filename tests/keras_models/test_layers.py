@@ -8,7 +8,7 @@ from helpers.framework_processes import KERAS_SIDES, FrameworkProcesses
 from helpers.model_options import CELLS, PATTERNS
 
 # Each is the same float32 arithmetic in another place.
-ALLOWED = 1e-6
+TOLERANCE = 1e-6
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
 
 
@@ -21,10 +21,10 @@ def values() -> np.ndarray:
 @pytest.mark.parametrize("side", KERAS_SIDES)
 def test_shared_dropout_is_dropout(frameworks: FrameworkProcesses, side: str, rate: float) -> None:
     """With the mask that Keras's Dropout drew SharedDropout scales and drops alike, and in inference nothing."""
-    found = frameworks.call(side, "layer_probes.shared_dropout", rate, values())
-    assert 0 < found["mask"].mean() < 1
-    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED)
-    np.testing.assert_array_equal(found["in inference"], values())
+    obtained = frameworks.call(side, "layer_probes.shared_dropout", rate, values())
+    assert 0 < obtained["mask"].mean() < 1
+    np.testing.assert_allclose(obtained["obtained"], obtained["expected"], rtol=TOLERANCE)
+    np.testing.assert_array_equal(obtained["in inference"], values())
 
 
 RATES = {
@@ -47,19 +47,19 @@ def test_shared_cell_masks_are_the_cells_own(
 ) -> None:
     """With the masks that a layer drew for its gates SharedCellMasks gives its outputs, and none in inference."""
     rates = RATES[kind]
-    found = frameworks.call(side, "layer_probes.shared_cell_masks", cell, bidirectional, rates, values())
+    obtained = frameworks.call(side, "layer_probes.shared_cell_masks", cell, bidirectional, rates, values())
     kinds = [{"dropout": "input_dropout"}.get(name, name) for name in rates]
     directions = ("forward", "backward") if bidirectional else ("forward",)
-    assert found["masks"].keys() == {f"{direction}.{kind}" for direction in directions for kind in kinds}
-    for name, mask in found["masks"].items():
+    assert obtained["masks"].keys() == {f"{direction}.{kind}" for direction in directions for kind in kinds}
+    for name, mask in obtained["masks"].items():
         rate = rates["dropout" if name.endswith("input_dropout") else "recurrent_dropout"]
         gates = GATES[cell] if "recurrent_dropout" in rates else mask.shape[1]
         assert mask.shape == (4, gates, 2 if name.endswith("input_dropout") else 3)
         assert set(np.unique(np.round(mask, 5))) <= {np.float32(0), np.round(np.float32(1 / (1 - rate)), 5)}
-    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED, atol=ALLOWED)
-    np.testing.assert_array_equal(found["again"], found["obtained"])
-    np.testing.assert_array_equal(found["in inference"], found["without dropout"])
-    assert np.abs(found["obtained"] - found["in inference"]).max() > 1e-2
+    np.testing.assert_allclose(obtained["obtained"], obtained["expected"], rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_array_equal(obtained["again"], obtained["obtained"])
+    np.testing.assert_array_equal(obtained["in inference"], obtained["without dropout"])
+    assert np.abs(obtained["obtained"] - obtained["in inference"]).max() > 1e-2
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -67,9 +67,9 @@ def test_shared_cell_masks_are_the_cells_own(
 def test_an_attached_mask_is_a_mask(frameworks: FrameworkProcesses, side: str, pattern: str) -> None:
     """Layers heed the attached mask as that of Keras's Masking, whatever stands at the masked timesteps."""
     mask = np.array(PATTERNS[pattern], bool)
-    found = frameworks.call(side, "layer_probes.attached_mask", "gru", values(), mask)
-    np.testing.assert_array_equal(found["attached mask"], mask)
-    np.testing.assert_array_equal(found["mask"], mask)
-    np.testing.assert_array_equal(found["sequence"], values())
-    np.testing.assert_allclose(found["obtained"], found["expected"], rtol=ALLOWED, atol=ALLOWED)
-    assert np.abs(found["obtained"] - found["unmasked"]).max() > 1e-3
+    obtained = frameworks.call(side, "layer_probes.attached_mask", "gru", values(), mask)
+    np.testing.assert_array_equal(obtained["attached mask"], mask)
+    np.testing.assert_array_equal(obtained["mask"], mask)
+    np.testing.assert_array_equal(obtained["sequence"], values())
+    np.testing.assert_allclose(obtained["obtained"], obtained["expected"], rtol=TOLERANCE, atol=TOLERANCE)
+    assert np.abs(obtained["obtained"] - obtained["unmasked"]).max() > 1e-3

@@ -34,7 +34,7 @@ CLIPPING = {
 SHAPE = {"cell": "gru", "units": 3}
 
 # Clipping by norm: a sum of some twenty squares, a root, a quotient and a product, each within a unit of float32.
-CLIPPING_ALLOWED = 16 * 6e-8
+CLIPPING_TOLERANCE = 16 * 6e-8
 
 
 def weights(cell: str = "gru") -> dict[str, np.ndarray]:
@@ -161,10 +161,10 @@ def test_gradients_are_clipped_as_in_the_reference(frameworks: FrameworkProcesse
         side, "optimizer_probes.clipped", SHAPE, {"name": "adam", **CLIPPING[clipping]}, gradients
     )
     expected = {name: clip(TrainingConfig(**options), gradients) for name, options in CLIPPING.items()}
-    assert clipping_error(obtained, expected[clipping]) <= CLIPPING_ALLOWED
+    assert clipping_error(obtained, expected[clipping]) <= CLIPPING_TOLERANCE
     if not clipping.endswith("not-reached") and clipping != "none":
         others = [name for name in CLIPPING if name != clipping]
-        assert min(clipping_error(obtained, expected[name]) for name in others) > 1000 * CLIPPING_ALLOWED
+        assert min(clipping_error(obtained, expected[name]) for name in others) > 1000 * CLIPPING_TOLERANCE
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -29,8 +29,8 @@ def changes(touch: bool) -> list[str]:
 @pytest.mark.parametrize("touch", [False, True], ids=["stock", "planted"])
 def test_a_stock_training_leaves_keras_as_it_is(touch: bool) -> None:
     """No class of keras.layers is another one or has other methods, and fast layers are not imported."""
-    found = changes(touch)
-    assert bool(found) == touch, found
+    obtained = changes(touch)
+    assert bool(obtained) == touch, obtained
     if touch:
-        assert "keras.layers.Bidirectional.__init__" in found
-        assert "keras_models.fast" in found
+        assert "keras.layers.Bidirectional.__init__" in obtained
+        assert "keras_models.fast" in obtained

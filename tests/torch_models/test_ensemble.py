@@ -9,7 +9,7 @@ WEIGHTS = {"a": np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtype: str) -> None:
-    """A twin's weights differ everywhere, up and down, by at most two units in the last place of their precision."""
+    """A member's weights differ everywhere, up and down, by at most two ulps of their precision."""
     weights = {name: tensor.astype(dtype) for name, tensor in WEIGHTS.items()}
     member = frameworks.call("torch", "probes.perturbed_weights", weights, dtype, 1)
     assert member.keys() == weights.keys()
@@ -22,7 +22,7 @@ def test_every_number_moves_by_a_last_place(frameworks: FrameworkProcesses, dtyp
 
 
 def test_float64_weights_can_move_by_a_float32_place(frameworks: FrameworkProcesses) -> None:
-    """For a runner that narrows float64, twins in float64 differ by what float32 rounds."""
+    """For a runner that narrows float64, members in float64 differ by what float32 rounds."""
     weights = {name: tensor.astype(np.float64) for name, tensor in WEIGHTS.items()}
     member = frameworks.call("torch", "probes.perturbed_weights", weights, "float32", 1)
     for name, tensor in weights.items():
@@ -30,7 +30,7 @@ def test_float64_weights_can_move_by_a_float32_place(frameworks: FrameworkProces
         np.testing.assert_allclose(relative, np.finfo(np.float32).eps, rtol=1e-6)
 
 
-def test_twins_are_seeded(frameworks: FrameworkProcesses) -> None:
+def test_members_are_seeded(frameworks: FrameworkProcesses) -> None:
     """The same seed moves the weights alike, another seed otherwise."""
     first, again, other = (
         frameworks.call("torch", "probes.perturbed_weights", WEIGHTS, "float32", seed)["a"] for seed in (1, 1, 2)
@@ -42,7 +42,7 @@ def test_twins_are_seeded(frameworks: FrameworkProcesses) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 @pytest.mark.parametrize(("precision", "largest"), [("float32", 2e-4), ("float64", 1e-12)])
 def test_updates_differ_by_rounding(frameworks: FrameworkProcesses, precision: str, largest: float, seed: int) -> None:
-    """A twin's Adam moves weights by another last digit, magnified by 1 - beta^t, as another library might."""
+    """A member's Adam moves weights by another last digit, magnified by 1 - beta^t, as another library might."""
     gradients = [np.full(3, 0.7, dtype=precision)] * 50
     expected, obtained = (
         np.array(frameworks.call("torch", "probes.adam_updates", gradients, 0.01, False, member))
@@ -53,7 +53,7 @@ def test_updates_differ_by_rounding(frameworks: FrameworkProcesses, precision: s
     assert relative.max() <= largest
 
 
-def test_adams_twins_are_seeded(frameworks: FrameworkProcesses) -> None:
+def test_adams_of_members_are_seeded(frameworks: FrameworkProcesses) -> None:
     """The same seed lets Adam round alike, another seed otherwise."""
     gradients = [np.full(3, 0.7, dtype=np.float32)] * 50
     first, again, other = (

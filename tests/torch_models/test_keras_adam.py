@@ -9,7 +9,7 @@ LEARNING_RATE = 0.01
 
 # The betas are cast to float32 first, as Keras does on TensorFlow, which moves them by 1.3e-8, and 1 - beta_2 is 1e-3:
 # half of their quotient is 6.5e-6.
-ALLOWED = 1e-5
+TOLERANCE = 1e-5
 
 
 def gradients(steps: int) -> list[np.ndarray]:
@@ -29,12 +29,12 @@ def largest_error(frameworks: FrameworkProcesses, *, stock: bool) -> float:
 
 def test_updates_are_the_equation(frameworks: FrameworkProcesses) -> None:
     """Every update is Adam's with epsilon added before the bias correction, for gradients as small as epsilon too."""
-    assert largest_error(frameworks, stock=False) <= ALLOWED
+    assert largest_error(frameworks, stock=False) <= TOLERANCE
 
 
 def test_stock_adam_is_caught(frameworks: FrameworkProcesses) -> None:
     """PyTorch's own Adam, which adds another epsilon after the bias correction, is not within what is allowed."""
-    assert largest_error(frameworks, stock=True) > 100 * ALLOWED
+    assert largest_error(frameworks, stock=True) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,11 @@ def test_layer_normalization(frameworks: FrameworkProcesses, training: bool) -> 
 @pytest.mark.parametrize("name", ["lstm l2", "gru l2 of both directions and embedding"])
 def test_penalty_is_of_kernels(frameworks: FrameworkProcesses, name: str) -> None:
     """The penalty is c times the sum of the squares of kernels: no biases, no embedding, no normalisation."""
-    some = example(name)
-    value, parameters = frameworks.call("torch", "recurrence_probes.penalty", some)
-    kernels = [tensor for key, tensor in some.weights.items() if "kernel" in key]
+    drawn = example(name)
+    value, parameters = frameworks.call("torch", "recurrence_probes.penalty", drawn)
+    kernels = [tensor for key, tensor in drawn.weights.items() if "kernel" in key]
     # Keras on TensorFlow makes the coefficient a float32.
-    expected = float(np.float32(some.model.l2)) * sum(np.sum(tensor**2) for tensor in kernels)
+    expected = float(np.float32(drawn.model.l2)) * sum(np.sum(tensor**2) for tensor in kernels)
     assert value == pytest.approx(expected, rel=EXACT)
     assert parameters
     assert all("weight" in parameter and "embedding" not in parameter for parameter in parameters)

@@ -9,7 +9,7 @@ from helpers.framework_processes import FrameworkProcesses
 from helpers.model_options import CELLS, PATTERNS, check_same, example
 
 # Both are float64 sums in another order; the largest error seen is 4e-16, the smallest fault 1e-2.
-ALLOWED = 1e-13
+TOLERANCE = 1e-13
 
 # What is computed by torch's fused module, and what is not.
 FUSED: dict[str, dict[str, Any]] = {"as it is": {}, "without biases": {"use_bias": False}}
@@ -55,7 +55,7 @@ def test_stepped_is_fused(frameworks: FrameworkProcesses, cell: str, options: di
     fused, stepped = frameworks.call(
         "torch", "recurrence_probes.fused_and_stepped", cell, options, *batch(cell, states)
     )
-    check_same(obtained=stepped, expected=fused, allowed=ALLOWED)
+    check_same(obtained=stepped, expected=fused, tolerance=TOLERANCE)
 
 
 TURNED = {
@@ -77,20 +77,20 @@ def test_masked_timesteps_are_skipped(
         obtained, expected = frameworks.call(
             "torch", "recurrence_probes.masked_layer", cell, options, *batch(cell, states), mask, **turned
         )
-        check_same(obtained=obtained, expected=expected, allowed=ALLOWED)
+        check_same(obtained=obtained, expected=expected, tolerance=TOLERANCE)
 
 
 def test_a_mask_matters(frameworks: FrameworkProcesses) -> None:
     """With another mask, order or output at padding the same layer gives something else."""
     mask = np.array(PATTERNS["empty row"], bool)
-    found = [
+    computed = [
         frameworks.call("torch", "recurrence_probes.masked_layer", "gru", {}, *batch("gru", True), mask, **t)
         for t in TURNED.values()
     ]
     others = [frameworks.call("torch", "recurrence_probes.masked_layer", "gru", {}, *batch("gru", True), mask[::-1])]
-    for (first, _), (second, _) in zip(found, [*found[1:], others[0]], strict=True):
+    for (first, _), (second, _) in zip(computed, [*computed[1:], others[0]], strict=True):
         with pytest.raises(AssertionError, match="outputs"):
-            check_same(obtained=first, expected=second, allowed=1e-2)
+            check_same(obtained=first, expected=second, tolerance=1e-2)
 
 
 def test_a_row_of_padding_keeps_its_state(frameworks: FrameworkProcesses) -> None:
@@ -105,30 +105,30 @@ def test_a_row_of_padding_keeps_its_state(frameworks: FrameworkProcesses) -> Non
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_states_are_carried_over_batches(frameworks: FrameworkProcesses, cell: str) -> None:
+def test_states_go_on_over_batches(frameworks: FrameworkProcesses, cell: str) -> None:
     """A sequence in two batches ends where the whole one does; states are detached, and zero after a reset."""
-    some = example(f"{cell} stateful")
-    found = frameworks.call("torch", "recurrence_probes.kept_states", some, some.inputs["sequence"])
-    np.testing.assert_allclose(found["parts"][1], found["whole"], rtol=ALLOWED, atol=ALLOWED)
-    assert np.abs(found["parts"][0] - found["whole"]).max() > 1e-2
-    assert set(found["states"]) == set(some.non_trainable)
-    assert all(value.any() for value in found["states"].values())
-    assert not any(value.any() for value in found["reset"].values())
-    assert found["attached"] == []
-    np.testing.assert_array_equal(found["again"], found["parts"][0])
+    drawn = example(f"{cell} stateful")
+    computed = frameworks.call("torch", "recurrence_probes.kept_states", drawn, drawn.inputs["sequence"])
+    np.testing.assert_allclose(computed["parts"][1], computed["whole"], rtol=TOLERANCE, atol=TOLERANCE)
+    assert np.abs(computed["parts"][0] - computed["whole"]).max() > 1e-2
+    assert set(computed["states"]) == set(drawn.non_trainable)
+    assert all(value.any() for value in computed["states"].values())
+    assert not any(value.any() for value in computed["reset"].values())
+    assert computed["attached"] == []
+    np.testing.assert_array_equal(computed["again"], computed["parts"][0])
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_sequence_first_computes_the_same(frameworks: FrameworkProcesses, cell: str) -> None:
     """A model that takes (time, batch, features) computes the same from the same examples, and is given them so."""
-    some = example(f"{cell} activation elu" if cell == "gru" else f"{cell} alone")
-    first, batch_first = frameworks.call("torch", "recurrence_probes.sequence_first_and_not", some)
+    drawn = example(f"{cell} activation elu" if cell == "gru" else f"{cell} alone")
+    first, batch_first = frameworks.call("torch", "recurrence_probes.sequence_first_and_not", drawn)
     assert first.keys() == batch_first.keys()
     for name in first:
-        np.testing.assert_allclose(first[name], batch_first[name], rtol=ALLOWED, atol=ALLOWED, err_msg=name)
-    count, time, features = some.inputs["sequence"].shape[0], 3, 2
+        np.testing.assert_allclose(first[name], batch_first[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+    count, time, features = drawn.inputs["sequence"].shape[0], 3, 2
     longer = {"sequence": np.zeros((count, time, features))}
-    turned = type(some)(some.option, some.model, some.weights, longer, some.targets, {})
+    turned = type(drawn)(drawn.option, drawn.model, drawn.weights, longer, drawn.targets, {})
     assert frameworks.call("torch", "recurrence_probes.seen_shape", turned, True) == (time, count, features)
     assert frameworks.call("torch", "recurrence_probes.seen_shape", turned, False) == (count, time, features)
 
@@ -136,8 +136,8 @@ def test_sequence_first_computes_the_same(frameworks: FrameworkProcesses, cell: 
 @pytest.mark.parametrize(("part", "rate", "width"), [("input_dropout", 0.4, 2), ("recurrent_dropout", 0.3, 3)])
 def test_independent_masks_of_cells(frameworks: FrameworkProcesses, part: str, rate: float, width: int) -> None:
     """A mask that a model draws is zero or 1/(1 - rate) in the shape of a shared one: for each row and gate another."""
-    some = example("lstm input and recurrent dropout")
-    masks = frameworks.call("torch", "recurrence_probes.independent_masks", some, f"layer0.forward.{part}")
+    drawn = example("lstm input and recurrent dropout")
+    masks = frameworks.call("torch", "recurrence_probes.independent_masks", drawn, f"layer0.forward.{part}")
     assert masks.shape == (2000, 4, width)
     np.testing.assert_allclose(np.unique(masks), [0, 1 / (1 - rate)])
     # The standard deviation of the mean of as many is below 0.004.

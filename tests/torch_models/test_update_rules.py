@@ -18,7 +18,7 @@ STEPS = 60
 
 # Measured over 324 steps of 87 combinations: at most 1.0e-14. Both sides sum in other orders; a constant that differs
 # in its float32 digits, the smallest of the planted faults, is worth 1e-10 and more.
-ALLOWED = 1e-12
+TOLERANCE = 1e-12
 
 EXPONENTIAL = {"schedule": "exponential", "decay_steps": 7, "decay_rate": 0.9}
 COSINE = {"schedule": "cosine", "decay_steps": 45}
@@ -95,7 +95,7 @@ def test_float64_trainings_are_those_of_tensorflow(
     expected_losses, expected_slots, _ = expected[rule]
     assert iterations == len(losses) == len(expected_losses) == STEPS
     assert expected_losses[-1] < expected_losses[0]
-    assert relative_error(expected_losses, losses) <= ALLOWED
+    assert relative_error(expected_losses, losses) <= TOLERANCE
     assert slots.keys() == expected_slots.keys()
     for name, slot in slots.items():
         assert slot.shape == expected_slots[name].shape, name
@@ -108,7 +108,7 @@ def test_a_fault_parts_the_trainings(
 ) -> None:
     """A constant, schedule, decay or clipping that is not Keras's is far beyond what is allowed."""
     losses, _, _ = train(frameworks, "torch", rule, fault)
-    assert relative_error(expected[rule][0], losses) > 10 * ALLOWED
+    assert relative_error(expected[rule][0], losses) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("rule", ["sgd-momentum", "adam", "nadam", "adagrad", "adadelta", "sgd-clipnorm-decay"])

@@ -35,8 +35,8 @@ FAST: dict[str, tuple[str, dict[str, Any], bool, str]] = {
 def test_what_no_kernel_computes_is_left_to_keras(frameworks: FrameworkProcesses, case: str) -> None:
     """The layer gives exactly what the stock layer does, and names the option that no kernel has."""
     *asked, reason = NOT_FAST[case]
-    obtained, expected, kernel, found = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
-    assert (kernel, found) == (None, reason)
+    obtained, expected, kernel, computed = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
+    assert (kernel, computed) == (None, reason)
     assert obtained.keys() == expected.keys()
     assert all((obtained[name] == value).all() for name, value in expected.items())
 
@@ -45,8 +45,8 @@ def test_what_no_kernel_computes_is_left_to_keras(frameworks: FrameworkProcesses
 def test_dropout_of_the_inputs_is_fast(frameworks: FrameworkProcesses, case: str) -> None:
     """Dropout of the inputs drops what it drops in the stock layer; dropout that is not at work hinders nothing."""
     *asked, kernel = FAST[case]
-    obtained, expected, found, reason = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
-    assert (found, reason) == (kernel, None)
+    obtained, expected, computed, reason = frameworks.call(SIDE, "fast_switch_probes.fallback", *asked)
+    assert (computed, reason) == (kernel, None)
     check_equal(obtained=obtained, expected=expected, what=case)
 
 
@@ -67,17 +67,19 @@ def test_circumstances_that_no_kernel_knows_are_left_to_keras(
     frameworks: FrameworkProcesses, name: str, reason: str
 ) -> None:
     """Under a transform or with a tensor of another kind Keras's own code runs, with its own result."""
-    difference, kernel, found = frameworks.call(SIDE, "fast_switch_probes.circumstances", name)
+    difference, kernel, computed = frameworks.call(SIDE, "fast_switch_probes.circumstances", name)
     assert kernel is None
-    assert re.search(reason, found)
+    assert re.search(reason, computed)
     assert difference == 0
 
 
 # Twice the spacing of numbers below 1, times what a few roundings in a row come to.
-@pytest.mark.parametrize(("dtype", "allowed"), [("mixed_float16", 4e-3), ("mixed_bfloat16", 3e-2), ("float64", 1e-6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 4e-3), ("mixed_bfloat16", 3e-2), ("float64", 1e-6)])
 @pytest.mark.parametrize("masked", [False, True], ids=["no-mask", "mask"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_other_precisions(frameworks: FrameworkProcesses, cell: str, masked: bool, dtype: str, allowed: float) -> None:
+def test_other_precisions(
+    frameworks: FrameworkProcesses, cell: str, masked: bool, dtype: str, tolerance: float
+) -> None:
     """In mixed precision and float64 a fast layer computes and returns the stock layer's dtypes.
 
     In float64 Keras's own loop computes some of it in float32: the difference is Keras's.
@@ -85,7 +87,7 @@ def test_other_precisions(frameworks: FrameworkProcesses, cell: str, masked: boo
     differences, kernel = frameworks.call(SIDE, "fast_switch_probes.precision", cell, dtype, masked)
     assert kernel == "bptt"
     assert differences.keys() == {"outputs", "kernel", "recurrent_kernel", "bias"}
-    assert max(differences.values()) <= allowed, differences
+    assert max(differences.values()) <= tolerance, differences
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -6,7 +6,7 @@ from helpers.framework_processes import FrameworkProcesses
 SIDE = "keras-torch"
 
 # By the largest number of a tensor or by 1. The largest seen is 8e-7, of 200 timesteps.
-ALLOWED = 1e-5
+TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
@@ -28,4 +28,4 @@ def test_onednn_computes_what_the_loop_does(frameworks: FrameworkProcesses, shap
     """An LSTM in oneDNN has the outputs, states and gradients of the loop, whatever the sizes."""
     differences = frameworks.call(SIDE, "fast_probes.onednn_beside_loop", shape)
     assert len(differences) == 9
-    assert max(differences.values()) <= ALLOWED, differences
+    assert max(differences.values()) <= TOLERANCE, differences

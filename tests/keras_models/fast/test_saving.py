@@ -12,7 +12,7 @@ from helpers.fast_probes import CELLS
 from helpers.framework_processes import FrameworkProcesses
 
 SIDE = "keras-torch"
-ALLOWED = 1e-6
+TOLERANCE = 1e-6
 
 # A process that has Keras and nothing of this repository.
 LOAD = """
@@ -40,7 +40,7 @@ def test_files_go_both_ways(frameworks: FrameworkProcesses, cell: str, suffix: s
         for enabled in (False, True):
             classes, obtained = frameworks.call(SIDE, "fast_switch_probes.load", file, enabled)
             assert [name.startswith("keras_models.fast.") for name in classes] == [enabled] * 2
-            np.testing.assert_allclose(obtained, predictions[package], atol=ALLOWED)
+            np.testing.assert_allclose(obtained, predictions[package], atol=TOLERANCE)
 
 
 def test_a_file_of_fast_layers_needs_keras_alone(frameworks: FrameworkProcesses, tmp_path: Path) -> None:

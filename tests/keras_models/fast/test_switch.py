@@ -11,21 +11,21 @@ SIDE = "keras-torch"
 FAST = "keras_models.fast.layers."
 
 # Five steps of Adam: a last bit of a small gradient moves a weight by a share of the learning rate.
-ALLOWED_LOSS = 1e-5
-ALLOWED_PREDICTION = 1e-4
+TOLERANCE_LOSS = 1e-5
+TOLERANCE_PREDICTION = 1e-4
 
 
 @pytest.mark.parametrize("side", [SIDE, "keras-jax"])
 def test_layers_made_while_enabled_are_fast(frameworks: FrameworkProcesses, side: str, tmp_path: Path) -> None:
     """However a layer is made, imported, loaded or cloned; what is derived and what was made before stays."""
-    found = frameworks.call(side, "fast_switch_probes.made_while_enabled", tmp_path)
+    computed = frameworks.call(side, "fast_switch_probes.made_while_enabled", tmp_path)
     cells = [*CELLS, "GRU", "GRU", "Derived", *["LSTM"] * 6]
-    assert [name.rpartition(".")[2] for name in found["before"]] == cells
-    assert not any(name.startswith(FAST) for name in found["before"])
-    assert found["while"] == [
-        before if cell == "Derived" else FAST + cell for before, cell in zip(found["before"], cells, strict=True)
+    assert [name.rpartition(".")[2] for name in computed["before"]] == cells
+    assert not any(name.startswith(FAST) for name in computed["before"])
+    assert computed["while"] == [
+        before if cell == "Derived" else FAST + cell for before, cell in zip(computed["before"], cells, strict=True)
     ]
-    assert found["made before"] == found["after"] == found["before"]
+    assert computed["made before"] == computed["after"] == computed["before"]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -37,9 +37,9 @@ def test_a_models_layers_are_exchanged_in_training(frameworks: FrameworkProcesse
     assert stock == after
     assert not set(stock) & set(fast)
     assert record["same variables"]
-    np.testing.assert_allclose(*record["losses"].values(), rtol=ALLOWED_LOSS)
+    np.testing.assert_allclose(*record["losses"].values(), rtol=TOLERANCE_LOSS)
     assert len(record["losses"]["stock"]) == 5
-    np.testing.assert_allclose(*record["predictions"].values(), atol=ALLOWED_PREDICTION)
+    np.testing.assert_allclose(*record["predictions"].values(), atol=TOLERANCE_PREDICTION)
 
 
 @pytest.mark.parametrize("function", ["enable", "disable", "executions"])
