@@ -9,12 +9,13 @@ import numpy as np
 from keras_models.layers import directions
 from keras_models.single_step import layer_outputs
 from keras_models.training import Arrays, to_tensors
+from keras_models.weights import Model
 
 # Rows of ones for each dropout, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
-def dropout_probe(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
+def dropout_probe(model: Model, inputs: Arrays) -> dict[str, Any]:
     """Return which parts are random in training, and of each dropout the share of zeros and what ones become.
 
     Inputs are a batch. Keys: "random", names of parts; "places", by location {"zeros", "numbers", "scale"}.
@@ -57,7 +58,7 @@ def _many_rows(inputs: Arrays, stateful: bool) -> Arrays:
     return np.repeat(inputs, -(-ROWS // len(inputs)), axis=0)
 
 
-def _stages(model: keras.Model, tensors: Any) -> dict[str, np.ndarray]:
+def _stages(model: Model, tensors: Any) -> dict[str, np.ndarray]:
     stages = {name: _numpy(outputs) for name, outputs in layer_outputs(model, tensors).items()}
     return stages | {"head": _numpy(model(tensors, training=True))}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_models import backends
 from keras_models.training import Arrays
+from keras_models.weights import Model
 
 # Where Keras's dtype promotion has been seen to turn float64 into float32 on some backend.
 PROBES = {
@@ -22,7 +23,7 @@ PROBES = {
 }
 
 
-def execution(model: keras.Model, inputs: Arrays) -> dict[str, Any]:
+def execution(model: Model, inputs: Arrays) -> dict[str, Any]:
     """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
     dtypes = {layer.name: layer.compute_dtype for layer in model.layers}
     return backends.load().execution(model, inputs) | {"dtypes": dtypes}

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from keras_models.layers import inner
+from keras_models.weights import Model
 
 
-def forecast(model: keras.Model, history: np.ndarray, future: int) -> np.ndarray:
+def forecast(model: Model, history: np.ndarray, future: int) -> np.ndarray:
     """Return the next `future` values (batch, future) after a history (batch, time, 1).
 
     The states of all layers go on from timestep to timestep; nothing is read twice.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_models.schedules import build_schedule
-from keras_models.weights import Layout, check_names_and_shapes, layouts
+from keras_models.weights import Layout, Model, check_names_and_shapes, layouts
 
 OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
     "sgd": keras.optimizers.SGD,
@@ -84,7 +84,7 @@ def set_learning_rate(optimizer: keras.optimizers.Optimizer, learning_rate: floa
     optimizer.learning_rate = learning_rate
 
 
-def read_slots(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, np.ndarray]:
+def read_slots(model: Model, optimizer: keras.optimizers.Optimizer) -> dict[str, np.ndarray]:
     """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
 
     Before the first step they are what the optimizer starts with.
@@ -100,7 +100,7 @@ def read_slots(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dic
 
 
 def load_slots(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
+    model: Model, optimizer: keras.optimizers.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
 ) -> None:
     """Load slots as `read_slots` returns them, all of them and nothing else; `iterations` steps are then done.
 
@@ -121,7 +121,7 @@ def clip_gradients(optimizer: keras.optimizers.Optimizer, gradients: list[Any]) 
 
 
 def _slot_variables(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer
+    model: Model, optimizer: keras.optimizers.Optimizer
 ) -> list[tuple[Layout, dict[str, keras.Variable]]]:
     """List the variables that hold the slots of each of the model's variables, by the slots' names."""
     if not optimizer.built:

@@ -11,13 +11,13 @@ from keras_models import backends
 from keras_models.layers import directions, inner
 from keras_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from keras_models.training import Arrays, prepare, to_tensors
-from keras_models.weights import layouts, load_non_trainable, read_non_trainable, to_canonical
+from keras_models.weights import Model, layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
 class SingleStep:
     """Takes single steps with a model, a loss and an optimizer."""
 
-    def __init__(self, model: keras.Model, loss: keras.losses.Loss, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(self, model: Model, loss: keras.losses.Loss, optimizer: keras.optimizers.Optimizer) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         prepare(model, loss, optimizer)
         functions = backends.load().compile_single_step(model, partial(layer_outputs, model))
@@ -61,7 +61,7 @@ class SingleStep:
         return record | {f"non_trainable/{name}": tensor for name, tensor in read_non_trainable(model).items()}
 
 
-def layer_outputs(model: keras.Model, inputs: Any) -> dict[str, Any]:
+def layer_outputs(model: Model, inputs: Any) -> dict[str, Any]:
     """Return each layer's outputs, recurrent layers' at every timestep, computed by the model's own layers."""
     recurrent = [
         layer for layer in model.layers if isinstance(inner(layer), keras.layers.RNN | keras.layers.Bidirectional)

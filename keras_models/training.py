@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_models import backends
 from keras_models.layers import inner
-from keras_models.weights import layouts
+from keras_models.weights import Model, layouts
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 Draw = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -19,14 +19,14 @@ Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 STEPS_PER_CALL = 128
 
 
-def columns(model: keras.Model, norms: bool = True) -> list[str]:
+def columns(model: Model, norms: bool = True) -> list[str]:
     """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
     tensors = [name for layout in layouts(model) for name in layout.names] if norms else []
     return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
 def train(
-    model: keras.Model,
+    model: Model,
     loss: keras.losses.Loss,
     optimizer: keras.optimizers.Optimizer,
     inputs: Arrays,
@@ -70,7 +70,7 @@ def train(
             yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
-def prepare(model: keras.Model, loss: keras.losses.Loss, optimizer: keras.optimizers.Optimizer) -> None:
+def prepare(model: Model, loss: keras.losses.Loss, optimizer: keras.optimizers.Optimizer) -> None:
     """Make a model ready for training."""
     if model.compiled and model.optimizer is optimizer and model.loss is loss:
         return
@@ -105,19 +105,19 @@ def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
     return sums
 
 
-def reset_states(model: keras.Model) -> None:
+def reset_states(model: Model) -> None:
     """Set the states of a stateful model to zero, as between epochs."""
     for layer in map(inner, model.layers):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             layer.reset_state()
 
 
-def to_tensors(model: keras.Model, arrays: Any) -> Any:
+def to_tensors(model: Model, arrays: Any) -> Any:
     """Turn a batch's arrays into tensors, in the layout that the model takes."""
     return keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(np.ascontiguousarray(array)), arrays)
 
 
-def predict(model: keras.Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
+def predict(model: Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
     """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a dict of arrays.
 
     A stateful model starts from zero states and takes the windows in its own batch size.
@@ -145,7 +145,7 @@ def predict(model: keras.Model, inputs: Arrays, batch_size: int = 256) -> np.nda
     return np.concatenate(outputs)
 
 
-def train_stock(model: keras.Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
+def train_stock(model: Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
     """Return what trains a number of epochs as a framework's users do, with Adam and mse, nothing recorded."""
     model.compile(optimizer="adam", loss="mse")
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from keras_models.layers import CELLS, directions, inner
 
+Model = keras.Model
+
 # The order in which Keras lays the gates side by side in one variable. A SimpleRNN has no gates.
 GATES = {
     "simple_rnn": ("",),
@@ -50,7 +52,7 @@ class Layout:
         return grouped.transpose(np.argsort(order)).reshape(self.variable.shape)
 
 
-def layouts(model: keras.Model) -> list[Layout]:
+def layouts(model: Model) -> list[Layout]:
     """List where every trained number stands in the canonical form, in one layout for each variable.
 
     Raises TypeError for a variable without a canonical form.
@@ -97,7 +99,7 @@ def _plain_layout(variable: keras.Variable, name: str) -> Layout:
     return Layout(variable, (name,), tuple(variable.shape), ())
 
 
-def to_canonical(model: keras.Model) -> dict[str, np.ndarray]:
+def to_canonical(model: Model) -> dict[str, np.ndarray]:
     """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
     return {
         name: tensor
@@ -106,7 +108,7 @@ def to_canonical(model: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-def load_canonical(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
+def load_canonical(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Load canonical tensors into the model, all of them and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
@@ -116,12 +118,12 @@ def load_canonical(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> Non
         layout.variable.assign(layout.join(tensors))
 
 
-def read_non_trainable(model: keras.Model) -> dict[str, np.ndarray]:
+def read_non_trainable(model: Model) -> dict[str, np.ndarray]:
     """Read what a step changes beside weights and slots: kept states, running figures of batch normalisations."""
     return {name: np.array(keras.ops.convert_to_numpy(state)) for name, state in _non_trainable(model).items()}
 
 
-def load_non_trainable(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
+def load_non_trainable(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Load what `read_non_trainable` returns, all of it and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
@@ -132,7 +134,7 @@ def load_non_trainable(model: keras.Model, tensors: Mapping[str, np.ndarray]) ->
         state.assign(tensors[name])
 
 
-def _non_trainable(model: keras.Model) -> dict[str, keras.Variable]:
+def _non_trainable(model: Model) -> dict[str, keras.Variable]:
     states = {}
     for layer in map(inner, model.layers):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_models.model import Recurrent
 from torch_models.training import Arrays, to_tensors
-from torch_models.weights import directions
+from torch_models.weights import Model, directions
 
 # Rows of ones for each dropout, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
 
 
 @torch.no_grad()
-def dropout_probe(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
+def dropout_probe(model: Model, inputs: Arrays) -> dict[str, Any]:
     """Return which parts are random in training, and of each dropout the share of zeros and what ones become.
 
     Inputs are a batch. Keys: "random", names of parts; "places", by location {"zeros", "numbers", "scale"}.

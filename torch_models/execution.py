@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torch_models.model import Recurrent
 from torch_models.training import Arrays, to_tensors
-from torch_models.weights import load_non_trainable, read_non_trainable
+from torch_models.weights import Model, load_non_trainable, read_non_trainable
 
 # The operations by which a kernel is known, looked for in this order; else it is "loop", ATen's own over the timesteps.
 MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
@@ -27,7 +26,7 @@ class _Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def execution(model: Recurrent, inputs: Arrays) -> dict[str, Any]:
+def execution(model: Model, inputs: Arrays) -> dict[str, Any]:
     """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
     device = next(model.parameters()).device
     non_trainable = read_non_trainable(model)

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from torch_models.layers import State, run
-from torch_models.model import Recurrent
+from torch_models.weights import Model
 
 
 @torch.no_grad()
-def forecast(model: Recurrent, history: np.ndarray, future: int) -> np.ndarray:
+def forecast(model: Model, history: np.ndarray, future: int) -> np.ndarray:
     """Return the next `future` values (batch, future) after a history (batch, time, 1).
 
     The states of all layers go on from timestep to timestep; nothing is read twice.

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch_models.model import Recurrent
 from torch_models.stock import (
     build_stock_optimizer,
     clip_stock,
@@ -26,7 +25,7 @@ from torch_models.update_rules import (
     KerasSGD,
     named_parameters,
 )
-from torch_models.weights import Layout, check_names_and_shapes, layouts
+from torch_models.weights import Layout, Model, check_names_and_shapes, layouts
 
 OPTIMIZERS: dict[str, type[KerasOptimizer]] = {
     "sgd": KerasSGD,
@@ -106,14 +105,14 @@ def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     return stock_learning_rate(group)
 
 
-def read_slots(model: Recurrent, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+def read_slots(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
     """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
 
     Before the first step they are what the optimizer starts with.
     """
     slots = {}
     for layout in layouts(model):
-        for slot, value in _slots_of(optimizer, layout.parameter).items():
+        for slot, value in _slots_of(optimizer, layout.variable).items():
             slots |= {f"{slot}/{name}": part for name, part in layout.split(value.cpu().numpy()).items()}
     if "u_product" in optimizer.param_groups[0]:
         dtype = layouts(model)[0].value().cpu().numpy().dtype
@@ -125,7 +124,7 @@ def read_slots(model: Recurrent, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 @torch.no_grad()
 def load_slots(
-    model: Recurrent, optimizer: torch.optim.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
+    model: Model, optimizer: torch.optim.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
 ) -> None:
     """Load slots as `read_slots` returns them, all of them and nothing else; `iterations` steps are then done.
 
@@ -135,7 +134,7 @@ def load_slots(
     u_product = float(slots.get("u_product", 1.0))
     for layout in layouts(model):
         # Where both biases are trained, each has slots of its own, and always the same ones.
-        both = [layout.parameter, layout.second_bias]
+        both = [layout.variable, layout.second_bias]
         for parameter in (p for p in both if p is not None and p.requires_grad):
             group = _group_of(optimizer, parameter)
             loaded = {slot: _joined(slots, slot, layout) for slot in _slots_of(optimizer, parameter)}
@@ -185,4 +184,4 @@ def _slots_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict
 
 def _joined(slots: Mapping[str, np.ndarray], slot: str, layout: Layout) -> torch.Tensor:
     value = layout.join({name: slots[f"{slot}/{name}"] for name in layout.names})
-    return torch.from_numpy(np.array(value)).to(layout.parameter)
+    return torch.from_numpy(np.array(value)).to(layout.variable)

@@ -5,16 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from torch_models.model import Recurrent
 from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.training import Arrays, prepare, to_tensors, total_loss
-from torch_models.weights import layouts, load_non_trainable, read_non_trainable, to_canonical
+from torch_models.weights import Model, layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
 class SingleStep:
     """Takes single steps with a model, a loss and an optimizer."""
 
-    def __init__(self, model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: Model, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
 
     def __call__(
@@ -50,7 +49,7 @@ class SingleStep:
         record["learning_rate"] = np.float64(learning_rate(optimizer))
         # The optimizer has the parameters in the order of the modules, normalisations after all layers.
         positions = {parameter: position for position, parameter in enumerate(model.parameters())}
-        parts = sorted(layouts(model), key=lambda layout: positions[layout.parameter])
+        parts = sorted(layouts(model), key=lambda layout: positions[layout.variable])
         gradients = [layout.gradient() for layout in parts]
         for phase, values in {"gradient": gradients, "clip": clip_gradients(optimizer, gradients)}.items():
             for layout, value in zip(parts, values, strict=True):

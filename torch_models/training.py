@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_models.model import Inputs, Recurrent
-from torch_models.weights import Layout, group_norms, layouts
+from torch_models.model import Inputs
+from torch_models.weights import Layout, Model, group_norms, layouts
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 Draw = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -18,14 +18,14 @@ Draw = Callable[[int, int], Mapping[str, np.ndarray]]
 STEPS_PER_CALL = 128
 
 
-def columns(model: Recurrent, norms: bool = True) -> list[str]:
+def columns(model: Model, norms: bool = True) -> list[str]:
     """Name what `train` records at each step: loss, norms of all gradients and updates, a checksum of the batch."""
     tensors = [name for layout in layouts(model) for name in layout.names] if norms else []
     return ["loss", *(f"gradient/{name}" for name in tensors), *(f"update/{name}" for name in tensors), "batch"]
 
 
 def train(
-    model: Recurrent,
+    model: Model,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: Arrays,
@@ -68,7 +68,7 @@ def train(
             yield epoch, _record(run_steps, gather(inputs, chosen, first + full_batches, draw), targets[chosen])
 
 
-def prepare(model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def prepare(model: Model, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Make a model ready for training."""
     del loss, optimizer  # in PyTorch they are no part of the model
     model.train()
@@ -100,7 +100,7 @@ def checksums(inputs: Arrays, targets: np.ndarray) -> list[int]:
     return sums
 
 
-def reset_states(model: Recurrent) -> None:
+def reset_states(model: Model) -> None:
     """Set the states of a stateful model to zero, as between epochs."""
     if model.settings.stateful:
         for index in range(model.settings.layers):
@@ -109,7 +109,7 @@ def reset_states(model: Recurrent) -> None:
 
 
 def compile_steps(
-    model: Recurrent, loss: torch.nn.Module, optimizer: torch.optim.Optimizer, parts: list[Layout]
+    model: Model, loss: torch.nn.Module, optimizer: torch.optim.Optimizer, parts: list[Layout]
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return a function that trains on (steps, batch, …) arrays and returns a row of figures for each step."""
     norms = group_norms(parts)
@@ -134,7 +134,7 @@ def compile_steps(
 
 
 def total_loss(
-    model: Recurrent, loss: torch.nn.Module, outputs: torch.Tensor, targets: torch.Tensor, inputs: Inputs
+    model: Model, loss: torch.nn.Module, outputs: torch.Tensor, targets: torch.Tensor, inputs: Inputs
 ) -> torch.Tensor:
     """Return the loss with the model's penalty; padded timesteps that have a label each do not count."""
     masked = model.settings.masked and model.settings.head == "every_output"
@@ -142,7 +142,7 @@ def total_loss(
     return error + model.penalty() if model.settings.l2 else error
 
 
-def batches_of(model: Recurrent, inputs: Arrays) -> Iterator[Inputs]:
+def batches_of(model: Model, inputs: Arrays) -> Iterator[Inputs]:
     """Yield each step's inputs (steps, batch, …) as tensors, in the layout that the model takes."""
     if not isinstance(inputs, Mapping):
         for array in inputs:
@@ -152,7 +152,7 @@ def batches_of(model: Recurrent, inputs: Arrays) -> Iterator[Inputs]:
         yield to_tensors(model, {name: array[step] for name, array in inputs.items()})
 
 
-def to_tensors(model: Recurrent, arrays: Arrays) -> Inputs:
+def to_tensors(model: Model, arrays: Arrays) -> Inputs:
     """Turn a batch's arrays into tensors, in the layout that the model takes."""
     if isinstance(arrays, Mapping):
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
@@ -164,7 +164,7 @@ def to_tensors(model: Recurrent, arrays: Arrays) -> Inputs:
 
 
 @torch.no_grad()
-def predict(model: Recurrent, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
+def predict(model: Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
     """Return the model's outputs (windows, outputs) for inputs (windows, time, features), or a dict of arrays.
 
     A stateful model starts from zero states and takes the windows in its own batch size.
@@ -182,7 +182,7 @@ def predict(model: Recurrent, inputs: Arrays, batch_size: int = 256) -> np.ndarr
     return torch.cat(outputs).cpu().numpy()
 
 
-def train_stock(model: Recurrent, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
+def train_stock(model: Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
     """Return what trains a number of epochs as a framework's users do, with Adam and mse, nothing recorded."""
     loss, optimizer = torch.nn.MSELoss(), torch.optim.Adam(model.parameters())
     x, y = torch.from_numpy(inputs), torch.from_numpy(targets)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+Model = nn.Module
+
 # The order in which PyTorch lays the gates one under the other in one parameter. A SimpleRNN has no gates.
 GATES = {
     "simple_rnn": ("",),
@@ -20,14 +22,14 @@ MASK_GATES = {**GATES, "gru": ("update", "reset", "candidate")}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the canonical tensors stand in one parameter.
+    """Where the canonical tensors stand in one variable.
 
-    The parameter reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
+    The variable reshaped to `shape` holds one tensor, transposed if it is a kernel, for every index of its
     `group_axes`, in the order of `names`; only an embedding's table of rows is not `transposed`. The model adds
-    `second_bias`, where there is one, to the parameter.
+    `second_bias`, where there is one, to the variable.
     """
 
-    parameter: nn.Parameter
+    variable: nn.Parameter
     names: tuple[str, ...]
     shape: tuple[int, ...]
     group_axes: tuple[int, ...]
@@ -41,30 +43,30 @@ class Layout:
         return tuple(reversed(axes)) if self.transposed else tuple(axes)
 
     def split(self, value: np.ndarray) -> dict[str, np.ndarray]:
-        """Cut a value of the parameter, or of its gradient, into canonical tensors."""
+        """Cut a value of the variable, or of its gradient, into canonical tensors."""
         grouped = np.asarray(value).reshape(self.shape).transpose(self.group_axes + self.other_axes)
         grouped = grouped.reshape(-1, *(self.shape[axis] for axis in self.other_axes))
         return {name: part.copy() for name, part in zip(self.names, grouped, strict=True)}
 
     def join(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Put canonical tensors together to a value of the parameter; the inverse of `split`."""
+        """Put canonical tensors together to a value of the variable; the inverse of `split`."""
         order = self.group_axes + self.other_axes
         grouped = np.stack([tensors[name] for name in self.names])
         grouped = grouped.reshape([self.shape[axis] for axis in order])
-        return grouped.transpose(np.argsort(order)).reshape(self.parameter.shape)
+        return grouped.transpose(np.argsort(order)).reshape(self.variable.shape)
 
     def gradient(self) -> torch.Tensor:
         """Return the parameter's gradient; zeros where it got none, as what does not reach the loss has."""
-        gradient = self.parameter.grad
-        return torch.zeros_like(self.parameter) if gradient is None else gradient
+        gradient = self.variable.grad
+        return torch.zeros_like(self.variable) if gradient is None else gradient
 
     def value(self) -> torch.Tensor:
         """Return what the model computes with: the parameter, and its second bias added."""
-        value = self.parameter.detach()
+        value = self.variable.detach()
         return value if self.second_bias is None else value + self.second_bias.detach()
 
 
-def layouts(model: nn.Module) -> list[Layout]:
+def layouts(model: Model) -> list[Layout]:
     """List where every trained number stands in the canonical form, in one layout for each variable."""
     parts: list[Layout] = []
     if model.embedding is not None:
@@ -115,7 +117,7 @@ def _plain_layout(parameter: nn.Parameter, name: str) -> Layout:
     return Layout(parameter, (name,), tuple(parameter.shape), ())
 
 
-def to_canonical(model: nn.Module) -> dict[str, np.ndarray]:
+def to_canonical(model: Model) -> dict[str, np.ndarray]:
     """Read the model's weights as a flat dict of canonical tensors, kernels as (in, out)."""
     return {
         name: tensor for layout in layouts(model) for name, tensor in layout.split(layout.value().cpu().numpy()).items()
@@ -123,25 +125,25 @@ def to_canonical(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def load_canonical(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+def load_canonical(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Load canonical tensors into the model, all of them and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
     """
     check_names_and_shapes("canonical weights", "the model", to_canonical(model), tensors)
     for layout in layouts(model):
-        layout.parameter.copy_(torch.from_numpy(layout.join(tensors)))
+        layout.variable.copy_(torch.from_numpy(layout.join(tensors)))
         if layout.second_bias is not None:
             layout.second_bias.zero_()
 
 
-def read_non_trainable(model: nn.Module) -> dict[str, np.ndarray]:
+def read_non_trainable(model: Model) -> dict[str, np.ndarray]:
     """Read what a step changes beside weights and slots: kept states, running figures of batch normalisations."""
     return {name: state.cpu().numpy().copy() for name, state in _non_trainable(model).items()}
 
 
 @torch.no_grad()
-def load_non_trainable(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+def load_non_trainable(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Load what `read_non_trainable` returns, all of it and nothing else.
 
     Raises ValueError naming every tensor that is missing, left over or of another shape.
@@ -152,7 +154,7 @@ def load_non_trainable(model: nn.Module, tensors: Mapping[str, np.ndarray]) -> N
         state.copy_(torch.from_numpy(tensors[name]))
 
 
-def _non_trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+def _non_trainable(model: Model) -> dict[str, torch.Tensor]:
     states = {}
     for index in range(model.settings.layers):
         if model.settings.stateful:

@@ -279,7 +279,11 @@ def on_this_backend(side: str, cell: str) -> tuple[dict[str, Any], bool, float]:
 
     stock, other = new_model("stock", cell), new_model("fast", cell)
     difference = np.abs(np.subtract(*(np.array(model.predict_on_batch(symbols())) for model in (stock, other)))).max()
-    return {path: vars(execution) for path, execution in fast.executions(other).items()}, "torch" in sys.modules, difference
+    return (
+        {path: vars(execution) for path, execution in fast.executions(other).items()},
+        "torch" in sys.modules,
+        difference,
+    )
 
 
 def execution_of(side: str, claimed: str | None = None) -> dict[str, Any]:

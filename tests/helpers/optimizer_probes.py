@@ -81,7 +81,7 @@ def _apply_torch(side: str, model: Any, optimizer: Any, gradients: Tensors) -> N
     import torch
 
     for layout in _layouts(side, model):
-        layout.parameter.grad = torch.from_numpy(np.array(layout.join(dict(gradients))))
+        layout.variable.grad = torch.from_numpy(np.array(layout.join(dict(gradients))))
     kept = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     optimizer.step()
     now = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
