@@ -34,8 +34,8 @@ def _list(options: argparse.Namespace) -> int:
     for case in cases:
         model = f"{case.model.cell}, {case.model.layers} × {case.model.units} units"
         table.add_row("case", case.name, f"{case.task}, {model}, {case.data.dataset}")
-    for name, found in backends.items():
-        table.add_row("backend", name, found or "not installed")
+    for name, installed in backends.items():
+        table.add_row("backend", name, installed or "not installed")
     for name, dataset in DATASETS.items():
         table.add_row("data set", name, dataset.description)
     Console(highlight=False).print(table)

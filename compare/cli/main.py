@@ -33,10 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 all agree, 1 something differs and nothing else, 2 bad input, 3 a runner failed or a disk is full, 70 an error of
     this project's own, 130 interrupted; 141, as of any program, where nobody reads the output any more.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
     options = None
     try:
-        options = _parse(words)
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         code: int = options.command(options)
         sys.stdout.flush()
         return code
@@ -80,7 +79,7 @@ def _write_log(out: str | None) -> str:
     return str(file)
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="rnn-parity",
         description="Train the same recurrent models in Keras 3 and in PyTorch and tell whether they agree.",
@@ -97,8 +96,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     add_bench(commands)
     add_sweep(commands)
     names = list(commands.choices)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
-        words = ["run", *words]
-    if words[0] not in names and not words[0].startswith("-"):
-        raise InputError(f"command {words[0]!r} is unknown; {nearest(words[0], names)} (a case goes after run)")
-    return parser.parse_args(words)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+    if arguments[0] not in names and not arguments[0].startswith("-"):
+        raise InputError(f"command {arguments[0]!r} is unknown; {nearest(arguments[0], names)} (a case goes after run)")
+    return parser.parse_args(arguments)

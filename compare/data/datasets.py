@@ -18,7 +18,7 @@ from compare.data.text import characters, tokens
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a dataset is, in a few words, and what loads it."""
+    """What a dataset is and what loads it."""
 
     description: str
     load: Callable[[Case], Series | Examples]

@@ -31,13 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "parity(backends, steps): what the fixture parity takes where a check does not say: the Keras backends, and "
         "how many training steps at least, rounded up to whole epochs",
     )
-    given = config.getoption("--parity-backends")
-    if given is not None:
+    backends = config.getoption("--parity-backends")
+    if backends is not None:
         from compare.errors import InputError
         from compare.workers.backends import choose_backends
 
         try:
-            choose_backends(given.split(","))
+            choose_backends(backends.split(","))
         except InputError as error:
             raise pytest.UsageError(str(error).replace("--backend", "--parity-backends", 1)) from None
     if config.option.parity_report:

@@ -209,7 +209,7 @@ def test_list_for_people(command: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "phrases"),
     [
         pytest.param(["rnu"], ["command 'rnu' is unknown; did you mean 'run'?"], id="command"),
         pytest.param(["lstm"], ["command 'lstm' is unknown", "a case goes after run"], id="case-as-command"),
@@ -234,11 +234,11 @@ def test_list_for_people(command: Callable) -> None:
         pytest.param(["run", "lstm", "--set", "data.window=2000"], ["1000 rows", "data.window"], id="window"),
     ],
 )
-def test_bad_usage_is_refused(refused: Refused, arguments: list[str], words: list[str]) -> None:
+def test_bad_usage_is_refused(refused: Refused, arguments: list[str], phrases: list[str]) -> None:
     """What is unknown or out of range is refused by name, with the nearest name and what is accepted."""
     message = refused(*arguments)
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 def test_an_unknown_backend_in_the_environment_is_refused(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

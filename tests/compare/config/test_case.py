@@ -96,7 +96,7 @@ def test_cases_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "phrases"),
     [
         pytest.param('name = "a"\nunit = 3\n[model]\ncell = "gru"', ["'unit' is unknown", "model.units"], id="top"),
         pytest.param(
@@ -146,13 +146,13 @@ def test_cases_cannot_be_changed() -> None:
         ),
     ],
 )
-def test_wrong_fields_are_named(text: str, words: list[str]) -> None:
+def test_wrong_fields_are_named(text: str, phrases: list[str]) -> None:
     """An unknown field names the nearest known one, a wrong value its field, what was given and what is accepted."""
     with pytest.raises(InputError) as raised:
         case_from_toml(text, "mine.toml")
     assert str(raised.value).startswith("mine.toml: ")
-    for word in words:
-        assert word in str(raised.value)
+    for phrase in phrases:
+        assert phrase in str(raised.value)
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:

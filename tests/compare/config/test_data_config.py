@@ -87,7 +87,7 @@ def test_a_dataset_serves_its_tasks(dataset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         ({"dataset": "sunspot"}, "data.dataset = 'sunspot' is unknown; did you mean 'sunspots'?"),
         ({"dataset": "mnist"}, 'dataset "mnist" needs folder'),
@@ -102,12 +102,12 @@ def test_a_dataset_serves_its_tasks(dataset: str) -> None:
         ({"dataset": "signals", "padding": "middle"}, "data.padding = 'middle' is unknown"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(data: dict[str, Any], words: str) -> None:
+def test_options_that_make_no_sense_are_refused(data: dict[str, Any], message: str) -> None:
     """What is out of range, incomplete or contrary is refused by name."""
     task = DATASET_TASKS.get(data["dataset"], ("forecasting",))[0]
     with pytest.raises(InputError) as raised:
         make_case({"name": "a", "task": task, "model": {"cell": "gru"}, "data": data}, "mine")
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -135,7 +135,7 @@ def test_fewer_than_two_folds_are_refused(refused: Callable[..., str], folds: st
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["sunspots", "--folds", "309"], "309 folds need more than 309 rows; the series has 309: give fewer folds"),
         (["sunspots", "--folds", "100"], "up to the end of fold 1 of 100 has 12 rows, 9 of them to train on: too few"),
@@ -145,9 +145,9 @@ def test_fewer_than_two_folds_are_refused(refused: Callable[..., str], folds: st
     ],
     ids=["more-than-rows", "too-short", "no-series", "twice", "case-and-all"],
 )
-def test_folds_that_cannot_be_made_are_refused(refused: Callable[..., str], arguments: list[str], words: str) -> None:
+def test_folds_that_cannot_be_made_are_refused(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     """Folds larger than the data, or of data that is no series, are refused before anything is trained."""
-    assert words in refused("run", *arguments)
+    assert message in refused("run", *arguments)
 
 
 def test_a_series_of_ones_own_may_be_cross_validated() -> None:

@@ -15,7 +15,7 @@ CLASSES = {"loss": "sparse_categorical_crossentropy"}
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "message"),
     [
         ({"reset_after": False}, "reset_after = false belongs to gru, not to lstm; leave it out"),
         ({"cell": "simple_rnn", "recurrent_activation": "tanh"}, "recurrent_activation belongs to the gates"),
@@ -36,16 +36,16 @@ CLASSES = {"loss": "sparse_categorical_crossentropy"}
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_models_that_make_no_sense_are_refused(model: dict[str, Any], words: str) -> None:
+def test_models_that_make_no_sense_are_refused(model: dict[str, Any], message: str) -> None:
     """Options that exclude each other, unknown words and numbers out of range are refused with what to do."""
     with pytest.raises(InputError) as refused:
         make_case({"name": "mine", "model": {"cell": "lstm", **model}}, "mine.toml")
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).startswith("mine.toml: ")
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         (
             {"task": "tagging", "data": {"dataset": "signals"}, "training": CLASSES},
@@ -102,13 +102,13 @@ def test_models_that_make_no_sense_are_refused(model: dict[str, Any], words: str
         "sequence first and given states",
     ],
 )
-def test_models_that_do_not_fit_their_data_are_refused(fields: dict[str, Any], words: str) -> None:
+def test_models_that_do_not_fit_their_data_are_refused(fields: dict[str, Any], message: str) -> None:
     """A head, a loss or an option that the data has no use for is refused before anything is written."""
     model = {"cell": "gru", "units": 3, **fields.get("model", {})}
     case = make_case({"name": "mine", **fields, "model": model}, "mine.toml")
     with pytest.raises(InputError) as refused:
         make_experiment(case)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_refused_model_ends_with_one_line(refused: Callable[..., str]) -> None:

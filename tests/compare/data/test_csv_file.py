@@ -68,7 +68,7 @@ def test_common_forms_are_read(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "phrases"),
     [
         pytest.param(b"", ["is empty", "expected a header line"], id="empty"),
         pytest.param(b"\n\n", ["is empty"], id="blank"),
@@ -95,14 +95,14 @@ def test_common_forms_are_read(tmp_path: Path, content: str) -> None:
     ],
 )
 def test_files_that_cannot_be_used_are_refused(
-    tmp_path: Path, refused: Refused, content: bytes, words: list[str]
+    tmp_path: Path, refused: Refused, content: bytes, phrases: list[str]
 ) -> None:
     """A command with a CSV file that cannot be used says what is wrong and where, and writes nothing."""
     file = tmp_path / "series.csv"
     file.write_bytes(content)
     message = refused("run", "lstm", "--csv", file, "--target", "value")
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path: Path, refused: Refused) -> None:
@@ -120,7 +120,7 @@ def test_files_that_are_not_there_are_refused(refused: Refused, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--csv", SUNSPOTS], "--csv needs --target COLUMN"),
         (["--target", "sunspots"], "need --csv FILE"),
@@ -130,9 +130,9 @@ def test_files_that_are_not_there_are_refused(refused: Refused, name: str) -> No
     ],
     ids=["no-target", "target-alone", "features-alone", "unknown-feature", "feature-twice"],
 )
-def test_options_of_a_csv_file_belong_together(refused: Refused, arguments: list[object], words: str) -> None:
+def test_options_of_a_csv_file_belong_together(refused: Refused, arguments: list[object], message: str) -> None:
     """Options for a CSV file that are incomplete or name no column are refused."""
-    assert words in refused("run", "lstm", *arguments)
+    assert message in refused("run", "lstm", *arguments)
 
 
 def test_reading_says_the_same_without_the_command_line(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def change(name: str, content: bytes | None) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "phrases"),
     [
         pytest.param({}, [f"has no {IMAGES} (nor {IMAGES}.gz"], id="nothing"),
         pytest.param(change(TEST_LABELS, None), [f"has no {TEST_LABELS}"], id="no-test-labels"),
@@ -177,15 +177,15 @@ def change(name: str, content: bytes | None) -> dict[str, bytes]:
     ],
 )
 def test_files_that_cannot_be_used_are_refused(
-    tmp_path: Path, refused: Refused, files: dict[str, bytes], words: list[str]
+    tmp_path: Path, refused: Refused, files: dict[str, bytes], phrases: list[str]
 ) -> None:
     """A command with IDX files that are missing, cut or of another kind says which file and what is wrong with it."""
     case = tmp_path / "mine.toml"
     case.write_text(images_case("mnist", folder="files").to_toml())
     write(tmp_path / "files", files)
     message = refused("run", case)
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 def test_a_folder_that_is_none_is_refused(refused: Refused, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_generated_speech(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "content", "words"),
+    ("task", "content", "phrases"),
     [
         pytest.param("classification", without("lengths"), ["has no lengths; expected inputs"], id="no-lengths"),
         pytest.param("classification", {"x": np.zeros(3)}, ["has no inputs and no lengths and no"], id="no-arrays"),
@@ -230,7 +230,7 @@ def test_generated_speech(task: str) -> None:
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(
-    tmp_path: Path, refused: Refused, task: str, content: Arrays, words: list[str]
+    tmp_path: Path, refused: Refused, task: str, content: Arrays, phrases: list[str]
 ) -> None:
     """A command with arrays that are missing, of another form or out of range says which and where."""
     case = tmp_path / "mine.toml"
@@ -238,12 +238,12 @@ def test_arrays_that_cannot_be_used_are_refused(
     saved(tmp_path, content)
     message = refused("run", case)
     assert "speech.npz" in message
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (["data.window=4"], "example 4 (the first is 0) has length 5, more than data.window = 4; give data.window = 5"),
         (["data.classes=3"], "the label of example 3 (the first is 0) is 3, expected 0 to 2"),
@@ -253,17 +253,17 @@ def test_arrays_that_cannot_be_used_are_refused(
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    tmp_path: Path, refused: Refused, settings: list[str], words: str
+    tmp_path: Path, refused: Refused, settings: list[str], message: str
 ) -> None:
     """Settings that do not fit the file are refused with what fits."""
     case = tmp_path / "mine.toml"
     case.write_text(sequences_case(file="speech.npz").to_toml())
     saved(tmp_path, arrays())
-    assert words in refused("run", case, *[part for setting in settings for part in ("--set", setting)])
+    assert message in refused("run", case, *[part for setting in settings for part in ("--set", setting)])
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "cannot be read"),
         (b"PK\x03\x04" + b"\0" * 50, "cannot be read"),
@@ -272,13 +272,15 @@ def test_settings_that_do_not_fit_are_refused(
     ],
     ids=["empty", "damaged", "csv", "missing"],
 )
-def test_files_that_are_no_npz_are_refused(tmp_path: Path, refused: Refused, content: bytes | None, words: str) -> None:
+def test_files_that_are_no_npz_are_refused(
+    tmp_path: Path, refused: Refused, content: bytes | None, message: str
+) -> None:
     """A file that is missing, damaged or of another kind is refused."""
     case = tmp_path / "mine.toml"
     case.write_text(sequences_case(file="speech.npz").to_toml())
     if content is not None:
         (tmp_path / "speech.npz").write_bytes(content)
-    assert words in refused("run", case)
+    assert message in refused("run", case)
 
 
 def test_one_array_is_no_npz(tmp_path: Path, refused: Refused) -> None:

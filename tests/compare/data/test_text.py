@@ -98,7 +98,7 @@ def test_the_generated_story_has_something_to_learn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "phrases"),
     [
         pytest.param(b"", ["text.txt' is empty"], id="empty"),
         pytest.param(b" \n\n\t ", ["text.txt' is empty"], id="blank"),
@@ -112,7 +112,7 @@ def test_the_generated_story_has_something_to_learn() -> None:
     ],
 )
 def test_texts_that_cannot_be_used_are_refused(
-    tmp_path: Path, refused: Refused, content: bytes | None, words: list[str]
+    tmp_path: Path, refused: Refused, content: bytes | None, phrases: list[str]
 ) -> None:
     """A command with a text that is empty, too short or no text says so; its path is relative to the case file."""
     case = tmp_path / "mine.toml"
@@ -120,8 +120,8 @@ def test_texts_that_cannot_be_used_are_refused(
     if content is not None:
         (tmp_path / "text.txt").write_bytes(content)
     message = refused("run", case)
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 def test_texts_are_tokenised_once() -> None:
@@ -204,7 +204,7 @@ def test_generated_reviews_need_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "phrases"),
     [
         pytest.param("text,lable\na,b\n", ["has no column 'label'; did you mean 'lable'?"], id="no-label-column"),
         pytest.param("words,label\na,b\n", ["has no column 'text'; accepted: label, words"], id="no-text-column"),
@@ -219,15 +219,15 @@ def test_generated_reviews_need_their_order() -> None:
     ],
 )
 def test_labelled_texts_that_cannot_be_used_are_refused(
-    tmp_path: Path, refused: Refused, content: str, words: list[str]
+    tmp_path: Path, refused: Refused, content: str, phrases: list[str]
 ) -> None:
     """A command with a file that lacks a column, a text or a label says which."""
     case = tmp_path / "mine.toml"
     case.write_text(tokens_case(csv="reviews.csv").to_toml())
     (tmp_path / "reviews.csv").write_text(content)
     message = refused("run", case)
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
 
 
 def test_texts_of_different_length_need_padding(tmp_path: Path, refused: Refused) -> None:

@@ -98,7 +98,7 @@ def test_margins_say_how_far_another_id_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("logits", "uniforms", "temperature", "words"),
+    ("logits", "uniforms", "temperature", "message"),
     [
         (np.array([[0, np.nan]]), np.array([0.5]), 1, "not finite"),
         (np.array([[0, np.inf]]), np.array([0.5]), 1, "not finite"),
@@ -111,10 +111,10 @@ def test_margins_say_how_far_another_id_was() -> None:
     ],
 )
 def test_what_cannot_be_sampled_is_refused(
-    logits: np.ndarray, uniforms: np.ndarray, temperature: float, words: str
+    logits: np.ndarray, uniforms: np.ndarray, temperature: float, message: str
 ) -> None:
     """Logits, numbers and temperatures that make no distribution are refused."""
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         sample_ids(logits, uniforms, temperature)
 
 

@@ -285,7 +285,7 @@ def test_wrong_folds_are_caught(check: Callable[..., None], fault: MakeWindows) 
 
 
 @pytest.mark.parametrize(
-    ("points", "folds", "words"),
+    ("points", "folds", "message"),
     [
         (4, 4, "4 folds need more than 4 rows; the series has 4: give fewer folds"),
         (3, 4, "4 folds need more than 4 rows; the series has 3"),
@@ -293,9 +293,9 @@ def test_wrong_folds_are_caught(check: Callable[..., None], fault: MakeWindows) 
         (14, 12, "up to the end of fold 1 of 12 has 3 rows, 2 of them to train on: too few"),
     ],
 )
-def test_folds_larger_than_the_series_are_refused(points: int, folds: int, words: str) -> None:
+def test_folds_larger_than_the_series_are_refused(points: int, folds: int, message: str) -> None:
     """More folds than the series has rows, or folds too short for a window, are refused."""
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         make_windows(counting(points, 1), fold_of(1, folds))
 
 

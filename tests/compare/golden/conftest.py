@@ -27,9 +27,9 @@ OURS = ("rnn_parity", "__editable__")
 def recorded(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Golden traces of a tiny LSTM in native PyTorch and Keras on torch; not to be written to."""
     folder = tmp_path_factory.mktemp("recorded") / "golden"
-    verdict, kept = record_golden(prepare([tiny_case("lstm")]), ["torch"], folder, pool)
+    verdict, recorded = record_golden(prepare([tiny_case("lstm")]), ["torch"], folder, pool)
     assert verdict.agree
-    assert kept == ["lstm"]
+    assert recorded == ["lstm"]
     return folder
 
 

@@ -34,7 +34,7 @@ def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         pytest.param(remove("golden.json"), "holds no golden traces", id="no-index"),
         pytest.param(truncate("golden.json"), "has a damaged golden.json", id="damaged-index"),
@@ -66,27 +66,27 @@ def replace_json(name: str, **fields: object) -> Callable[[Path], None]:
         pytest.param(truncate("experiment/schedule.npy"), "has a damaged experiment", id="schedule"),
     ],
 )
-def test_damaged_traces_are_refused(golden: Path, refused: Callable, damage: Callable, words: str) -> None:
+def test_damaged_traces_are_refused(golden: Path, refused: Callable, damage: Callable, message: str) -> None:
     """What was recorded must be there and whole."""
     damage(golden / "lstm")
-    assert words in refused("check", "--golden", golden)
+    assert message in refused("check", "--golden", golden)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         pytest.param(("--golden", "nowhere"), "--golden nowhere cannot be read", id="no-folder"),
         pytest.param(("--golden", "."), "--golden . holds no golden traces", id="empty-folder"),
         pytest.param((), "required: --golden", id="no-golden"),
     ],
 )
-def test_a_folder_without_traces_is_refused(refused: Callable, arguments: tuple, words: str) -> None:
+def test_a_folder_without_traces_is_refused(refused: Callable, arguments: tuple, message: str) -> None:
     """No golden trace is no agreement."""
-    assert words in refused("check", *arguments)
+    assert message in refused("check", *arguments)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         pytest.param(("gru",), "holds no trace of case 'gru', only of lstm", id="case"),
         pytest.param(("--backend", "jax"), "holds none of keras-jax, only of torch, keras-torch", id="backend"),
@@ -103,9 +103,9 @@ def test_a_folder_without_traces_is_refused(refused: Callable, arguments: tuple,
         pytest.param(("--jobs", "0"), "--jobs 0 must be at least 1", id="jobs"),
     ],
 )
-def test_what_cannot_be_checked_is_refused(golden: Path, refused: Callable, arguments: tuple, words: str) -> None:
+def test_what_cannot_be_checked_is_refused(golden: Path, refused: Callable, arguments: tuple, message: str) -> None:
     """A case, a backend or an interpreter that there is not is no agreement."""
-    assert words in refused("check", "--golden", golden, *arguments)
+    assert message in refused("check", "--golden", golden, *arguments)
 
 
 def test_a_golden_folder_that_cannot_be_made_is_refused(refused: Callable, tmp_path: Path) -> None:

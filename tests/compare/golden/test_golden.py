@@ -41,9 +41,12 @@ def test_today_agrees_with_the_recording(recorded: Path, check: Callable[[Path],
     """Each side is compared with its own trace; the verdict is written as that of any run."""
     verdict = check(recorded)
     assert verdict.agree
-    found = [(one.runner, one.reference, one.status, one.steps) for one in verdict.comparisons]
+    found = [
+        (comparison.runner, comparison.reference, comparison.status, comparison.steps)
+        for comparison in verdict.comparisons
+    ]
     assert found == [(side, f"golden-{side}", "agrees", STEPS) for side in SIDES]
-    assert all(one.checks > 100 and not one.notes for one in verdict.comparisons)
+    assert all(comparison.checks > 100 and not comparison.notes for comparison in verdict.comparisons)
     assert read_json(tmp_path / "out" / "verdict.json") == json.loads(json.dumps(verdict.as_json()))
 
 
@@ -131,9 +134,9 @@ def test_twins_do_not_hide_a_change_of_their_own_side(pool: Pool, tmp_path: Path
 def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_path: Path, check) -> None:
     """A framework's known defect that shows in the recording and today is no change of training, and is said."""
     case = tiny_case("embedding", {"data.points": 1000, "data.examples": 60})
-    verdict, kept = record_golden(prepare([case]), ["tensorflow"], tmp_path / "golden", pool)
-    assert [one.status for one in verdict.comparisons] == ["differs"], "the defect shows"
-    assert kept == ["embedding"]
+    verdict, recorded = record_golden(prepare([case]), ["tensorflow"], tmp_path / "golden", pool)
+    assert [comparison.status for comparison in verdict.comparisons] == ["differs"], "the defect shows"
+    assert recorded == ["embedding"]
     today = check(tmp_path / "golden")
     assert today.agree
     (note,) = today.comparisons[1].notes
@@ -143,8 +146,8 @@ def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_p
 def test_a_defect_that_has_come_since_is_no_expected_one(pool: Pool, tmp_path: Path, check) -> None:
     """A side that could train when it was recorded and cannot today has failed, with the framework's defect named."""
     case = tiny_case("stateful", {"training.keras_layers": "fast"})
-    _, kept = record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
-    assert kept == ["stateful"]
+    _, recorded = record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
+    assert recorded == ["stateful"]
     experiment = read_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json")
     experiment["case"]["training"]["keras_layers"] = "stock"
     write_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json", experiment)
@@ -162,9 +165,9 @@ def test_a_failed_runner_leaves_the_recording_as_it_was(
     """A case of which a runner could not do its work is not recorded, and what was recorded before stays."""
     monkeypatch.setitem(backends.BACKENDS, "jax", backends.Backend("no_such_module", ("no-such-module",)))
     before = {file: file.stat().st_mtime_ns for file in golden.rglob("*")}
-    verdict, kept = record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["jax"], golden, pool)
+    verdict, recorded = record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["jax"], golden, pool)
     assert verdict.exit_code == 3
-    assert kept == []
+    assert recorded == []
     assert {file: file.stat().st_mtime_ns for file in golden.rglob("*")} == before
 
 

@@ -115,7 +115,7 @@ def test_a_project_checks_its_models_side_by_side(project: pytest.Pytester) -> N
 
 
 @pytest.mark.parametrize(
-    ("marker", "check", "words"),
+    ("marker", "check", "message"),
     [
         pytest.param("", "parity.check('lstn')", "case 'lstn' is unknown; did you mean 'lstm'?", id="case"),
         pytest.param("", "parity.check('no.toml')", "no.toml' cannot be read: No such file", id="file"),
@@ -127,20 +127,20 @@ def test_a_project_checks_its_models_side_by_side(project: pytest.Pytester) -> N
         pytest.param("epochs=3", "parity.check('lstm')", "it takes backends and steps", id="marker"),
     ],
 )
-def test_what_cannot_be_checked_fails(pytester: pytest.Pytester, marker: str, check: str, words: str) -> None:
+def test_what_cannot_be_checked_fails(pytester: pytest.Pytester, marker: str, check: str, message: str) -> None:
     """A user's mistake fails the test with one message, before anything is trained."""
     pytester.makepyfile(f"import pytest\n\n@pytest.mark.parity({marker})\ndef test(parity):\n    {check}\n")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     outcomes = result.parseoutcomes()
     assert outcomes in ({"failed": 1}, {"errors": 1}), "a marker is read before the test, the rest in it"
-    result.stdout.fnmatch_lines([f"*{_literal(words)}*"])
+    result.stdout.fnmatch_lines([f"*{_literal(message)}*"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*During handling*")
 
 
-def _literal(words: str) -> str:
-    """The words, none of them a pattern."""
-    return re.sub(r"([\[?*])", r"[\1]", words)
+def _literal(message: str) -> str:
+    """The message, nothing in it a pattern."""
+    return re.sub(r"([\[?*])", r"[\1]", message)
 
 
 def test_an_unknown_backend_ends_pytest(pytester: pytest.Pytester) -> None:

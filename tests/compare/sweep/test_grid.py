@@ -65,7 +65,7 @@ BASE = 'case = "lstm"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "phrases"),
     [
         pytest.param("case = ", ["not valid TOML"], id="syntax"),
         pytest.param("seeds = [0]\n", ["key 'case' is missing"], id="no-case"),
@@ -91,17 +91,17 @@ BASE = 'case = "lstm"\n'
         ),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(refused: Refused, text: str, words: list[str]) -> None:
+def test_a_sweep_that_cannot_be_is_refused(refused: Refused, text: str, phrases: list[str]) -> None:
     """What a sweep's file may not have is refused by name before anything is trained or written."""
     path = written(text)
     message = refused("sweep", path, "--out", "out")
-    for word in words:
-        assert word in message
+    for phrase in phrases:
+        assert phrase in message
     assert str(path) in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         pytest.param(["missing.toml"], "'missing.toml' cannot be read", id="file"),
         pytest.param(["sweep.toml", "--on", "mars"], "--on", id="place"),
@@ -110,10 +110,10 @@ def test_a_sweep_that_cannot_be_is_refused(refused: Refused, text: str, words: l
         pytest.param(["sweep.toml", "--timeout", "nan"], "--timeout nan", id="timeout"),
     ],
 )
-def test_bad_options_are_refused(refused: Refused, arguments: list[str], words: str) -> None:
+def test_bad_options_are_refused(refused: Refused, arguments: list[str], message: str) -> None:
     """Options that make no sense are refused by name."""
     written(BASE)
-    assert words in refused("sweep", *arguments)
+    assert message in refused("sweep", *arguments)
 
 
 def test_the_example_can_be_read() -> None:

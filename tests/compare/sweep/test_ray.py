@@ -87,15 +87,15 @@ def test_without_ray_the_way_to_install_it_is_said(command: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [("127.0.0.1:9", "no Ray cluster answers there"), ("nonsense", "is not HOST:PORT")],
     ids=["nobody", "no-address"],
 )
-def test_an_address_without_a_cluster_is_refused(command: Callable, address: str, words: str) -> None:
+def test_an_address_without_a_cluster_is_refused(command: Callable, address: str, message: str) -> None:
     """An address at which nothing answers is a user's mistake: exit code 2, one line."""
     Path("sweep.toml").write_text('case = "lstm"\n')
     code, output, errors = command("sweep", "sweep.toml", "--on", "ray", "--address", address)
     assert (code, output) == (2, "")
     assert errors.startswith(f"rnn-parity: --address {address}")
-    assert words in errors
+    assert message in errors
     assert errors.count("\n") == 1
