@@ -189,7 +189,7 @@ def check_model(case: "Case", examples: Examples) -> None:
     if masked and model.stateful:
         raise InputError('a stateful model carries states over padding; give data.padding = "none"')
     if model.sequence_first and (masked or model.shared_masks or model.initial_state == "given"):
-        raise InputError("sequence_first is for plain sequences; leave out masks, given initial states and dropout")
+        raise InputError("sequence_first is for plain sequences; leave out masks, given states and dropout")
 
 
 def experiment_hashes(

@@ -1,4 +1,4 @@
-"""Nothing flows back up: a module imports only what stands before it, and frameworks stay in the worker."""
+"""Nothing flows back up: a folder imports only from those above it, and frameworks stay where they are named."""
 
 import ast
 import json
@@ -7,56 +7,47 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
 
-# Modules in the order in which they may import one another; a package counts as one. The workers are not in it:
-# nothing else imports them, and they alone import the sides.
-WORKERS = ("sides", "worker", "pair_worker", "bench_worker")
+# The folders and files of `compare` in the order in which they may import one another.
 ORDER = (
     "errors",
-    "model_facts",
-    "data_config",
-    "case",
-    "examples",
-    "sampling",
-    "datasets",
-    "windows",
-    "initial_weights",
+    "callable_package",
     "storage",
-    "start",
-    "kept_side",
-    "planted",
+    "config",
+    "data",
+    "experiment",
     "trace",
+    "workers",
     "reference",
     "judge",
-    "causes",
-    "backends",
-    "interpreters",
-    "runners",
-    "harness",
+    "known",
+    "run",
     "golden",
-    "pair",
-    "explain",
-    "clean_cases",
-    "power",
-    "bench",
     "sweep",
+    "tune",
+    "bench",
+    "calibration",
+    "explain",
+    "port",
     "report",
-    "run_command",
-    "golden_command",
-    "bench_command",
-    "sweep_command",
-    "parity",
+    "api",
+    "cli",
     "pytest_plugin",
     "__main__",
 )
-# Where a worker may be imported all the same: what imports it there runs in a process of its own.
-ACTORS = "compare/sweep/on_ray.py"
 SIDES = ("keras_models", "torch_models")
 FRAMEWORKS = ("tensorflow", "torch", "jax", "keras")
+
+# Where a framework may be imported: in both sides, and where a user's own models are observed.
+OBSERVERS = ("compare/explain/keras_observer/", "compare/explain/torch_observer/")
+# Who puts the sides to work, in processes of their own.
+EMPLOYERS = ("workers", "bench", "explain", "port")
 
 # Which packages a side may not touch: it stands alone, with its own frameworks.
 FORBIDDEN = {
@@ -65,13 +56,18 @@ FORBIDDEN = {
 }
 
 
-def imported(file: Path) -> Iterator[str]:
-    """The dotted names that a file imports, anywhere in it, those given to import_module as text included."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+@cache
+def imported(source: str) -> list[str]:
+    """The dotted names that a source imports, anywhere in it, those given to import_module as text included."""
+    return list(_imported(source))
+
+
+def _imported(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative imports are not used here"
+            assert node.level == 0, "relative imports are not used here"
             assert node.module is not None
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
@@ -81,12 +77,6 @@ def imported(file: Path) -> Iterator[str]:
                 yield from (str(text.value) for text in texts)
 
 
-def unit(file: Path, package: Path) -> str:
-    """The module, or the package counting as one, that a file of a package belongs to."""
-    first = file.relative_to(package).parts[0]
-    return first.removesuffix(".py")
-
-
 def wrong_imports(root: Path) -> list[str]:
     """Name every import that goes the wrong way in the packages under a root."""
     wrong = []
@@ -94,71 +84,109 @@ def wrong_imports(root: Path) -> list[str]:
         files = sorted((root / package).rglob("*.py"))
         assert files, f"{root / package} has no source"
         for file in files:
-            for name in imported(file):
-                top, _, rest = name.partition(".")
-                if (str(file.relative_to(root)), name) == (ACTORS, "compare.workers.training.load_runner"):
-                    allowed = True
-                elif package == "compare":
-                    allowed = _allowed_in_compare(unit(file, root / "compare"), top, rest.partition(".")[0])
-                else:
-                    allowed = top not in FORBIDDEN[package]
-                if not allowed:
-                    wrong.append(f"{file.relative_to(root)} imports {name}")
+            path = file.relative_to(root).as_posix()
+            for name in imported(file.read_text("utf-8")):
+                permitted = may_import(path, name) if package == "compare" else _top(name) not in FORBIDDEN[package]
+                if not permitted:
+                    wrong.append(f"{path} imports {name}")
     return wrong
 
 
-def _allowed_in_compare(importer: str, top: str, module: str) -> bool:
-    if top in (*SIDES, *FRAMEWORKS):
-        return importer in WORKERS
+def may_import(path: str, name: str) -> bool:
+    """Whether a file of `compare` may import a dotted name."""
+    top, importer = _top(name), _top(path.removeprefix("compare/").removesuffix(".py").replace("/", "."))
+    if top in FRAMEWORKS:
+        return path.startswith(OBSERVERS)
+    if top in SIDES:
+        return importer in EMPLOYERS
     if top != "compare":
         return True
     if importer == "__init__":
         return False  # `import compare` is quick: its names are imported when first asked for
-    if importer in WORKERS:
-        return module in (*ORDER, *WORKERS)
-    if module in WORKERS:
-        return False
+    module = _top(name.partition(".")[2])
     assert importer in ORDER, f"compare/{importer} has no place in the order of imports; give it one here"
     return module == importer or (module in ORDER and ORDER.index(module) < ORDER.index(importer))
 
 
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def test_imports_go_one_way() -> None:
-    """Every import in the repository is of something that stands before, and frameworks are the worker's alone."""
+    """Every import in the repository is of something that stands above, and frameworks stay where they may be."""
     assert wrong_imports(ROOT) == []
+
+
+def test_every_folder_has_its_place() -> None:
+    """The order names what there is; a folder that is still to come may be named too."""
+    units = {file.stem for file in (ROOT / "compare").glob("*.py")} | {
+        folder.parent.name for folder in (ROOT / "compare").glob("*/__init__.py")
+    }
+    assert units - {"__init__"} <= set(ORDER)
+    assert set(ORDER) - units <= {"tune", "port"}
+
+
+@pytest.mark.parametrize(("importer", "earlier"), list(pairwise(reversed(ORDER))), ids="-".join)
+def test_each_folder_stands_below_the_one_before(importer: str, earlier: str) -> None:
+    """Of two neighbours the later may import the earlier one and not the other way round."""
+    assert may_import(f"compare/{importer}/file.py", f"compare.{earlier}.name")
+    assert not may_import(f"compare/{earlier}/file.py", f"compare.{importer}.name")
 
 
 @pytest.mark.parametrize(
     ("file", "line"),
     [
+        ("compare/storage.py", "from compare.config.case import Case"),
         ("compare/config/case.py", "from compare.judge import judge"),
-        ("compare/data/windows.py", "import compare.run.harness"),
-        ("compare/judge/completeness.py", "from compare.report.wording import place"),
-        ("compare/judge/metrics.py", "def f():\n    from compare import runners"),
+        ("compare/data/windows.py", "import compare.run.training"),
+        ("compare/workers/pool.py", "from compare.judge import judge"),
+        ("compare/workers/training.py", "def f():\n    from compare.sweep.judging import judge_case"),
+        ("compare/judge/completeness.py", "from compare.report.wording import location"),
+        ("compare/judge/metrics.py", "def f():\n    from compare import run"),
+        ("compare/known/defects.py", "from compare.run.plan import plan"),
+        ("compare/run/plan.py", "from compare.api import run"),
+        ("compare/report/html.py", "from compare.cli.output import command_line"),
+        ("compare/cli/run.py", "import compare.pytest_plugin"),
         ("compare/trace/trace.py", "import torch"),
-        ("compare/run/harness.py", "from keras_models import build"),
+        ("compare/workers/pool.py", "import torch"),
+        ("compare/bench/bench.py", "import keras"),
+        ("compare/explain/search.py", "def f():\n    import torch"),
+        ("compare/run/training.py", "from keras_models import build"),
         ("compare/report/plots.py", "__import__('tensorflow')"),
-        ("compare/workers/pool.py", "from compare.workers.training import Side"),
-        ("compare/sweep/cases.py", "from compare.workers.training import load_runner"),
-        ("compare/sweep/on_ray.py", "from compare.workers.training import Side"),
-        ("compare/explain/search.py", "from compare.explain.child import Worker"),
-        ("compare/explain/processes.py", "import compare.explain.torch_observer.side"),
-        ("compare/explain/causes/loss.py", "from compare.explain.matching import Match"),
-        ("compare/workers/backends.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),
+        ("compare/judge/verdict.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),
         ("compare/__init__.py", "from compare.judge import judge"),
         ("keras_models/weights.py", "from torch_models import build"),
-        ("keras_models/training.py", "import compare.config.case"),
-        ("torch_models/training.py", "import keras"),
-        ("torch_models/weights.py", "from compare.experiment.initial_weights import GATES"),
+        ("keras_models/weights.py", "import compare.config.case"),
+        ("torch_models/weights.py", "import keras"),
+        ("torch_models/weights.py", "from compare.config.model_facts import GATES"),
     ],
+    ids=lambda text: text.replace("compare/", "").replace("\n", " "),
 )
-def test_wrong_imports_are_found(tmp_path: Path, file: str, line: str) -> None:
+def test_wrong_imports_are_found(planted_copy: Path, wrong_before: list[str], file: str, line: str) -> None:
     """An import planted against the direction is named with its file."""
-    for package in ("compare", *SIDES):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    planted = tmp_path / file
-    planted.write_text(f"{planted.read_text('utf-8')}\n\n{line}\n", "utf-8")
-    (found,) = wrong_imports(tmp_path)
+    planted = planted_copy / file
+    source = planted.read_text("utf-8")
+    planted.write_text(f"{source}\n\n{line}\n", "utf-8")
+    try:
+        (found,) = set(wrong_imports(planted_copy)) - set(wrong_before)
+    finally:
+        planted.write_text(source, "utf-8")
     assert found.startswith(f"{file} imports ")
+
+
+@pytest.fixture(scope="module")
+def planted_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages in which imports are planted, one at a time."""
+    root = tmp_path_factory.mktemp("planted")
+    for package in ("compare", *SIDES):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def wrong_before(planted_copy: Path) -> list[str]:
+    """What is wrong before anything is planted."""
+    return wrong_imports(planted_copy)
 
 
 def modules_after(statement: str) -> set[str]:
@@ -176,14 +204,15 @@ def test_importing_compare_is_quick() -> None:
     assert "pydantic" in modules_after("import compare.config.case"), "the check sees what is imported"
 
 
-def test_the_harness_and_the_judge_import_no_framework() -> None:
-    """Every module but the worker can be imported without a framework coming with it."""
+def test_no_framework_comes_with_a_module() -> None:
+    """Every module but the observers can be imported without a framework coming with it."""
+    files = [file.relative_to(ROOT) for file in sorted((ROOT / "compare").rglob("*.py"))]
     modules = [
-        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for file in sorted((ROOT / "compare").rglob("*.py"))
-        if file.stem not in WORKERS
+        ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if not file.as_posix().startswith(OBSERVERS)
     ]
-    assert "compare.judge.ensemble" in modules
+    assert "compare.judge.verdict" in modules
     assert not modules_after(f"import {', '.join(modules)}") & set(FRAMEWORKS)
 
 
@@ -199,7 +228,7 @@ def test_each_side_stands_alone(package: str, framework: str) -> None:
 
 
 def test_public_names_are_found() -> None:
-    """Each public name is the same class or function whenever it is asked for, and not a module of that name."""
+    """Each public name is the same class or function, or package that can be called, whenever it is asked for."""
     import compare
 
     assert compare.__all__
