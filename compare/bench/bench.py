@@ -18,7 +18,7 @@ from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.process import ChildProcess, ProcessError
 from compare.workers.protocol import Answer, Failed, Reply, Request
 
-SERVICE = "compare.bench.child:Rounds"
+SERVICE = "compare.bench.rounds:Rounds"
 
 ROUNDS = 9
 EPOCHS = 4  # in a round: about a hundred steps of a default case

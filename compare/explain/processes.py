@@ -10,7 +10,7 @@ from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.process import ChildProcess, ProcessError
 from compare.workers.protocol import Answer, Failed, Reply, Request
 
-SERVICE = "compare.explain.child:PairSide"
+SERVICE = "compare.explain.pair_side:PairSide"
 THREADS = 1
 
 # How many of a process's last lines are in the message of its end.

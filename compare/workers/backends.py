@@ -26,7 +26,7 @@ BACKENDS = {
     "jax": Backend("jax", ("jax",)),
 }
 
-# The native PyTorch side, against which every Keras runner is compared.
+# The native PyTorch runner, against which every Keras runner is compared.
 REFERENCE_RUNNER = "torch"
 
 
@@ -70,13 +70,13 @@ def machine() -> dict[str, str]:
     }
 
 
-def choose_backends(given: list[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the backends asked for: those given, else `KERAS_BACKEND`, else all that are installed.
+def choose_backends(requested: list[str] | None, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the backends asked for: those requested, else `KERAS_BACKEND`, else all that are installed.
 
     Raises InputError for an unknown name, or if none is installed.
     """
-    if given:
-        source, names = "--backend", list(dict.fromkeys(given))
+    if requested:
+        source, names = "--backend", list(dict.fromkeys(requested))
     elif environment.get("KERAS_BACKEND"):
         source, names = "KERAS_BACKEND", [environment["KERAS_BACKEND"]]
     else:
@@ -112,8 +112,8 @@ def worker_variables(runner: str, threads: int, environment: Mapping[str, str] =
 
 def worker_environment(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a runner's process: this one's, with what the runner has set."""
-    kept = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
-    return kept | worker_variables(runner, threads, environment)
+    inherited = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
+    return inherited | worker_variables(runner, threads, environment)
 
 
 def keep_tensorflow_out(runner: str) -> None:

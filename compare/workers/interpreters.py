@@ -26,33 +26,33 @@ print(json.dumps({"python": sys.version_info[:2], "found": found}))
 """
 
 
-def read_interpreters(given: Sequence[str]) -> dict[str, str]:
+def read_interpreters(options: Sequence[str]) -> dict[str, str]:
     """Read `--python NAME=PATH` and return the interpreter of each runner named; a backend's name is its Keras runner.
 
-    Raises InputError for a name that is no runner, one given twice, and an interpreter that does not start, is too old
+    Raises InputError for a name that is no runner or comes twice, and an interpreter that does not start, is too old
     or lacks NumPy, safetensors or the framework.
     """
-    found: dict[str, str] = {}
+    interpreters: dict[str, str] = {}
     runners = [REFERENCE_RUNNER, *map(keras_runner, BACKENDS)]
-    for text in given:
+    for text in options:
         name, _, path = text.partition("=")
         runner = keras_runner(name) if name in BACKENDS and name != REFERENCE_RUNNER else name
         if not path:
             raise InputError(f"--python {text!r} is not NAME=PATH, for example torch=/opt/torch-2.14/bin/python")
         if runner not in runners:
             raise InputError(f"--python {text!r}: side {name!r} is unknown; {nearest(name, runners)}")
-        if runner in found:
+        if runner in interpreters:
             raise InputError(f"--python gives {runner} two interpreters; give one")
-        found[runner] = _checked(text, runner, path)
-    return found
+        interpreters[runner] = _checked(text, runner, path)
+    return interpreters
 
 
 def _checked(text: str, runner: str, path: str) -> str:
     needed = ["numpy", "safetensors", BACKENDS[backend_of(runner)].module]
     needed += [] if runner == REFERENCE_RUNNER else ["keras"]
-    found = shutil.which(os.path.expanduser(path))
-    answer = None if found is None else _probe(found, needed)
-    if found is None or answer is None:
+    executable = shutil.which(os.path.expanduser(path))
+    answer = None if executable is None else _probe(executable, needed)
+    if executable is None or answer is None:
         raise InputError(f"--python {text!r}: {path} is not a Python interpreter that can be started")
     if tuple(answer["python"]) < OLDEST_PYTHON:
         raise InputError(
@@ -64,7 +64,7 @@ def _checked(text: str, runner: str, path: str) -> str:
         raise InputError(
             f"--python {text!r}: {path} has no {', '.join(missing)}; {path} -m pip install {' '.join(missing)}"
         )
-    return os.path.abspath(found)
+    return os.path.abspath(executable)
 
 
 def _probe(path: str, needed: Sequence[str]) -> Any:

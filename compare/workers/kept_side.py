@@ -11,14 +11,14 @@ from typing import Any
 from compare.experiment.experiment import Experiment
 
 # What a compiled step does not depend on: it is given a constant learning rate as a variable.
-GIVEN = ("epochs", "learning_rate")
+INPUTS = ("epochs", "learning_rate")
 
 
 def program_of(experiment: Experiment) -> str:
     """Describe all that a Keras side is built and compiled from."""
     case, examples = experiment.case, experiment.examples
-    given = GIVEN if case.training.schedule == "constant" else GIVEN[:1]
-    training = {name: value for name, value in vars(case.training).items() if name not in given}
+    inputs_of_step = INPUTS if case.training.schedule == "constant" else INPUTS[:1]
+    training = {name: value for name, value in vars(case.training).items() if name not in inputs_of_step}
     inputs = experiment.training_inputs
     arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
     shapes = {name: array.shape[1:] for name, array in arrays.items()}

@@ -9,7 +9,7 @@ from compare.workers.backends import BACKENDS, choose_backends, version, worker_
 
 
 @pytest.mark.parametrize(
-    ("given", "environment", "chosen"),
+    ("requested", "environment", "chosen"),
     [
         pytest.param(None, {}, ["tensorflow", "torch", "jax"], id="all-installed"),
         pytest.param(None, {"KERAS_BACKEND": "jax"}, ["jax"], id="environment"),
@@ -18,20 +18,22 @@ from compare.workers.backends import BACKENDS, choose_backends, version, worker_
         pytest.param(["jax", "torch", "jax"], {}, ["jax", "torch"], id="each-once"),
     ],
 )
-def test_backends_are_chosen(given: list[str] | None, environment: dict[str, str], chosen: list[str]) -> None:
+def test_backends_are_chosen(requested: list[str] | None, environment: dict[str, str], chosen: list[str]) -> None:
     """The option goes before KERAS_BACKEND, and that before all that are installed."""
-    assert choose_backends(given, environment) == chosen
+    assert choose_backends(requested, environment) == chosen
 
 
 @pytest.mark.parametrize(
-    ("given", "environment", "source"),
+    ("requested", "environment", "source"),
     [(["tensorflw"], {}, "--backend"), (None, {"KERAS_BACKEND": "tensorflw"}, "KERAS_BACKEND")],
     ids=["option", "environment"],
 )
-def test_unknown_backends_name_the_nearest(given: list[str] | None, environment: dict[str, str], source: str) -> None:
+def test_unknown_backends_name_the_nearest(
+    requested: list[str] | None, environment: dict[str, str], source: str
+) -> None:
     """An unknown backend is refused with where it was given, the nearest name and all names."""
     with pytest.raises(InputError, match=rf"^{source}: .*did you mean 'tensorflow'\? accepted: jax, tensorflow, torch"):
-        choose_backends(given, environment)
+        choose_backends(requested, environment)
 
 
 def test_no_backend_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,9 +47,9 @@ def test_no_backend_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_versions_are_found_without_importing(backend: str) -> None:
     """Each installed backend has a version of numbers."""
-    found = version(backend)
-    assert found is not None
-    assert found[0].isdigit()
+    installed = version(backend)
+    assert installed is not None
+    assert installed[0].isdigit()
 
 
 @pytest.mark.parametrize(
@@ -63,13 +65,13 @@ def test_each_runner_has_its_own_backend(runner: str, backend: str | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("name", "message"),
     [
         ("lstn", "did you mean 'lstm'? accepted: gru, lstm, simple_rnn"),
         ("transformer", "accepted: gru, lstm, simple_rnn"),
         ("", "accepted: gru, lstm, simple_rnn"),
     ],
 )
-def test_nearest_names(given: str, words: str) -> None:
+def test_nearest_names(name: str, message: str) -> None:
     """A near name is suggested, a far one is not, and all are listed."""
-    assert nearest(given, ["simple_rnn", "lstm", "gru"]) == words
+    assert nearest(name, ["simple_rnn", "lstm", "gru"]) == message
