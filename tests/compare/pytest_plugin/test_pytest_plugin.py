@@ -73,7 +73,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def test_a_project_checks_its_models(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What agrees passes; what differs fails with place, figures and the command, and what is missing is no skip."""
+    """What agrees passes; what differs fails with location, figures and the command, and what is missing is no skip."""
     # One training at a time, as in one of very many processes of xdist: no second worker has a reason to start.
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "1024")
     project.makepyfile(test_missing=MISSING)
@@ -83,17 +83,17 @@ def test_a_project_checks_its_models(project: pytest.Pytester, monkeypatch: pyte
         [
             "*::test_agrees PASSED*",
             "1 of 1 differs: own on keras-torch.",
-            "own on keras-torch: first at step *, update, *: relative error *, allowed *",
+            "own on keras-torch: first at step *, update, *: relative error *, tolerance *",
             "To repeat it: python -m compare run own.toml --backend torch --set training.epochs=2",
             "First difference: step 0, update, layer0/forward/bias. *",
             "two-biases (confirmed: *",
-            "  Mend: *.bias_hh_l0.requires_grad_(False)",
+            "  Fix: *.bias_hh_l0.requires_grad_(False)",
             "To repeat it: python -m compare explain pair.py --backend torch",
             "own on keras-jax: keras-jax: backend jax is not installed; python -m pip install jax",
         ]
     )
     # A failure says what differs, not where in this package that was found.
-    assert not re.search(r"^(Traceback|.*parity\.py:\d+)", result.stdout.str(), re.MULTILINE)
+    assert not re.search(r"^(Traceback|.*checks\.py:\d+)", result.stdout.str(), re.MULTILINE)
     reports = sorted(project.path.glob("reports/*/1/report.html"))
     assert len(reports) == 4
     verdicts = [json.loads(file.with_name("verdict.json").read_text("utf-8"))["agree"] for file in reports]
