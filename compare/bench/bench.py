@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from compare.config.case import Case, with_fields
+from compare.config.gates import gate_count
 from compare.config.model import ModelConfig
 from compare.config.training import TrainingConfig
 from compare.errors import InputError
@@ -30,8 +31,6 @@ ENGINES: dict[str, dict[str, Any]] = {
     "fit": {"training.engine": "fit"},
     "compiled, fast layers": {"training.keras_layers": "fast"},
 }
-
-GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def operations(experiment: Experiment) -> float:
     Each product forward takes two of its size on the way back: one for its input's gradient, one for its weights'.
     """
     model, batch, time = experiment.case.model, experiment.case.training.batch_size, experiment.case.data.window
-    gates, units = GATES[model.cell], model.units
+    gates, units = gate_count(model.cell), model.units
     seen = [experiment.examples.features or 1, *[units] * (model.layers - 1)]
     forward = sum(2 * batch * time * gates * units * (width + units) for width in seen)
     forward += 2 * batch * units * experiment.examples.outputs

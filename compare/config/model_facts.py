@@ -4,12 +4,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-# Each cell's gates in the canonical order, as canonical names of tensors end.
-GATES: Mapping[str, tuple[str, ...]] = {
-    "simple_rnn": ("",),
-    "lstm": ("/input", "/forget", "/candidate", "/output"),
-    "gru": ("/update", "/reset", "/candidate"),
-}
+from compare.config.gates import gate_count
 
 # What `model.dropout_masks` was called in cases and golden traces of earlier versions.
 EARLIER_DROPOUT_MASKS = {"given": "shared", "own": "independent"}
@@ -52,7 +47,7 @@ class ModelFacts:
     @property
     def mask_gates(self) -> int:
         """How many dropout masks a cell has for its gates: Keras's share one unless the state is dropped too."""
-        return len(GATES[self.cell]) if self.recurrent_dropout else 1
+        return gate_count(self.cell) if self.recurrent_dropout else 1
 
     def layer_inputs(self, *parts: str, layer: int | None = None) -> list[str]:
         """Name inputs of recurrent layers: "layer0.forward.h" for the part "h", of one layer or of all."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from compare.config.case import Case
+from compare.config.gates import gate_count, gated
 from compare.config.model import ModelConfig
-from compare.config.model_facts import GATES
 from compare.config.streams import Stream, random_stream
 
 
@@ -44,12 +44,12 @@ def _keras_layer(generator: np.random.Generator, model: ModelConfig, prefix: str
 
     Source: the defaults of `keras.layers.SimpleRNN`, `LSTM` (`unit_forget_bias`) and `GRU` (`reset_after`).
     """
-    columns = model.units * len(GATES[model.cell])
+    columns = model.units * gate_count(model.cell)
     kernel = _glorot_uniform(generator, width, columns)
     recurrent_kernel = _orthogonal(generator, model.units, columns)
 
-    def bias(name: str, gate: str) -> np.ndarray:
-        return np.ones(model.units) if gate == "/forget" else np.zeros(model.units)
+    def bias(name: str) -> np.ndarray:
+        return np.ones(model.units) if name == "bias/forget" else np.zeros(model.units)
 
     return _layer(model, prefix, kernel, recurrent_kernel, bias)
 
@@ -60,12 +60,13 @@ def _torch_layer(generator: np.random.Generator, model: ModelConfig, prefix: str
     Source: `torch.nn.RNNBase.reset_parameters`.
     """
     bound = 1 / np.sqrt(model.units)
-    columns = model.units * len(GATES[model.cell])
+    columns = model.units * gate_count(model.cell)
     kernel = generator.uniform(-bound, bound, (width, columns))
     recurrent_kernel = generator.uniform(-bound, bound, (model.units, columns))
 
-    def bias(name: str, gate: str) -> np.ndarray:
-        return generator.uniform(-bound, bound, (2 if name == "bias" else 1, model.units)).sum(axis=0)
+    def bias(name: str) -> np.ndarray:
+        summed = 1 if model.cell == "gru" and model.reset_after else 2
+        return generator.uniform(-bound, bound, (summed, model.units)).sum(axis=0)
 
     return _layer(model, prefix, kernel, recurrent_kernel, bias)
 
@@ -75,18 +76,17 @@ def _layer(
     prefix: str,
     kernel: np.ndarray,
     recurrent_kernel: np.ndarray,
-    bias: Callable[[str, str], np.ndarray],
+    bias: Callable[[str], np.ndarray],
 ) -> dict[str, np.ndarray]:
-    gates = GATES[model.cell]
     tensors = {}
     for name, value in {"kernel": kernel, "recurrent_kernel": recurrent_kernel}.items():
+        gates = gated(name, model.cell)
         for gate, part in zip(gates, np.split(value, len(gates), axis=1), strict=True):
-            tensors[f"{prefix}/{name}{gate}"] = part
+            tensors[f"{prefix}/{gate}"] = part
     if not model.use_bias:
         return tensors
     for name in ("input_bias", "recurrent_bias") if model.cell == "gru" and model.reset_after else ("bias",):
-        for gate in gates:
-            tensors[f"{prefix}/{name}{gate}"] = bias(name, gate)
+        tensors |= {f"{prefix}/{gate}": bias(gate) for gate in gated(name, model.cell)}
     return tensors
 
 

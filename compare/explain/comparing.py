@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from compare.explain.matching import GATES, Match
+from compare.config.gates import GATES
+from compare.explain.matching import Match
 from compare.judge.phases import PHASES
 
 # The tolerance: ENSEMBLE_FACTOR times what a change of the weights' last bits does to one side, and ULPS ulps in the

@@ -7,7 +7,6 @@ from typing import Any
 from compare.errors import InputError
 
 RECURRENT = ("simple_rnn", "lstm", "gru")
-GATES = {"simple_rnn": (), "lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 
 # The tensors whose shapes must be equal; a bias may be missing on one side, which is a cause and no misfit.
 DECISIVE = ("kernel", "recurrent_kernel", "embeddings", "gamma", "moving_mean")

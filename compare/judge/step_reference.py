@@ -11,9 +11,10 @@ import numpy as np
 
 from compare.experiment.experiment import Experiment
 from compare.judge.margins import MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_SAMPLES, ulp
-from compare.reference import losses, network
+from compare.reference import losses
 from compare.reference.clipping import clip
-from compare.reference.rounding import EXACT, Rounding, working
+from compare.reference.network import Network, penalty
+from compare.reference.rounding import EXACT, Arithmetic, Rounding, plain, working
 from compare.reference.update_rules import apply_update
 
 Tensors = Mapping[str, np.ndarray]
@@ -70,18 +71,17 @@ class StepReference:
             "gradient": float(max(moved)),
         }
 
-    def loss(self, outputs: np.ndarray, rounding: Rounding) -> float:
+    def loss(self, outputs: np.ndarray, arithmetic: Arithmetic) -> float:
         """Compute the loss of a model's outputs (batch, ..., outputs), the penalty included."""
-        value = self._data_loss(outputs, rounding)[0]
         model = self.experiment.case.model
-        return float(rounding(value + network.penalty(model, self.weights, rounding)) if model.l2 else value)
+        value = self._data_loss(arithmetic.arrays({ALL: outputs})[ALL])[0]
+        return float(value + penalty(model, arithmetic.arrays(self.weights)) if model.l2 else value)
 
-    def clipped(self, gradients: Tensors, rounding: Rounding) -> dict[str, np.ndarray]:
+    def clipped(self, gradients: Tensors, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
         """Clip gradients, as "clip/<tensor>"."""
-        clipped = clip(self.experiment.case.training, gradients, rounding)
-        return {f"clip/{name}": tensor for name, tensor in clipped.items()}
+        return _plain(clip(self.experiment.case.training, arithmetic.arrays(gradients)), "clip/")
 
-    def updated(self, gradients: Tensors, learning_rate: float, rounding: Rounding) -> dict[str, np.ndarray]:
+    def updated(self, gradients: Tensors, learning_rate: float, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
         """Apply clipped gradients: the new minus the old weights as "update/<tensor>", new slots as "slot/<slot>".
 
         Raises KeyError where a tensor has no slot of a kind that others have.
@@ -95,34 +95,33 @@ class StepReference:
         }
         new_weights, new_slots = apply_update(
             self.experiment.case.training,
-            {ALL: weights},
-            {ALL: gradient},
-            slots | {name: number for name, number in self.slots.items() if "/" not in name},
+            arithmetic.arrays({ALL: weights}),
+            arithmetic.arrays({ALL: gradient}),
+            arithmetic.arrays(slots | {name: number for name, number in self.slots.items() if "/" not in name}),
             self.step,
-            rounding,
             learning_rate,
             casts=self.experiment.case.dtype == self.precision,
         )
-        computed = {f"update/{name}": tensor for name, tensor in self._split(new_weights[ALL] - weights).items()}
-        for name, values in new_slots.items():
+        computed = {f"update/{name}": tensor for name, tensor in self._split(plain(new_weights[ALL]) - weights).items()}
+        for name, values in _plain(new_slots).items():
             kind, of_all, _ = name.partition(f"/{ALL}")
             tensors = self._split(values) if of_all else {}
             computed |= {f"slot/{kind}/{tensor}": part for tensor, part in tensors.items()} or {f"slot/{name}": values}
         return computed
 
-    def _forward_and_gradients(self, rounding: Rounding) -> dict[str, np.ndarray]:
-        model = self.experiment.case.model
-        passed = network.forward(model, self.weights, self.inputs, self.non_trainable, rounding)
-        loss, d_outputs = self._data_loss(passed.outputs, rounding)
-        computed = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in passed.stages.items()}
-        computed |= {f"gradient/{name}": tensor for name, tensor in passed.backward(d_outputs).items()}
-        return computed | {f"non_trainable/{name}": tensor for name, tensor in passed.non_trainable.items()}
+    def _forward_and_gradients(self, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
+        weights, inputs, non_trainable = map(arithmetic.arrays, (self.weights, self.inputs, self.non_trainable))
+        network = Network(self.experiment.case.model, weights, inputs, non_trainable)
+        loss, d_outputs = self._data_loss(network.outputs)
+        computed = {"loss": plain(loss)} | _plain(network.stages, "forward/")
+        computed |= _plain(network.backward(d_outputs), "gradient/")
+        return computed | _plain(network.non_trainable, "non_trainable/")
 
-    def _data_loss(self, outputs: np.ndarray, rounding: Rounding) -> tuple[np.ndarray, np.ndarray]:
+    def _data_loss(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss without the penalty, and its gradient by the outputs."""
         model = self.experiment.case.model
         mask = self.inputs.get("mask") if model.head == "every_output" else None
-        return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask, rounding)
+        return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask)
 
     def _split(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Split what was joined in the order of the weights."""
@@ -144,6 +143,11 @@ def in_float64(tensors: Tensors) -> dict[str, np.ndarray]:
 def joined(tensors: Tensors) -> np.ndarray:
     """Return the numbers of all tensors, one after the other."""
     return np.concatenate([tensor.ravel() for tensor in tensors.values()])
+
+
+def _plain(tensors: Tensors, prefix: str = "") -> dict[str, np.ndarray]:
+    """The numbers alone, each name after a prefix."""
+    return {f"{prefix}{name}": plain(tensor) for name, tensor in tensors.items()}
 
 
 def _numbers_in_float64(array: np.ndarray) -> np.ndarray:

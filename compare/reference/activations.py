@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Array = np.ndarray
+from compare.reference.rounding import Array, elementwise, library_function
 
 # scipy is not asked for two numbers: Klambauer et al. 2017, equation 14.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -13,10 +13,18 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 @dataclass(frozen=True)
 class Activation:
-    """A function y(x) and its derivative, given as a function of x and y."""
+    """A function y(x) and its derivative, given as a function of x and y, each rounded as one operation."""
 
     function: Callable[[Array], Array]
     derivative: Callable[[Array, Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        """Return y(x)."""
+        return library_function(self.function, x)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        """Return y'(x)."""
+        return elementwise(self.derivative, x, y)
 
 
 def sigmoid(x: Array) -> Array:

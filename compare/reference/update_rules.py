@@ -1,18 +1,17 @@
 """Keras's update rules as equations, over canonical tensors, in exact arithmetic with the constants that Keras has.
 
-Rounding is added by `Rounding`, around the result of each operation and around each constant that has no exact binary
-form. Keras on TensorFlow makes some constants and all scheduled learning rates float32 even where the model is float64
-(`ops.cast(0.999, "float64")` is 0.999 rounded to float32): `Step.cast` does so too. 1 - beta^t magnifies the rounding
-of the power.
+On `Rounded` tensors each operation is rounded, and each constant that has no exact binary form. Keras on TensorFlow
+makes some constants and all scheduled learning rates float32 even where the model is float64 (`ops.cast(0.999,
+"float64")` is 0.999 rounded to float32): `Step.cast` does so too. 1 - beta^t magnifies the rounding of the power.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compare.config.training import TrainingConfig
-from compare.reference.rounding import EXACT, Array, Rounding
+from compare.reference.rounding import FLOAT32_ULP, Array, rounded_like, unrounded_like
 
 Tensors = Mapping[str, Array]
 Rule = Callable[["Step", Array, Array, Tensors], tuple[Array, dict[str, Array]]]
@@ -27,35 +26,41 @@ ADAMW_WEIGHT_DECAY = 0.004
 # Keras's `Constant` initialiser casts its value, so that it is 0.1 in float32 in every precision.
 INITIAL_ACCUMULATOR = float(np.float32(0.1))
 
-FLOAT32_UNIT = float(np.finfo("float32").eps) / 2
-
 
 @dataclass(frozen=True)
 class Step:
-    """What all tensors have in common in step number `t`, counted from 1; `u_product` only Nadam has."""
+    """What all tensors have in common in step number `t`, counted from 1; `u_product` only Nadam has.
+
+    Constants are rounded where the operations of the tensor `like` are.
+    """
 
     training: TrainingConfig
     t: int
     learning_rate: float
-    rounding: Rounding
+    like: Array
     casts: bool = True
-    u_product: float = 1.0
+    u_product: Array | float = 1.0
 
-    def cast(self, constant: float) -> float:
+    def constant(self, value: Array | float) -> Array:
+        """Return a constant that has no exact binary form."""
+        return rounded_like(self.like, value)
+
+    def cast(self, value: float) -> Array:
         """Return a constant that Keras casts: to float32, in every precision on TensorFlow.
 
         Where Keras on torch or JAX narrows float64 by itself it does not cast, and either may be right.
         """
-        return float(np.float32(constant)) if self.casts else at_least_float32(self.rounding)(constant)
+        if self.casts:
+            return unrounded_like(self.like, float(np.float32(value)))
+        return rounded_like(self.like, value, least_ulp=FLOAT32_ULP)
 
-    def power(self, base: float) -> float:
+    def power(self, base: float) -> Array:
         """Return base^t, the base cast."""
-        return self.rounding(self.cast(base) ** self.t)
+        return self.cast(base) ** self.t
 
-
-def at_least_float32(rounding: Rounding) -> Rounding:
-    """Return the rounding, no finer than that of float32."""
-    return Rounding(max(rounding.unit, FLOAT32_UNIT), rounding.generator)
+    def average(self, beta: float, old: Array, new: Array) -> Array:
+        """Return beta * old + (1 - beta) * new."""
+        return self.constant(beta) * old + self.constant(1 - beta) * new
 
 
 def sgd(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -63,13 +68,12 @@ def sgd(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str
 
     Source: `keras.optimizers.SGD`; Sutskever et al. 2013.
     """
-    r, gradient_step = step.rounding, step.rounding(step.learning_rate * g)
+    gradient_step = step.learning_rate * g
     if not step.training.momentum:
-        return r(w - gradient_step), {}
+        return w - gradient_step, {}
     momentum = step.cast(step.training.momentum)
-    m = r(r(momentum * slots["momentum"]) - gradient_step)
-    update = r(r(momentum * m) - gradient_step) if step.training.nesterov else m
-    return r(w + update), {"momentum": m}
+    m = momentum * slots["momentum"] - gradient_step
+    return w + (momentum * m - gradient_step if step.training.nesterov else m), {"momentum": m}
 
 
 def rmsprop(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -77,13 +81,12 @@ def rmsprop(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict
 
     Source: `keras.optimizers.RMSprop`; Hinton 2012, lecture 6e.
     """
-    r = step.rounding
-    v = _average(r, RMSPROP_RHO, slots["velocity"], r(np.square(g)))
-    increment = r(r(step.learning_rate * g) / _root(r, v))
+    v = step.average(RMSPROP_RHO, slots["velocity"], g**2)
+    increment = step.learning_rate * g / np.sqrt(v + EPSILON)
     if not step.training.momentum:
-        return r(w - increment), {"velocity": v}
-    m = r(r(r(step.training.momentum) * slots["momentum"]) + increment)
-    return r(w - m), {"velocity": v, "momentum": m}
+        return w - increment, {"velocity": v}
+    m = step.constant(step.training.momentum) * slots["momentum"] + increment
+    return w - m, {"velocity": v, "momentum": m}
 
 
 def adam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -91,12 +94,10 @@ def adam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[st
 
     Source: `keras.optimizers.Adam`; Kingma and Ba 2014, end of section 2, "epsilon hat".
     """
-    r = step.rounding
-    m = _average(r, BETA_1, slots["momentum"], g)
-    v = _average(r, BETA_2, slots["velocity"], r(np.square(g)))
-    root = r(np.sqrt(r(1 - step.power(BETA_2))))
-    alpha = r(r(step.learning_rate * root) / r(1 - step.power(BETA_1)))
-    return r(w - r(r(alpha * m) / r(r(np.sqrt(v)) + EPSILON))), {"momentum": m, "velocity": v}
+    m = step.average(BETA_1, slots["momentum"], g)
+    v = step.average(BETA_2, slots["velocity"], g**2)
+    alpha = step.learning_rate * np.sqrt(1 - step.power(BETA_2)) / (1 - step.power(BETA_1))
+    return w - alpha * m / (np.sqrt(v) + EPSILON), {"momentum": m, "velocity": v}
 
 
 def adamax(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -104,11 +105,10 @@ def adamax(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[
 
     Source: `keras.optimizers.Adamax`; Kingma and Ba 2014, section 7.1.
     """
-    r = step.rounding
-    m = _average(r, BETA_1, slots["momentum"], g)
-    u = np.maximum(r(r(BETA_2) * slots["norm"]), np.abs(g))
-    denominator = r(r(1 - step.power(BETA_1)) * r(u + EPSILON))
-    return r(w - r(r(step.learning_rate * m) / denominator)), {"momentum": m, "norm": u}
+    m = step.average(BETA_1, slots["momentum"], g)
+    u = np.maximum(step.constant(BETA_2) * slots["norm"], np.abs(g))
+    denominator = (1 - step.power(BETA_1)) * (u + EPSILON)
+    return w - step.learning_rate * m / denominator, {"momentum": m, "norm": u}
 
 
 def nadam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -118,17 +118,15 @@ def nadam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[s
     the product of all u up to u_t.
     Source: `keras.optimizers.Nadam`; Dozat 2016.
     """
-    r = step.rounding
     # Unlike in Adam, 1 - beta is of the cast beta; not so on Keras's torch backend, which is as much as rounding it.
     beta_1, beta_2 = step.cast(BETA_1), step.cast(BETA_2)
-    m = r(r(beta_1 * slots["momentum"]) + r(r(1 - r(beta_1)) * g))
-    v = r(r(beta_2 * slots["velocity"]) + r(r(1 - r(beta_2)) * r(np.square(g))))
-    u, u_next = (_nadam_u(r, beta_1, step.cast(NADAM_DECAY), t) for t in (step.t, step.t + 1))
-    of_momentum = r(r(u_next * m) / r(1 - r(step.u_product * u_next)))
-    of_gradient = r(r(r(1 - u) * g) / r(1 - step.u_product))
-    m_hat = r(of_momentum + of_gradient)
-    v_hat = r(v / r(1 - step.power(BETA_2)))
-    return r(w - r(r(step.learning_rate * m_hat) / r(r(np.sqrt(v_hat)) + EPSILON))), {"momentum": m, "velocity": v}
+    m = beta_1 * slots["momentum"] + (1 - step.constant(beta_1)) * g
+    v = beta_2 * slots["velocity"] + (1 - step.constant(beta_2)) * g**2
+    u, u_next = (_nadam_u(beta_1, step.cast(NADAM_DECAY), t) for t in (step.t, step.t + 1))
+    of_momentum = u_next * m / (1 - step.u_product * u_next)
+    m_hat = of_momentum + (1 - u) * g / (1 - step.u_product)
+    v_hat = v / (1 - step.power(BETA_2))
+    return w - step.learning_rate * m_hat / (np.sqrt(v_hat) + EPSILON), {"momentum": m, "velocity": v}
 
 
 def adagrad(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -136,9 +134,8 @@ def adagrad(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict
 
     Source: `keras.optimizers.Adagrad`; Duchi, Hazan and Singer 2011.
     """
-    r = step.rounding
-    a = r(slots["accumulator"] + r(np.square(g)))
-    return r(w - r(r(step.learning_rate * g) / _root(r, a))), {"accumulator": a}
+    a = slots["accumulator"] + g**2
+    return w - step.learning_rate * g / np.sqrt(a + EPSILON), {"accumulator": a}
 
 
 def adadelta(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[str, Array]]:
@@ -147,11 +144,10 @@ def adadelta(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dic
     a = rho * a + (1 - rho) * g^2 before d is computed, b = rho * b + (1 - rho) * d^2 after.
     Source: `keras.optimizers.Adadelta`; Zeiler 2012, algorithm 1.
     """
-    r = step.rounding
-    a = _average(r, ADADELTA_RHO, slots["accumulated_grad"], r(np.square(g)))
-    d = r(r(_root(r, slots["accumulated_delta_var"]) * g) / _root(r, a))
-    b = _average(r, ADADELTA_RHO, slots["accumulated_delta_var"], r(np.square(d)))
-    return r(w - r(step.learning_rate * d)), {"accumulated_grad": a, "accumulated_delta_var": b}
+    a = step.average(ADADELTA_RHO, slots["accumulated_grad"], g**2)
+    d = np.sqrt(slots["accumulated_delta_var"] + EPSILON) * g / np.sqrt(a + EPSILON)
+    b = step.average(ADADELTA_RHO, slots["accumulated_delta_var"], d**2)
+    return w - step.learning_rate * d, {"accumulated_grad": a, "accumulated_delta_var": b}
 
 
 RULES: dict[str, Rule] = {
@@ -194,7 +190,6 @@ def apply_update(
     gradients: Tensors,
     slots: Tensors,
     iterations: int,
-    rounding: Rounding = EXACT,
     learning_rate: float | None = None,
     casts: bool = True,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -205,51 +200,50 @@ def apply_update(
     Source: `_backend_apply_gradients` and `_apply_weight_decay` of `keras/src/optimizers/base_optimizer.py`;
     Loshchilov and Hutter 2017.
     """
-    t = iterations + 1
+    if learning_rate is None:
+        learning_rate = learning_rate_at(training, iterations)
+    like = next(iter(weights.values()))
+    step = Step(training, iterations + 1, learning_rate, like, casts)
     new_slots: dict[str, Array] = {}
-    u_product = 1.0
     if training.optimizer == "nadam":
         # Here Keras casts neither beta_1 nor 0.96.
-        u = _nadam_u(rounding, rounding(BETA_1), rounding(NADAM_DECAY), t)
-        u_product = float(rounding(slots["u_product"] * u))
-        new_slots["u_product"] = np.asarray(u_product)
-    if learning_rate is None:
-        learning_rate = learning_rate_at(training, iterations, rounding)
-    step = Step(training, t, learning_rate, rounding, casts, u_product)
+        u = _nadam_u(step.constant(BETA_1), step.constant(NADAM_DECAY), step.t)
+        new_slots["u_product"] = np.asanyarray(slots["u_product"] * u)
+        step = replace(step, u_product=new_slots["u_product"])
     decay = ADAMW_WEIGHT_DECAY if training.optimizer == "adamw" else None
     if training.weight_decay is not None:
         decay = training.weight_decay
     new_weights: dict[str, Array] = {}
     for name, weight in weights.items():
-        decayed = weight
-        if decay is not None:
-            decayed = rounding(weight - rounding(rounding(weight * step.cast(decay)) * step.learning_rate))
+        decayed = weight if decay is None else weight - weight * step.cast(decay) * learning_rate
         own = {slot: slots[f"{slot}/{name}"] for slot in _slots_of(training)}
         new_weights[name], changed = RULES[training.optimizer](step, decayed, gradients[name], own)
         new_slots |= {f"{slot}/{name}": value for slot, value in changed.items()}
     return new_weights, new_slots
 
 
-def learning_rate_at(training: TrainingConfig, iterations: int, rounding: Rounding = EXACT) -> float:
+def learning_rate_at(training: TrainingConfig, iterations: int) -> float:
     """Return the learning rate of the step before which `iterations` steps were done.
 
     exponential: lr * decay_rate^(iterations / decay_steps); cosine: lr * (1 + cos(pi * iterations / decay_steps)) / 2
     up to decay_steps, then 0; piecewise: values[i] up to and including step boundaries[i].
     Source: `keras/src/optimizers/schedules/learning_rate_schedule.py`; Loshchilov and Hutter 2016 (cosine).
     """
-    r = at_least_float32(rounding)
+    initial = training.learning_rate
     if training.schedule == "constant":
-        return float(rounding(training.learning_rate))
+        return initial
     if training.schedule == "piecewise":
-        passed = sum(iterations > boundary for boundary in training.boundaries)
-        return float(r(training.values[passed]))
+        return training.values[sum(iterations > boundary for boundary in training.boundaries)]
     assert training.decay_steps is not None  # as the case has checked
-    initial = r(training.learning_rate)
     if training.schedule == "cosine":
-        angle = r(r(np.pi) * r(min(iterations, training.decay_steps) / training.decay_steps))
-        return float(r(initial * r(0.5 * r(1 + r(np.cos(angle))))))
+        return float(initial * (1 + np.cos(np.pi * min(1, iterations / training.decay_steps))) / 2)
     assert training.decay_rate is not None
-    return float(r(initial * r(r(training.decay_rate) ** r(iterations / training.decay_steps))))
+    return float(initial * training.decay_rate ** (iterations / training.decay_steps))
+
+
+def _nadam_u(beta_1: Array, decay: Array, t: int) -> Array:
+    """Return u_t = beta_1 * (1 - decay^t / 2)."""
+    return beta_1 * (1 - 0.5 * decay**t)
 
 
 def _slots_of(training: TrainingConfig) -> dict[str, float]:
@@ -257,18 +251,3 @@ def _slots_of(training: TrainingConfig) -> dict[str, float]:
     if training.optimizer in ("sgd", "rmsprop") and not training.momentum:
         return {slot: initial for slot, initial in slots.items() if slot != "momentum"}
     return slots
-
-
-def _average(r: Rounding, beta: float, old: Array, new: Array) -> Array:
-    """Return beta * old + (1 - beta) * new."""
-    return r(r(r(beta) * old) + r(r(1 - beta) * new))
-
-
-def _root(r: Rounding, squares: Array) -> Array:
-    """Return sqrt(squares + epsilon)."""
-    return r(np.sqrt(r(squares + EPSILON)))
-
-
-def _nadam_u(r: Rounding, beta_1: float, decay: float, t: int) -> float:
-    """Return u_t = beta_1 * (1 - decay^t / 2)."""
-    return r(beta_1 * r(1 - 0.5 * r(decay**t)))

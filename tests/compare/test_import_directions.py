@@ -158,7 +158,7 @@ def test_each_folder_stands_below_the_one_before(importer: str, earlier: str) ->
         ("keras_models/weights.py", "from torch_models import build"),
         ("keras_models/weights.py", "import compare.config.case"),
         ("torch_models/weights.py", "import keras"),
-        ("torch_models/weights.py", "from compare.config.model_facts import GATES"),
+        ("torch_models/weights.py", "from compare.config.gates import GATES"),
     ],
     ids=lambda text: text.replace("compare/", "").replace("\n", " "),
 )

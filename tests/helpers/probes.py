@@ -9,7 +9,7 @@ from helpers.spoiled_weights import SPOILED
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from compare.config.model_facts import GATES
+from compare.config.gates import gated
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -78,7 +78,7 @@ def canonical_shapes(cell: str, features: int, units: int, layers: int, outputs:
         biases = ("input_bias", "recurrent_bias") if cell == "gru" else ("bias",)
         own = {"kernel": (width, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
         for name, size in own.items():
-            shapes |= {f"layer{layer}/forward/{name}{gate}": size for gate in GATES[cell]}
+            shapes |= {f"layer{layer}/forward/{gate}": size for gate in gated(name, cell)}
     return shapes | {"head/kernel": (units, outputs), "head/bias": (outputs,)}
 
 

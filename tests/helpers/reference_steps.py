@@ -3,14 +3,15 @@
 import numpy as np
 from helpers.model_options import Example
 
-from compare.reference import losses, network
+from compare.reference import losses
+from compare.reference.network import Network, penalty
 
 
-def whole_loss(example: Example, weights: dict[str, np.ndarray]) -> tuple[np.longdouble, network.Forward]:
+def whole_loss(example: Example, weights: dict[str, np.ndarray]) -> tuple[np.longdouble, Network]:
     """The loss of a network with the given weights, its penalty included, and its forward pass."""
-    passed = network.forward(example.model, weights, example.inputs, example.non_trainable)
+    passed = Network(example.model, weights, example.inputs, example.non_trainable)
     loss, _ = loss_of(example, passed.outputs)
-    return loss + (network.penalty(example.model, weights) if example.model.l2 else 0), passed
+    return loss + (penalty(example.model, weights) if example.model.l2 else 0), passed
 
 
 def loss_of(example: Example, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.config.case import Case, load_case, with_fields
-from compare.config.model_facts import GATES
+from compare.config.gates import GATES, gate_count, gated
 from compare.experiment.initial_weights import draw_initial_weights
 
 FEATURES, UNITS, OUTPUTS = 8, 64, 8
@@ -34,7 +34,7 @@ def case_of(cell: str, initial_weights: str, **fields: object) -> Case:
 
 def whole(tensors: Tensors, name: str, cell: str) -> np.ndarray:
     """All gates of a kernel side by side, as they are drawn."""
-    return np.concatenate([tensors[f"{PREFIX}/{name}{gate}"] for gate in GATES[cell]], axis=1)
+    return np.concatenate([tensors[f"{PREFIX}/{gate}"] for gate in gated(name, cell)], axis=1)
 
 
 def check_uniform(values: np.ndarray, bound: float) -> None:
@@ -46,7 +46,7 @@ def check_uniform(values: np.ndarray, bound: float) -> None:
 
 def check_keras_weights(tensors: Tensors, cell: str) -> None:
     """Raise AssertionError unless weights are distributed as Keras's default initialisers draw them."""
-    gates = len(GATES[cell])
+    gates = gate_count(cell)
     check_uniform(whole(tensors, "kernel", cell), np.sqrt(6 / (FEATURES + gates * UNITS)))
     check_uniform(tensors["head/kernel"], np.sqrt(6 / (UNITS + OUTPUTS)))
     recurrent_kernel = whole(tensors, "recurrent_kernel", cell).astype(np.float64)
@@ -98,7 +98,7 @@ def test_wrong_keras_weights_are_caught(fault: str) -> None:
         tensors[f"{PREFIX}/recurrent_kernel/input"] *= 1.01
     else:
         for gate in GATES["lstm"]:
-            tensors[f"{PREFIX}/kernel{gate}"] *= 1.2 if fault == "kernel-too-large" else 0.8
+            tensors[f"{PREFIX}/kernel/{gate}"] *= 1.2 if fault == "kernel-too-large" else 0.8
     with pytest.raises(AssertionError):
         check_keras_weights(tensors, "lstm")
 

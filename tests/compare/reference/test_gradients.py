@@ -9,19 +9,15 @@ from helpers.model_options import OPTIONS, check_same
 from helpers.model_options import example as draw_example
 from helpers.reference_steps import loss_of, reference_step, whole_loss
 
-from compare.reference import cells
+from compare.config.gates import gated
 from compare.reference.activations import ACTIVATIONS
-from compare.reference.cells import Cell
+from compare.reference.cells import Cell, Layer
 from compare.reference.losses import LOSSES
+from compare.reference.recurrent import Direction
 
 CENTRAL_DIFFERENCES = 1e-8
 AUTOGRAD = 1e-12
 
-GATES = {
-    "simple_rnn": ("",),
-    "lstm": ("/input", "/forget", "/candidate", "/output"),
-    "gru": ("/update", "/reset", "/candidate"),
-}
 CELLS = {
     "simple_rnn": Cell("simple_rnn"),
     "lstm": Cell("lstm"),
@@ -36,16 +32,12 @@ CELLS = {
 }
 
 
-def draw(cell: Cell, features: int, units: int, prefix: str = "") -> dict[str, np.ndarray]:
-    """Draw weights in extended precision."""
+def draw(cell: Cell, features: int, units: int) -> dict[str, np.ndarray]:
+    """Draw weights."""
     generator = np.random.default_rng(7)
     biases = ("input_bias", "recurrent_bias") if cell.kind == "gru" and cell.reset_after else ("bias",)
     shapes = {"kernel": (features, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
-    return {
-        f"{prefix}{name}{gate}": generator.normal(0, 0.4, shape).astype(np.longdouble)
-        for name, shape in shapes.items()
-        for gate in GATES[cell.kind]
-    }
+    return {gate: generator.normal(0, 0.4, shape) for name, shape in shapes.items() for gate in gated(name, cell.kind)}
 
 
 def slope(function: Any, weights: dict[str, np.ndarray], name: str, direction: np.ndarray) -> np.longdouble:
@@ -78,7 +70,7 @@ def test_gradients_are_central_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_networks_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
-    """What every part computes, the loss, every gradient and what is carried on are those of the PyTorch side."""
+    """What every part computes, the loss, every gradient and the non-trainable state are those of the PyTorch side."""
     example = draw_example(name)
     obtained = frameworks.call("torch", "model_probes.single_step", example)
 
@@ -89,14 +81,13 @@ def test_networks_are_what_autograd_differentiates(name: str, frameworks: Framew
 def test_cells_are_what_autograd_differentiates(name: str, frameworks: FrameworkProcesses) -> None:
     """Outputs and gradients of every cell and activation are those of the same formula under float64 autograd."""
     cell, generator = CELLS[name], np.random.default_rng(2)
-    weights = {key: np.float64(value) for key, value in draw(cell, 2, 4).items()}
-    inputs, weighting = generator.normal(size=(3, 7, 2)), generator.normal(size=(3, 7, 4))
-    passed = cells.forward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", inputs)
-    _, gradients = cells.backward(cell, {f"x/{key}": value for key, value in weights.items()}, "x", passed, weighting)
+    weights, inputs, weighting = draw(cell, 2, 4), generator.normal(size=(3, 7, 2)), generator.normal(size=(3, 7, 4))
+    passed, gradients = Direction(Layer(cell, weights), "x", inputs), {}
+    passed.backward(weighting, gradients)
 
     outputs, expected = frameworks.call("torch", "autograd.cell_gradients", vars(cell), weights, inputs, weighting)
 
-    np.testing.assert_allclose(passed.outputs, outputs, rtol=AUTOGRAD, atol=AUTOGRAD)
+    np.testing.assert_allclose(passed.output, outputs, rtol=AUTOGRAD, atol=AUTOGRAD)
     assert {key.removeprefix("x/") for key in gradients} == expected.keys()
     for key, gradient in expected.items():
         error = np.linalg.norm(gradients[f"x/{key}"] - gradient) / np.linalg.norm(gradient)

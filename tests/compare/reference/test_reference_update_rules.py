@@ -11,7 +11,7 @@ from compare.config.training import TrainingConfig
 from compare.experiment.initial_weights import draw_initial_weights
 from compare.reference import update_rules
 from compare.reference.clipping import clip, keras_variable
-from compare.reference.rounding import working
+from compare.reference.rounding import plain, working
 from compare.reference.update_rules import apply_update, initial_slots, learning_rate_at
 
 UNITS = 4
@@ -202,22 +202,36 @@ def test_what_belongs_to_one_keras_variable() -> None:
     assert {name: keras_variable(name) for name in variables} == variables
 
 
+def rounded_update(
+    precision: str,
+    seed: int,
+    config: TrainingConfig,
+    weights: Tensors,
+    gradients: Tensors,
+    slots: Tensors,
+    iterations: int = 0,
+) -> Tensors:
+    """The new weights, every operation rounded."""
+    tensors = [working(precision, seed).arrays(tensors) for tensors in (weights, gradients, slots)]
+    return {name: plain(weight) for name, weight in apply_update(config, *tensors, iterations)[0].items()}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("rule", RULES)
-def test_rounding_moves_the_update_by_what_it_should(rule: str) -> None:
-    """A float32 perturbation is above one and, but for the bias corrections' conditioning, below a hundred units."""
-    unit = float(np.finfo(np.float32).eps) / 2
+def test_rounding_moves_the_update_by_what_it_should(rule: str, precision: str) -> None:
+    """A perturbation is above a quarter and, but for the bias corrections' conditioning, below a hundred ulps."""
+    ulp = float(np.finfo(precision).eps) / 2
     weights, gradients = start()
     config, slots = training(rule), initial_slots(training(rule), start()[0])
     exact, _ = apply_update(config, weights, gradients[0], slots, 0)
-    strayed = []
+    errors = []
     for seed in range(4):
-        rounded, _ = apply_update(config, weights, gradients[0], slots, 0, working("float32", seed))
-        again, _ = apply_update(config, weights, gradients[0], slots, 0, working("float32", seed))
+        rounded, again = (rounded_update(precision, seed, config, weights, gradients[0], slots) for _ in range(2))
         assert all(rounded[name].tobytes() == again[name].tobytes() for name in rounded)
-        strayed.append(
+        errors.append(
             max(np.abs(rounded[n] - exact[n]).max() / np.abs(weights[n]).max() for n in weights if "kernel" in n)
         )
-    assert unit / 4 < max(strayed) < 100 * unit
+    assert ulp / 4 < max(errors) < 100 * ulp
 
 
 def test_the_bias_correction_magnifies_rounding() -> None:
@@ -228,9 +242,7 @@ def test_the_bias_correction_magnifies_rounding() -> None:
         config = TrainingConfig(learning_rate=0.01)
         slots = initial_slots(config, weights)
         exact, _ = apply_update(config, weights, gradients, slots, iterations)
-        samples = [
-            apply_update(config, weights, gradients, slots, iterations, working("float32", s))[0] for s in range(8)
-        ]
+        samples = [rounded_update("float32", seed, config, weights, gradients, slots, iterations) for seed in range(8)]
         spread[iterations] = max(abs(float(np.mean(s["w"] / exact["w"])) - 1) for s in samples)
     assert spread[0] > 3e-6
     assert spread[5000] < 1e-6  # equal numbers are rounded equally: nothing averages out

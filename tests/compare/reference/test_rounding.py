@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compare.judge.margins import MONTE_CARLO_MARGIN, MONTE_CARLO_SAMPLES
-from compare.reference.rounding import EXACT, Rounding, working
+from compare.reference.rounding import plain, sum_over_examples, sum_rows, working
 
 ROWS = 6400  # 64 examples of 100 timesteps
 
@@ -42,15 +42,11 @@ def padded(generator: np.random.Generator) -> np.ndarray:
     return np.where(generator.random((ROWS, 1)) < 0.67, 0.0, generator.normal(0.5, 1, (ROWS, 3)))
 
 
-def rounded(function: Callable[[Rounding], np.ndarray]) -> list[np.ndarray]:
-    """A computation, rounded as the judge has it rounded."""
-    return [function(working("float32", seed)) for seed in range(MONTE_CARLO_SAMPLES)]
-
-
-def allowed(function: Callable[[Rounding], np.ndarray]) -> float:
-    """How far the judge lets a side stray from the exact result of a computation."""
-    exact = function(EXACT)
-    return float(MONTE_CARLO_MARGIN * max(np.abs(one - exact).max() for one in rounded(function)))
+def tolerance(function: Callable[..., np.ndarray], *operands: np.ndarray) -> float:
+    """How far from the exact result of a computation the judge lets a side be."""
+    exact, roundings = function(*operands), (working("float32", seed) for seed in range(MONTE_CARLO_SAMPLES))
+    rounded = [plain(function(*map(rounding.array, operands))) for rounding in roundings]
+    return float(MONTE_CARLO_MARGIN * max(np.abs(sample - exact).max() for sample in rounded))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +58,7 @@ def test_float32_sums_over_examples_are_rounding(
 ) -> None:
     """A float32 sum one by one or of pairs is within what is allowed; one of which 1 of 200 terms is lost is not."""
     terms = terms_of(np.random.default_rng(seed)).astype(np.float32).astype(np.float64)
-    limit = allowed(lambda rounding: rounding.sum_over_examples(terms))
+    limit = tolerance(sum_over_examples, terms)
     narrow = terms.astype(np.float32)
     for obtained in (np.add.accumulate(narrow, axis=0)[-1], narrow.sum(axis=0)):
         assert np.abs(obtained - terms.sum(axis=0)).max() <= limit
@@ -77,7 +73,7 @@ def test_float32_products_over_examples_are_rounding(kind: Callable[[np.random.G
     exact = left.astype(np.float64).T @ right.astype(np.float64)
     obtained = np.add.accumulate(left[:, :, None] * right[:, None, :], axis=0)[-1]
 
-    limit = allowed(lambda rounding: rounding.sum_over_examples(right.astype(np.float64), left.astype(np.float64)))
+    limit = tolerance(sum_over_examples, right.astype(np.float64), left.astype(np.float64))
     assert np.abs(obtained - exact).max() <= limit
 
 
@@ -89,14 +85,14 @@ def test_rows_of_a_table_are_summed_alike() -> None:
     np.add.at(obtained, tokens, values.astype(np.float32))
     np.add.at(exact, tokens, values)
 
-    assert np.abs(obtained - exact).max() <= allowed(lambda rounding: rounding.sum_rows(values, tokens, 3))
+    assert np.abs(obtained - exact).max() <= tolerance(lambda rows: sum_rows(rows, tokens, 3), values)
 
 
 def test_equal_numbers_are_rounded_equally() -> None:
     """One operation rounds a number the same way wherever it stands; another operation rounds it another way."""
-    rounding = working("float32", 0)
     numbers = np.tile(np.linspace(0.1, 0.9, 9), (4, 1))
-    once, again = rounding(numbers), rounding(numbers)
+    rounded = working("float32", 0).array(numbers)
+    once, again = plain(3 * rounded) / 3, plain(3 * rounded) / 3
 
     assert (once == once[0]).all()
     assert len(np.unique(once[0] / numbers[0])) == 9
@@ -105,10 +101,10 @@ def test_equal_numbers_are_rounded_equally() -> None:
 
 @pytest.mark.parametrize(("precision", "least", "most"), [("float32", 0.5, 1.0), ("float64", 0.0, 2.0)])
 def test_errors_are_up_and_down_alike(precision: str, least: float, most: float) -> None:
-    """No error is small or beyond one unit, but as float64 rounds it itself, and in the mean there is none."""
+    """No error is small or beyond one ulp, but as float64 rounds it itself, and in the mean there is none."""
     numbers = np.random.default_rng(3).uniform(1, 2, 100_000)
-    unit = np.finfo(precision).eps / 2
-    errors = (working(precision, 1)(numbers) - numbers) / (unit * numbers)
+    ulp = np.finfo(precision).eps / 2
+    errors = (plain(working(precision, 1).result(numbers)) - numbers) / (ulp * numbers)
 
     assert least - 1e-6 <= np.abs(errors).min() <= np.abs(errors).max() <= most + 1e-6
     assert abs(errors.mean()) < 0.02
@@ -118,4 +114,51 @@ def test_errors_are_up_and_down_alike(precision: str, least: float, most: float)
 def test_shapes_are_kept(shape: Sequence[int]) -> None:
     """A number stays a number and an array has its shape, whatever is rounded, beyond float32 too."""
     for value in (np.full(shape, 0.3), np.full(shape, 1e300)):
-        assert np.shape(working("float32", 0)(value)) == shape
+        assert np.shape(working("float32", 0).array(value) * 3) == shape
+
+
+NUMBERS = np.linspace(0.1, 2.3, 23)
+
+ERRORS = {
+    "sum": (lambda x: x + 1.7, 1.0),
+    "difference": (lambda x: 3.1 - x, 1.0),
+    "product": (lambda x: x * 0.7, 1.0),
+    "quotient": (lambda x: 1 / x, 1.0),
+    "square": (lambda x: x**2, 1.0),
+    "root": (np.sqrt, 1.0),
+    "library function": (np.exp, 8.0),
+    "of a view": (lambda x: x[::-1].reshape(1, 23).T + 1.7, 1.0),
+    "of moved numbers": (lambda x: np.where(x > 1, np.concatenate([x[:20], x[20:]]), x) + 1.7, 1.0),
+    "of new zeros": (lambda x: np.zeros_like(x, shape=3) + 1.7, 1.0),
+    "matrix product": (lambda x: x[:, None] @ x[None, :], 2.0),
+    "sum of all": (lambda x: np.sum(x)[None], 30.0),
+}
+
+
+@pytest.mark.parametrize(("operation", "ulps"), ERRORS.values(), ids=list(ERRORS))
+def test_every_operation_is_rounded(operation: Callable[[np.ndarray], np.ndarray], ulps: float) -> None:
+    """Every number that an operation gives is off, by no more than the operation may err; on plain numbers it is exact."""
+    exact, ulp = operation(NUMBERS), float(np.finfo(np.float32).eps) / 2
+    errors = np.abs(plain(operation(working("float32", 0).array(NUMBERS))) / exact - 1) / ulp
+
+    assert 0.49 < errors.min() <= errors.max() < ulps + 0.01
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [np.negative, np.abs, lambda x: np.maximum(x, 1), lambda x: x[3:], lambda x: 0.5 * x, lambda x: np.clip(x, -1, 1)],
+    ids=["sign", "absolute", "maximum", "view", "half", "clip"],
+)
+def test_what_has_no_rounding_error_is_exact(operation: Callable[[np.ndarray], np.ndarray]) -> None:
+    """What IEEE 754 computes exactly stays as it is, and what follows it is rounded still."""
+    found = operation(working("float32", 0).array(NUMBERS))
+
+    assert (plain(found) == operation(NUMBERS)).all()
+    assert (plain(found + 3.14) != plain(found) + 3.14).all()
+
+
+@pytest.mark.parametrize("operation", [np.cosh, np.floor, np.cumsum], ids=["cosh", "floor", "running sum"])
+def test_an_operation_of_unknown_rounding_is_refused(operation: Callable[[np.ndarray], np.ndarray]) -> None:
+    """What is not known to be rounded cannot pass as exact."""
+    with pytest.raises(TypeError, match="is not known"):
+        operation(working("float32", 0).array(NUMBERS))
