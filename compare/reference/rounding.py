@@ -38,6 +38,9 @@ FLOAT32_ULP = float(np.finfo("float32").eps) / 2
 EXACT_UFUNCS = frozenset((np.negative, np.absolute, np.sign, np.maximum, np.minimum, np.clip))
 ROUNDED_UFUNCS = frozenset((np.add, np.subtract, np.multiply, np.divide, np.square, np.power, np.sqrt))
 LIBRARY_UFUNCS = frozenset((np.exp, np.log, np.log1p))
+# Functions that move numbers only, and those that come down to the operations above.
+MOVES = frozenset((np.where, np.concatenate, np.stack, np.squeeze, np.ravel, np.sum, np.max, np.clip))
+MOVES |= {np.zeros_like, np.empty_like, np.copyto}
 COMPARISONS = frozenset((np.less, np.less_equal, np.greater, np.greater_equal))
 
 
@@ -138,7 +141,9 @@ class Rounded(np.ndarray):
         raise TypeError(f"how {ufunc.__name__}.{method} is rounded is not known")
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
-        """Keep the rounding where numbers are only moved, as by np.where or np.concatenate."""
+        """Keep the rounding where numbers are only moved; refuse a function of which that is not known."""
+        if function not in MOVES:
+            raise TypeError(f"how {function.__name__} is rounded is not known")
         found = super().__array_function__(function, types, arguments, options)
         return self.rounding.array(found) if isinstance(found, np.ndarray) else found
 

@@ -74,7 +74,7 @@ def test_networks_are_what_autograd_differentiates(name: str, frameworks: Framew
     example = draw_example(name)
     obtained = frameworks.call("torch", "model_probes.single_step", example)
 
-    check_same(obtained=obtained, expected=reference_step(example), allowed=AUTOGRAD)
+    check_same(obtained=obtained, expected=reference_step(example), tolerance=AUTOGRAD)
 
 
 @pytest.mark.parametrize("name", CELLS)
