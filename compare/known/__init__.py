@@ -1,1 +1,1 @@
-"""The known differences between the frameworks and their defects: names and texts."""
+"""The known differences between the frameworks and their defects: names, texts and how each shows."""

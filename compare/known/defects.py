@@ -12,7 +12,7 @@ _SQUARING = ("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect of a framework: on which runner, in which cases, how it shows, and the words for it."""
+    """A defect of a framework: on which runner, in which cases, how it shows, and what a user is told."""
 
     name: str
     runner: str
@@ -54,7 +54,7 @@ DEFECTS = (
         "keras-jax",
         lambda case: case.model.stateful,
         _first(lambda first: "/state/" in (first.tensor or "")),
-        "Keras 3.15.1 on JAX never carries the states of a stateful layer on in compiled training: they are not among "
+        "Keras 3.15.1 on JAX never keeps the states of a stateful layer in compiled training: they are not among "
         "the model's non-trainable variables, so that every batch starts from zeros",
         "train on TensorFlow, or pass the states from batch to batch yourself",
     ),
@@ -79,11 +79,6 @@ DEFECTS = (
 )
 
 
-def defect_names() -> tuple[str, ...]:
-    """Name all known defects."""
-    return tuple(defect.name for defect in DEFECTS)
-
-
 def with_defects(case: Case, comparison: Comparison) -> Comparison:
     """Name the framework's defect as the cause where one shows, and say so where one that was expected does not."""
     for defect in DEFECTS:
@@ -94,6 +89,6 @@ def with_defects(case: Case, comparison: Comparison) -> Comparison:
             cause = Cause("framework-defect", True, defect.message, defect.workaround)
             return replace(comparison, causes=(*comparison.causes, cause), expected=expected)
         if comparison.status == "agrees" and expected:
-            note = f"the defect {defect.name} was expected and does not show: this version of Keras may have mended it"
+            note = f"the defect {defect.name} was expected and does not show: this version of Keras may have fixed it"
             return replace(comparison, notes=(*comparison.notes, note))
     return comparison

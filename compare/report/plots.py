@@ -135,18 +135,18 @@ def draw_predictions(comparisons: Sequence[Comparison]) -> str:
 
 
 def draw_accuracy_by_timestep(comparisons: Sequence[Comparison]) -> str:
-    """Draw the share of right labels at each timestep, both sides overlaid."""
+    """Draw the accuracy at each timestep, both sides overlaid."""
 
     def draw(axes: Axes) -> None:
         reference = comparisons[0].reference
         for comparison in comparisons:
             assert comparison.classes is not None  # the report draws only those that have classes
-            shares = comparison.classes.by_timestep
-            if comparison is comparisons[0] and reference in shares:
-                axes.plot(shares[reference], color="#bbbbbb", linewidth=4, label=reference)
-            if comparison.runner in shares:
+            accuracy = comparison.classes.by_timestep
+            if comparison is comparisons[0] and reference in accuracy:
+                axes.plot(accuracy[reference], color="#bbbbbb", linewidth=4, label=reference)
+            if comparison.runner in accuracy:
                 axes.plot(
-                    shares[comparison.runner],
+                    accuracy[comparison.runner],
                     DASHES[comparison.runner],
                     color=COLOURS[comparison.runner],
                     linewidth=1.2,
@@ -161,11 +161,11 @@ def draw_accuracy_by_timestep(comparisons: Sequence[Comparison]) -> str:
 
 
 def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
-    """Draw how often each class (row) was taken for each (column), shaded by the share of its row."""
+    """Draw how often each class (row) was taken for each (column), shaded by its part of the row."""
 
     def draw(axes: Axes) -> None:
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
         axes.grid(visible=False)
         locations = range(len(labels))
         turned = max(map(len, labels)) * len(labels) > CONFUSION_WIDTH
@@ -178,7 +178,7 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str]) -> str:
         axes.set_ylabel("is")
         size = 8 if len(labels) <= COUNTED_CLASSES else 5
         for row, column in np.argwhere(counts):
-            colour = "white" if shares[row, column] > 0.6 else "#333333"
+            colour = "white" if parts[row, column] > 0.6 else "#333333"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=size)
 
     return draw_svg(draw, legend=False)

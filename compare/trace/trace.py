@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
@@ -50,8 +50,8 @@ class TraceWriter:
         self._steps.flush()
 
     def checkpoint(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
-        """Keep the weights after a number of epochs."""
-        self._keep("checkpoints", epoch, tensors)
+        """Write the weights after a number of epochs."""
+        self._write_part("checkpoints", epoch, tensors)
 
     def state(
         self,
@@ -60,25 +60,26 @@ class TraceWriter:
         slots: Mapping[str, np.ndarray],
         non_trainable: Mapping[str, np.ndarray],
     ) -> None:
-        """Keep weights, optimizer slots and what else is carried on before a step: both sides take it apart from it."""
+        """Write weights, optimizer slots and non-trainable state before a step: from these both sides take it."""
         tensors = {f"weights/{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"slots/{name}": tensor for name, tensor in slots.items()}
         tensors |= {f"non_trainable/{name}": tensor for name, tensor in non_trainable.items()}
-        self._keep("states", step, tensors)
+        self._write_part("states", step, tensors)
 
     def single_step(self, step: int, record: Mapping[str, np.ndarray]) -> None:
-        """Keep everything computed in one step that was taken apart."""
-        self._keep("single_step", step, record)
+        """Write everything computed in a checked step."""
+        self._write_part("single_step", step, record)
 
-    def _keep(self, part: str, number: int, tensors: Mapping[str, np.ndarray]) -> None:
+    def _write_part(self, part: str, number: int, tensors: Mapping[str, np.ndarray]) -> None:
         # Not made before it is needed: to make and remove a folder takes as long as to train a step.
         (self.folder / part).mkdir(exist_ok=True)
-        write_tensors(_numbered(self.folder / part, number), tensors)
+        write_tensors(_tensors_file(self.folder, part, number), tensors)
 
     def finish(self, predicted: Mapping[str, np.ndarray], end: Mapping[str, Any]) -> None:
-        """Keep the "predictions" for the held-out windows, what was forecast and sampled, and mark the trace complete.
+        """Write the "predictions" for the held-out windows, and mark the trace complete.
 
-        Beside them "forecast" (1, values), "sample" (ids) and "margins" (see `compare.data.text_sampling`), where asked for.
+        Beside them, where asked for, "forecast" (1, values), "sample" (ids) and "margins"
+        (see `compare.data.text_sampling`).
         """
         write_tensors(self.folder / "predictions.safetensors", predicted)
         write_json(self.folder / "end.json", end)
@@ -98,12 +99,9 @@ class Trace:
     @cached_property
     def checkpoints(self) -> dict[int, dict[str, np.ndarray]]:
         """The weights by the number of epochs trained, as far as they were written whole."""
-        found = {}
-        for file in sorted((self.folder / "checkpoints").glob("*.safetensors")):
-            tensors = read_tensors(file)
-            if tensors is not None:
-                found[int(file.stem)] = tensors
-        return found
+        files = sorted((self.folder / "checkpoints").glob("*.safetensors"))
+        by_epoch = {int(file.stem): read_tensors(file) for file in files}
+        return {epoch: tensors for epoch, tensors in by_epoch.items() if tensors is not None}
 
     @property
     def predictions(self) -> np.ndarray | None:
@@ -126,8 +124,8 @@ class Trace:
         return read_tensors(self.folder / "predictions.safetensors") or {}
 
     def single_step(self, step: int) -> dict[str, np.ndarray] | None:
-        """Everything computed in a step that was taken apart; None where it was not written."""
-        return read_tensors(_numbered(self.folder / "single_step", step))
+        """Everything computed in a checked step; None where it was not written."""
+        return read_tensors(_tensors_file(self.folder, "single_step", step))
 
     @property
     def losses(self) -> np.ndarray:
@@ -153,26 +151,33 @@ def read_trace(folder: Path) -> Trace:
     return Trace(folder, manifest, columns, rows, (folder / "end.json").is_file() and not truncated, truncated)
 
 
-State = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]
+class State(NamedTuple):
+    """What a step starts from, by canonical name."""
+
+    weights: dict[str, np.ndarray]
+    slots: dict[str, np.ndarray]
+    non_trainable: dict[str, np.ndarray]
 
 
 def read_state(folder: Path, step: int) -> State | None:
-    """Read weights, slots and what else is carried on before a step from a trace's folder; None if not written."""
-    tensors = read_tensors(_numbered(folder / "states", step))
+    """Read the state before a step from a trace's folder; None if it was not written whole."""
+    tensors = read_tensors(_tensors_file(folder, "states", step))
     if tensors is None:
         return None
-    kinds: dict[str, dict[str, np.ndarray]] = {"weights": {}, "slots": {}, "non_trainable": {}}
+    state = State({}, {}, {})
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
-        kinds[kind][rest] = tensor
-    return kinds["weights"], kinds["slots"], kinds["non_trainable"]
+        getattr(state, kind)[rest] = tensor
+    return state
 
 
-def _numbered(folder: Path, number: int) -> Path:
-    return folder / f"{number:08d}.safetensors"
+def _tensors_file(folder: Path, part: str, number: int) -> Path:
+    """The file of an epoch's checkpoint, or of a step's state or record."""
+    return folder / part / f"{number:08d}.safetensors"
 
 
 def _read_records(content: bytes, width: int) -> tuple[np.ndarray, bool]:
+    """Return the rows (steps, width) of all whole records, and whether anything follows them."""
     records = []
     position = 0
     while position + _HEADER.size <= len(content):

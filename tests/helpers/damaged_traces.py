@@ -19,7 +19,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class DamagedTraces:
-    """A copy of one case's traces; `side` is "expected", "obtained" or the name of a twin's folder."""
+    """A copy of one case's traces; `side` is "expected", "obtained" or the name of a member's folder."""
 
     def __init__(self, case_folder: Path, copy: Path) -> None:
         self.folder = Path(shutil.copytree(case_folder, copy))
@@ -35,7 +35,7 @@ class DamagedTraces:
 
     @property
     def members(self) -> list[Trace]:
-        """The traces of all twins."""
+        """The traces of all members of the ensemble."""
         return [read_trace(folder) for folder in sorted(self.folder.glob("member-*"))]
 
     def judge(self, members: list[Trace] | None = None) -> Comparison:

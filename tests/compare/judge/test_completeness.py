@@ -1,4 +1,4 @@
-"""Nothing passes by absence: what a trace lacks, has too much of or cannot be is a difference of its own kind."""
+"""Nothing passes because it is missing: what a trace lacks, has too much of or cannot be is a difference of its kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def traces(clean_run: Run, tmp_path: Path) -> DamagedTraces:
     return DamagedTraces(clean_run.folder / "lstm", tmp_path / "lstm")
 
 
-def found(comparison: Comparison, kind: str) -> dict[str, Any]:
+def first_of_kind(comparison: Comparison, kind: str) -> dict[str, Any]:
     """The first difference of a comparison that must differ, and first for this reason."""
     assert comparison.status == "differs"
     first = comparison.first_difference
@@ -58,7 +58,7 @@ def test_missing_columns(traces: DamagedTraces, side: str, kind: str, column: st
         return columns[:index] + columns[index + 1 :], np.delete(rows, index, axis=1)
 
     traces.change_rows(side, drop)
-    location = found(traces.judge(), kind)
+    location = first_of_kind(traces.judge(), kind)
     assert location["tensor"] == (KERNEL if "/" in column else column)
 
 
@@ -72,7 +72,7 @@ def test_a_column_that_both_lack(traces: DamagedTraces, column: str) -> None:
 
     for side in ("expected", "obtained"):
         traces.change_rows(side, drop)
-    assert found(traces.judge(), "missing-tensor")["tensor"] == (KERNEL if "/" in column else column)
+    assert first_of_kind(traces.judge(), "missing-tensor")["tensor"] == (KERNEL if "/" in column else column)
 
 
 @pytest.mark.parametrize("side", ["obtained", "expected"])
@@ -83,7 +83,7 @@ def test_extra_columns(traces: DamagedTraces, side: str) -> None:
         return [*columns, "gradient/layer9/forward/kernel/forget"], np.column_stack([rows, rows[:, 0]])
 
     traces.change_rows(side, add)
-    location = found(traces.judge(), "extra-tensor" if side == "obtained" else "missing-tensor")
+    location = first_of_kind(traces.judge(), "extra-tensor" if side == "obtained" else "missing-tensor")
     assert (location["layer"], location["direction"], location["gate"]) == ("layer9", "forward", "forget")
 
 
@@ -92,7 +92,7 @@ def test_extra_columns(traces: DamagedTraces, side: str) -> None:
 def test_missing_steps(traces: DamagedTraces, side: str, left: int) -> None:
     """A trace that ends too early differs at the first step that it lacks, and says whose it is."""
     traces.change_rows(side, lambda columns, rows: (columns, rows[:left]))
-    location = found(traces.judge(), "missing-steps")
+    location = first_of_kind(traces.judge(), "missing-steps")
     assert location["step"] == left
     assert location["off_side"] == traces.read(side).manifest["runner"]
 
@@ -102,7 +102,7 @@ def test_a_cut_file(traces: DamagedTraces, side: str) -> None:
     """A trace whose file was cut differs, and is said to be cut."""
     steps = traces.path(side) / "steps.bin"
     steps.write_bytes(steps.read_bytes()[:-1])
-    location = found(traces.judge(), "missing-steps")
+    location = first_of_kind(traces.judge(), "missing-steps")
     assert "cut short" in location["message"]
 
 
@@ -110,7 +110,7 @@ def test_a_cut_file(traces: DamagedTraces, side: str) -> None:
 def test_steps_too_many(traces: DamagedTraces, side: str) -> None:
     """A trace with more steps than were planned differs."""
     traces.change_rows(side, lambda columns, rows: (columns, np.concatenate([rows, rows[-1:]])))
-    assert found(traces.judge(), "missing-steps")["step"] == STEPS
+    assert first_of_kind(traces.judge(), "missing-steps")["step"] == STEPS
 
 
 @pytest.mark.parametrize("sides", [["expected"], ["obtained"], ["expected", "obtained"]], ids="-and-".join)
@@ -119,7 +119,7 @@ def test_empty_traces(traces: DamagedTraces, sides: list[str]) -> None:
     for side in sides:
         traces.change_rows(side, lambda columns, rows: (columns, rows[:0]))
     comparison = traces.judge()
-    assert found(comparison, "empty")["phase"] == "start"
+    assert first_of_kind(comparison, "empty")["phase"] == "start"
     assert comparison.steps == 0
     assert comparison.max_relative_loss_difference is None
 
@@ -128,7 +128,7 @@ def test_empty_traces(traces: DamagedTraces, sides: list[str]) -> None:
 def test_a_trace_without_an_end(traces: DamagedTraces, side: str) -> None:
     """A trace with all its steps and no end differs: the runner died before it was done."""
     (traces.path(side) / "end.json").unlink()
-    assert found(traces.judge(), "incomplete")["off_side"] == traces.read(side).manifest["runner"]
+    assert first_of_kind(traces.judge(), "incomplete")["off_side"] == traces.read(side).manifest["runner"]
 
 
 @pytest.mark.parametrize("sides", [["expected"], ["obtained"], ["expected", "obtained"]], ids="-and-".join)
@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite(traces: DamagedTraces, sides: list[str], valu
     """NaN or infinity in the loss differs from its step on, also where both sides have it."""
     for side in sides:
         traces.set_figure(side, "loss", 7, value)
-    location = found(traces.judge(), "not-finite")
+    location = first_of_kind(traces.judge(), "not-finite")
     assert (location["step"], location["phase"]) == (7, "loss")
     assert location["off_side"] == (traces.read(sides[0]).manifest["runner"] if len(sides) == 1 else "both")
 
@@ -159,7 +159,7 @@ def test_a_norm_that_is_not_finite(traces: DamagedTraces, side: str, phase: str,
 def test_missing_checkpoints(traces: DamagedTraces, side: str) -> None:
     """Weights that one side did not keep after an epoch differ at the epoch's last step."""
     traces.change_checkpoint(side, 2, lambda tensors: None)
-    location = found(traces.judge(), "missing-checkpoint")
+    location = first_of_kind(traces.judge(), "missing-checkpoint")
     assert (location["step"], location["phase"]) == (2 * STEPS_PER_EPOCH - 1, "update")
     assert location["off_side"] == traces.read(side).manifest["runner"]
 
@@ -168,7 +168,7 @@ def test_missing_checkpoints(traces: DamagedTraces, side: str) -> None:
 def test_missing_tensors_in_a_checkpoint(traces: DamagedTraces, side: str, kind: str) -> None:
     """A tensor that one side's checkpoint lacks is named."""
     traces.change_checkpoint(side, 1, lambda tensors: {name: t for name, t in tensors.items() if name != KERNEL})
-    location = found(traces.judge(), kind)
+    location = first_of_kind(traces.judge(), kind)
     assert (location["tensor"], location["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
 
 
@@ -185,7 +185,7 @@ def test_missing_tensors_in_a_checkpoint(traces: DamagedTraces, side: str, kind:
 def test_tensors_of_another_shape(traces: DamagedTraces, side: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """A tensor of another shape or dtype in a checkpoint is named, also where broadcasting would hide it."""
     traces.change_checkpoint(side, 1, lambda tensors: tensors | {KERNEL: change(tensors[KERNEL])})
-    location = found(traces.judge(), "shape")
+    location = first_of_kind(traces.judge(), "shape")
     assert (location["tensor"], location["step"]) == (KERNEL, STEPS_PER_EPOCH - 1)
 
 
@@ -212,7 +212,7 @@ def test_missing_predictions(
 ) -> None:
     """Predictions that are missing, or not of the shape of what they predict, differ and say whose they are."""
     traces.change_predictions(side, change)
-    location = found(traces.judge(), kind)
+    location = first_of_kind(traces.judge(), kind)
     assert (location["step"], location["phase"]) == (STEPS, "forward")
     assert location["off_side"] == traces.read(side).manifest["runner"]
 
@@ -240,7 +240,7 @@ def test_predictions_that_are_not_finite(traces: DamagedTraces, side: str, value
 def test_another_start(traces: DamagedTraces, side: str, name: str) -> None:
     """Another hash of the data, the schedule or the initial weights differs before the first step."""
     traces.change_manifest(side, lambda manifest: manifest["hashes"].update({name: "0" * 64}))
-    location = found(traces.judge(), "start")
+    location = first_of_kind(traces.judge(), "start")
     assert (location["phase"], location["tensor"]) == ("start", name)
 
 
@@ -250,18 +250,18 @@ def test_missing_hashes(traces: DamagedTraces, sides: list[str], name: str) -> N
     """A hash that is missing differs, also where both sides lack it."""
     for side in sides:
         traces.change_manifest(side, lambda manifest: manifest["hashes"].pop(name))
-    assert found(traces.judge(), "missing-hash")["tensor"] == name
+    assert first_of_kind(traces.judge(), "missing-hash")["tensor"] == name
 
 
 @pytest.mark.parametrize("side", ["expected", "obtained"])
 def test_no_hashes_at_all(traces: DamagedTraces, side: str) -> None:
     """A trace that says nothing of its start differs."""
     traces.change_manifest(side, lambda manifest: manifest.pop("hashes"))
-    assert found(traces.judge(), "missing-hash")["phase"] == "start"
+    assert first_of_kind(traces.judge(), "missing-hash")["phase"] == "start"
 
 
 @SIDES
 def test_another_dtype(traces: DamagedTraces, side: str) -> None:
     """A trace in another precision differs before the first step."""
     traces.change_manifest(side, lambda manifest: manifest.update({"dtype": "float64"}))
-    assert found(traces.judge(), "dtype")["phase"] == "start"
+    assert first_of_kind(traces.judge(), "dtype")["phase"] == "start"

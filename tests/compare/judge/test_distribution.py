@@ -1,4 +1,4 @@
-"""Sides that draw their own dropout masks are compared as distributions: rate, scale, placement, mean loss."""
+"""Sides that draw independent dropout masks are compared as distributions: rate, scale, placement, mean loss."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,8 @@ def check_agreement(run: Run, backend: str) -> None:
     """Raise AssertionError unless the sides agree, and their mean losses and that other masks were drawn are told."""
     comparison = run.comparison("gru", f"keras-{backend}")
     assert (comparison.status, comparison.first_difference, comparison.error) == ("agrees", None, None)
-    (words,) = comparison.notes
-    assert words.startswith(f"mean loss of the last epoch over {SAMPLES} seeds: torch ")
+    (note,) = comparison.notes
+    assert note.startswith(f"mean loss of the last epoch over {SAMPLES} seeds: torch ")
     # Other masks were drawn: equal losses would mean that nothing is random.
     assert comparison.epoch_losses["torch"] != comparison.epoch_losses[f"keras-{backend}"]
 
@@ -62,7 +62,7 @@ def test_own_masks_agree_where_they_are_compiled(pool: Pool, tmp_path: Path, bac
     ids=["rate", "rate on the Keras side", "rate of the inputs", "scale", "left out"],
 )
 def test_wrong_dropout_is_found(pool: Pool, tmp_path: Path, runner: str, fault: str, kind: str, tensor: str) -> None:
-    """A rate, a scale or a place that is wrong on one side is found, with its place and the side that is off."""
+    """A rate, a scale or a location that is wrong on one side is found, with its location and the side that is off."""
     faults = {runner: f"wrong_models.py:{fault}"}
     comparison = run_cases_in(tmp_path / "out", pool, [case_of()], ["torch"], faults).comparison("gru", "keras-torch")
     first = comparison.first_difference

@@ -30,7 +30,7 @@ def test_each_side_has_mean_and_spread() -> None:
     """Each side has one summary a case, with every fold's value, their mean and sample standard deviation."""
     cases = fold_cases(load_case("lstm"), 3)
     summaries = summarise_folds([*cases, load_case("gru")], comparisons(cases, VALUES))
-    assert [(one.case, one.side, one.folds) for one in summaries] == [
+    assert [(summary.case, summary.side, summary.folds) for summary in summaries] == [
         ("lstm", "torch", 3),
         ("lstm", "keras-jax", 3),
         ("lstm", "keras-torch", 3),
@@ -47,8 +47,8 @@ def test_a_fold_without_a_figure_leaves_no_mean() -> None:
     cases = fold_cases(load_case("lstm"), 3)
     failed = comparisons(cases[:2], VALUES[:2])
     undefined = comparisons(cases, (*VALUES[:2], None))
-    for found in (failed, undefined):
-        figures = summarise_folds(cases, found)[0].metrics["mse"]
+    for incomplete in (failed, undefined):
+        figures = summarise_folds(cases, incomplete)[0].metrics["mse"]
         assert figures.values == (*VALUES[:2], None)
         assert figures.mean is figures.standard_deviation is None
 
@@ -56,8 +56,8 @@ def test_a_fold_without_a_figure_leaves_no_mean() -> None:
 def test_the_verdict_has_the_folds_as_json() -> None:
     """The folds stand in the verdict beside the comparisons, in a form that JSON has."""
     cases = fold_cases(load_case("lstm"), 3)
-    found = comparisons(cases, VALUES)
-    content = json.loads(json.dumps(Verdict(found, summarise_folds(cases, found)).as_json(), allow_nan=False))
+    all_folds = comparisons(cases, VALUES)
+    content = json.loads(json.dumps(Verdict(all_folds, summarise_folds(cases, all_folds)).as_json(), allow_nan=False))
     assert content["folds"][0] == {
         "case": "lstm",
         "side": "torch",
@@ -66,7 +66,7 @@ def test_the_verdict_has_the_folds_as_json() -> None:
             "mse": {"values": list(VALUES), "mean": pytest.approx(0.5), "standard_deviation": pytest.approx(0.25)}
         },
     }
-    assert Verdict(found).as_json()["folds"] == []
+    assert Verdict(all_folds).as_json()["folds"] == []
 
 
 def test_folds_are_cases_of_their_own() -> None:

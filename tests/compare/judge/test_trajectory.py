@@ -112,7 +112,7 @@ def with_weights(epoch: int) -> Callable[[DamagedTraces, float], None]:
 
 
 def move_predictions(traces: DamagedTraces, size: float) -> None:
-    """Move one prediction, in units of the scaled series."""
+    """Move one prediction by `size`, of the scaled series."""
     predictions = traces.read("expected").predictions
     assert predictions is not None
     moved = predictions.astype(np.float64)

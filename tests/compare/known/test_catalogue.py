@@ -5,8 +5,9 @@ import ast
 from helpers.paths import ROOT
 
 from compare.known.catalogue import catalogue
+from compare.known.differences import KNOWN_DIFFERENCES
 
-CAUSES = ROOT / "compare"
+PROPOSALS = ROOT / "compare" / "explain"
 
 # The names that others rely on.
 NAMES = """
@@ -26,18 +27,18 @@ NOT_TRIED = {"framework-defect"}
 
 def proposed() -> set[str]:
     """The texts in the code that proposes causes that look like names of causes."""
-    found = set()
-    for file in CAUSES.rglob("*.py"):
+    names = set()
+    for file in PROPOSALS.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in NAMES:
-                found.add(node.value)
+                names.add(node.value)
             if isinstance(node, ast.JoinedStr) and ast.unparse(node).endswith("-gate-order'"):
-                found |= {"lstm-gate-order", "gru-gate-order"}
-    return found
+                names |= {"lstm-gate-order", "gru-gate-order"}
+    return names
 
 
 def test_every_name_has_its_texts() -> None:
-    """The catalogue has exactly the promised names, each recognised by something and with words for the user."""
+    """The catalogue has exactly the promised names, each recognised by something and with a message for the user."""
     assert sorted(catalogue()) == sorted(NAMES)
     for cause in catalogue().values():
         assert cause.recognised
@@ -48,3 +49,8 @@ def test_every_name_has_its_texts() -> None:
 def test_every_name_is_proposed_somewhere() -> None:
     """What has a proof in the catalogue is proposed by the code."""
     assert proposed() >= set(NAMES) - NOT_TRIED
+
+
+def test_what_a_run_matches_has_a_name_of_the_catalogue() -> None:
+    """A known difference that a run matches is named as `explain` names it."""
+    assert {known.cause for known in KNOWN_DIFFERENCES} <= catalogue().keys()

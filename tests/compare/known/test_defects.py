@@ -59,10 +59,10 @@ def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_pa
         for name, state in states.items()
     ]
     run = run_cases_in(tmp_path / "out", pool, cases, ["torch", "jax"])
-    found = {(one.case, one.runner): one for one in run.verdict.comparisons}
-    assert [key for key, one in found.items() if one.status != "agrees"] == [("given", "keras-jax")]
-    assert [cause.name for cause in found["given", "keras-jax"].causes] == ["framework-defect"]
-    assert "initial state" in found["given", "keras-jax"].causes[0].message
+    comparisons = {(c.case, c.runner): c for c in run.verdict.comparisons}
+    assert [key for key, c in comparisons.items() if c.status != "agrees"] == [("given", "keras-jax")]
+    assert [cause.name for cause in comparisons["given", "keras-jax"].causes] == ["framework-defect"]
+    assert "initial state" in comparisons["given", "keras-jax"].causes[0].message
 
 
 def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:

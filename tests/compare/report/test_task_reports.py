@@ -26,7 +26,7 @@ NOTE = "59 of 2,284 values <were> filled"
 
 def classified(runner: str = "keras-jax", counts: np.ndarray = COUNTS, by_timestep: bool = False) -> Comparison:
     """A comparison of a classification, with the matrix of its Keras side."""
-    shares = {"torch": np.array([0.5, 1]), runner: np.array([0.5, np.nan])} if by_timestep else {}
+    accuracy = {"torch": np.array([0.5, 1]), runner: np.array([0.5, np.nan])} if by_timestep else {}
     return Comparison(
         case="digits",
         runner=runner,
@@ -36,7 +36,7 @@ def classified(runner: str = "keras-jax", counts: np.ndarray = COUNTS, by_timest
         metrics={side: {"accuracy": 0.9, "perplexity": 1.25} for side in ("torch", runner)},
         data_notes=(NOTE,),
         epoch_losses={"torch": [0.75, 0.5], runner: [0.75, None]},
-        classes=ClassResults(LABELS, {"torch": COUNTS, runner: counts}, shares),
+        classes=ClassResults(LABELS, {"torch": COUNTS, runner: counts}, accuracy),
     )
 
 
@@ -149,7 +149,7 @@ def test_folds_are_reported_with_mean_and_spread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "text"),
     [
         ({}, "sine, windows of 10 → 1"),
         ({"data.folds": 5, "data.fold": 2}, "sine, windows of 10 → 1, fold 2 of 5"),
@@ -160,13 +160,13 @@ def test_folds_are_reported_with_mean_and_spread(tmp_path: Path) -> None:
         ({"data.dataset": "signals"}, "signals, up to 10 timesteps"),
     ],
 )
-def test_data_are_described_by_their_kind(fields: dict[str, Any], words: str) -> None:
+def test_data_are_described_by_their_kind(fields: dict[str, Any], text: str) -> None:
     """A series has windows, images rows, a text pieces, sequences a longest one."""
-    assert data(with_fields(make_case({"name": "a", "model": {"cell": "gru"}}, "a"), fields)) == words
+    assert data(with_fields(make_case({"name": "a", "model": {"cell": "gru"}}, "a"), fields)) == text
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "text"),
     [
         ("lstm", "lstm, 1 layer of 50 units"),
         ("no_bias", "lstm, 1 layer of 16 units, use_bias = false"),
@@ -176,9 +176,9 @@ def test_data_are_described_by_their_kind(fields: dict[str, Any], words: str) ->
         ),
     ],
 )
-def test_models_are_described_by_what_is_special(name: str, words: str) -> None:
+def test_models_are_described_by_what_is_special(name: str, text: str) -> None:
     """The reader sees what a model has that others have not."""
-    assert model(load_case(name)) == words
+    assert model(load_case(name)) == text
 
 
 def test_many_cases_have_an_overview(tmp_path: Path) -> None:
