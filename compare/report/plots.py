@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from compare.judge.verdict import Comparison, Curves
 
@@ -64,7 +64,6 @@ def draw_losses(comparisons: Sequence[Comparison]) -> str:
         axes.set_yscale("log")
         axes.set_ylabel("loss")
         axes.set_xlabel("step")
-        axes.yaxis.set_minor_formatter(NullFormatter())
 
     return draw_svg(draw)
 
@@ -104,7 +103,6 @@ def draw_loss_drift(comparisons: Sequence[Comparison]) -> str:
             shown = np.where(drift > bottom, drift, np.nan)
             axes.plot(shown, ".", color=COLOURS[comparison.runner], markersize=2.2, label=comparison.runner)
         axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("relative drift of the loss")
         axes.set_xlabel("step")
 

@@ -1,4 +1,4 @@
-"""Nothing passes because it is missing: what a trace lacks, has too much of or cannot be is a difference of its kind."""
+"""Nothing passes because it is missing: what a trace lacks, has too much or cannot be is a difference of its kind."""
 
 from collections.abc import Callable
 from pathlib import Path
