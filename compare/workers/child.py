@@ -7,6 +7,7 @@ import importlib
 import os
 import queue
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compare.workers.protocol import (
+    FOLDER_PREFIX,
     Answer,
     Failed,
     Progress,
@@ -75,7 +77,10 @@ def _read(lines: "queue.Queue[bytes]") -> None:
         *whole, rest = (rest + content).split(b"\n")
         for line in whole:
             lines.put(line)
-    # The parent has closed the pipe or died: there is nobody left to work for.
+    # The parent has closed the pipe or died: there is nobody left to work for, or to remove what was written.
+    folder = Path(tempfile.gettempdir())
+    if folder.name.startswith(FOLDER_PREFIX):
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

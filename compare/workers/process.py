@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compare.workers.backends import worker_environment
 from compare.workers.interpreters import interpreter_environment, link_packages
-from compare.workers.protocol import REPLIES, ProtocolError, Reply, Request, decode, encode
+from compare.workers.protocol import FOLDER_PREFIX, REPLIES, ProtocolError, Reply, Request, decode, encode
 
 # How much of a failed process's log is shown.
 LOG_LINES = 12
@@ -40,7 +40,7 @@ class ChildProcess:
     def __init__(
         self, service: str, runner: str, threads: int, log: Path | None = None, interpreter: str | None = None
     ) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="rnn-parity-", ignore_cleanup_errors=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         self.log = log or self.folder / "log"
         self.heard = time.monotonic()

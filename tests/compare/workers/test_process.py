@@ -141,6 +141,7 @@ def test_a_child_ends_with_its_pipe(child: ChildProcess) -> None:
     while child.alive:
         assert time.monotonic() < end, f"process {process} still runs"
         time.sleep(0.05)
+    assert not child.folder.exists(), "nobody else is left to remove it"
 
 
 class Started(Exception):
