@@ -53,13 +53,21 @@ def test_own_masks_agree_where_they_are_compiled(pool: Pool, tmp_path: Path, bac
 @pytest.mark.parametrize(
     ("runner", "fault", "kind", "tensor"),
     [
-        ("torch", "own_dropout_rate", "dropout-rate", "dropout0"),
-        ("keras-torch", "keras_own_dropout_rate", "dropout-rate", "dropout0"),
-        ("torch", "own_input_dropout_rate", "dropout-rate", "layer0.forward.input_dropout"),
-        ("torch", "own_dropout_scale_forgotten", "dropout-scale", "dropout0"),
-        ("keras-torch", "keras_own_dropout_left_out", "dropout-rate", "dropout1"),
+        pytest.param("torch", "own_dropout_rate", "dropout-rate", "dropout0", id="rate"),
+        pytest.param(
+            "keras-torch", "keras_own_dropout_rate", "dropout-rate", "dropout0", id="Keras rate", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "torch",
+            "own_input_dropout_rate",
+            "dropout-rate",
+            "layer0.forward.input_dropout",
+            id="rate of the inputs",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("torch", "own_dropout_scale_forgotten", "dropout-scale", "dropout0", id="scale"),
+        pytest.param("keras-torch", "keras_own_dropout_left_out", "dropout-rate", "dropout1", id="left out"),
     ],
-    ids=["rate", "rate on the Keras side", "rate of the inputs", "scale", "left out"],
 )
 def test_wrong_dropout_is_found(pool: Pool, tmp_path: Path, runner: str, fault: str, kind: str, tensor: str) -> None:
     """A rate, a scale or a location that is wrong on one side is found, with its location and the side that is off."""
