@@ -35,7 +35,8 @@ ALIKE_ULPS = 8.0
 FLOAT32_ULP = float(np.finfo("float32").eps) / 2
 
 # What has no rounding error, what IEEE 754 rounds correctly, and what a library approximates.
-EXACT_UFUNCS = frozenset((np.negative, np.absolute, np.sign, np.maximum, np.minimum, np.clip))
+EXACT_UFUNCS = frozenset((np.negative, np.absolute, np.sign, np.maximum, np.minimum))
+CLIP = "clip"  # what np.clip comes down to; NumPy has no public name for it
 ROUNDED_UFUNCS = frozenset((np.add, np.subtract, np.multiply, np.divide, np.square, np.power, np.sqrt))
 LIBRARY_UFUNCS = frozenset((np.exp, np.log, np.log1p))
 # Functions that move numbers only, and those that come down to the operations above.
@@ -125,7 +126,7 @@ class Rounded(np.ndarray):
         value = getattr(ufunc, method)(*operands, **options)
         if ufunc in COMPARISONS:
             return value
-        if ufunc in EXACT_UFUNCS or (ufunc is np.multiply and _scales(operands)):
+        if ufunc in EXACT_UFUNCS or ufunc.__name__ == CLIP or (ufunc is np.multiply and _scales(operands)):
             return rounding.array(value)
         if (ufunc, method) == (np.add, "reduce"):
             length = operands[0].size // max(value.size, 1)

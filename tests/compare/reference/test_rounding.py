@@ -146,8 +146,16 @@ def test_every_operation_is_rounded(operation: Callable[[np.ndarray], np.ndarray
 
 @pytest.mark.parametrize(
     "operation",
-    [np.negative, np.abs, lambda x: np.maximum(x, 1), lambda x: x[3:], lambda x: 0.5 * x, lambda x: np.clip(x, -1, 1)],
-    ids=["sign", "absolute", "maximum", "view", "half", "clip"],
+    [
+        np.negative,
+        np.abs,
+        lambda x: np.maximum(x, 1),
+        lambda x: x[3:],
+        lambda x: 0.5 * x,
+        lambda x: np.clip(x, -1, 1),
+        lambda x: np.clip(x, x[2:3], x[-3:-2]),
+    ],
+    ids=["sign", "absolute", "maximum", "view", "half", "clip", "clip between numbers with a rounding"],
 )
 def test_what_has_no_rounding_error_is_exact(operation: Callable[[np.ndarray], np.ndarray]) -> None:
     """What IEEE 754 computes exactly stays as it is, and what follows it is rounded still."""
