@@ -49,7 +49,7 @@ def baseline(experiment: Experiment) -> float:
 
 def figures(comparisons: list[Comparison], side: str, metric: str) -> str:
     """Write a side's metric over the seeds: its mean, and its standard deviation where there are several."""
-    values = [one.metrics[side][metric] for one in comparisons if side in one.metrics]
+    values = [comparison.metrics[side][metric] for comparison in comparisons if side in comparison.metrics]
     if not values or any(value is None for value in values):
         return "–"
     mean = statistics.mean(value for value in values if value is not None)
@@ -76,12 +76,16 @@ def main(out: Path) -> None:
     for name, (metric, seeds) in CASES.items():
         names = [case.name for case in cases[name]]
         of_case = {
-            runner: [one for one in verdict.comparisons if one.case in names and one.runner == runner]
+            runner: [
+                comparison
+                for comparison in verdict.comparisons
+                if comparison.case in names and comparison.runner == runner
+            ]
             for runner in runners
         }
         cells = [figures(of_case[runners[0]], REFERENCE_RUNNER, metric)]
         cells += [figures(of_case[runner], runner, metric) for runner in runners]
-        statuses = [one.status for found in of_case.values() for one in found]
+        statuses = [comparison.status for comparisons in of_case.values() for comparison in comparisons]
         print(
             f"| {name} | {metric} | {seeds} | {baseline(experiments[names[0]]):.4g} | {' | '.join(cells)} | "
             f"{statuses.count('agrees')} of {len(statuses)} |"

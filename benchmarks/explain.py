@@ -103,8 +103,8 @@ def markdown(results: dict[str, dict[str, dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _times(share: float) -> str:
-    return f"{share:.2f}" if 0 < share < 10 else f"{share:.0f}" if 0 < share < math.inf else "–"
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if 0 < ratio < 10 else f"{ratio:.0f}" if 0 < ratio < math.inf else "–"
 
 
 def _figure(value: float | None) -> str:

@@ -98,14 +98,14 @@ def measure(experiment: Experiment) -> dict[str, list[float]]:
         for chosen in experiment.schedule[0, : size * count].reshape(count, size)
     ]
     steps = steps_by_name(experiment)
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    milliseconds: dict[str, list[float]] = {name: [] for name in steps}
     for name, step in cycle(steps.items()):
         began = time.process_time()
         for x, y in batches:
             step(x, y)
-        found[name].append((time.process_time() - began) / count * 1e3)
-        if len(found["fast, train_on_batch"]) > rounds:
-            return {name: values[1:] for name, values in found.items()}  # without the first, which warms up
+        milliseconds[name].append((time.process_time() - began) / count * 1e3)
+        if len(milliseconds["fast, train_on_batch"]) > rounds:
+            return {name: values[1:] for name, values in milliseconds.items()}  # without the first, which warms up
     raise AssertionError
 
 
@@ -121,14 +121,14 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.set_flush_denormal(parser.parse_args().flush)
     print(f"{torch.get_num_threads()} thread, " + ", ".join(f"{name} {version(name)}" for name in ("keras", "torch")))
-    found = {}
+    milliseconds = {}
     for timesteps in ROUNDS:
         for cell in CELLS:
             experiment = make_experiment(with_fields(load_case(cell), {"data.window": timesteps, "data.points": 1000}))
-            found[timesteps, cell] = measure(experiment)
-    names = list(next(iter(found.values())))
+            milliseconds[timesteps, cell] = measure(experiment)
+    names = list(next(iter(milliseconds.values())))
     print("\n| timesteps | cell | " + " | ".join(names) + " |\n|---|---|" + "---|" * len(names))
-    for (timesteps, cell), times in found.items():
+    for (timesteps, cell), times in milliseconds.items():
         medians = [f"{statistics.median(times[name]):.2f}" for name in names]
         print(f"| {timesteps} | {cell} | " + " | ".join(medians) + " |")
     ratios = {
@@ -138,7 +138,7 @@ def main() -> None:
         "train_on_batch, fast ÷ stock": ("fast, train_on_batch", "stock, train_on_batch"),
     }
     print("\n| timesteps | cell | " + " | ".join(ratios) + " |\n|---|---|" + "---|" * len(ratios))
-    for (timesteps, cell), times in found.items():
+    for (timesteps, cell), times in milliseconds.items():
         row = [ratio(times[above], times[below]) for above, below in ratios.values()]
         print(f"| {timesteps} | {cell} | " + " | ".join(row) + " |")
 

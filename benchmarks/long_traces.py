@@ -1,9 +1,9 @@
-"""Time the judging of two long traces with four twins; prints one line of Markdown.
+"""Time the judging of two long traces with four ensemble members; prints one line of Markdown.
 
 python benchmarks/long_traces.py FOLDER [STEPS]     (a new folder; 100,000 steps by default)
 
 The traces have what an LSTM of 4 units has: 30 figures a step, 18 checkpoints of weights. One step is not trained: the
-figures are drawn, those of the two sides and of the twins a last bit apart. Steps taken apart are left out, since their
+figures are drawn, those of the two sides and of the members a last bit apart. Checked steps are left out, since their
 number grows with the logarithm of the steps alone.
 """
 
@@ -30,7 +30,8 @@ def write(folder: Path, experiment: Experiment, runner: str, seed: int) -> None:
     columns = ["loss", *(f"{kind}/{name}" for kind in ("gradient", "update") for name in tensors), "batch"]
     manifest = {
         "case": experiment.case.name, "runner": runner, "dtype": "float32", "precision": "float32", "narrowed": [],
-        "steps": experiment.steps, "epochs": experiment.case.training.epochs, "versions": {}, "execution": {"kernel": "loop"},
+        "steps": experiment.steps, "epochs": experiment.case.training.epochs,
+        "versions": {}, "execution": {"kernel": "loop"},
         "hashes": {"data": "", "schedule": "", "weights": ""},
     }  # fmt: skip
     common = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 def ends(folder: Path) -> dict[str, dict[str, float]]:
     """Read what each runner said of itself at its end."""
-    found = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/*/end.json"))}
-    return {f"{path.parent.name} {path.name}": end for path, end in found.items() if "twin" not in path.name}
+    ends = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/*/end.json"))}
+    return {f"{path.parent.name} {path.name}": end for path, end in ends.items() if "member" not in path.name}
 
 
 def main(short: Path, long: Path) -> None:

@@ -4,7 +4,7 @@ python benchmarks/whole_run.py
 
 The stock scripts are what a user without this project would run: one for each cell and framework, `fit` or a loop
 written by hand, on the same data for the same epochs, nothing recorded, nothing compared. The default run trains all
-of that with everything recorded, four twins of each PyTorch training beside, and judges and reports it.
+of that with everything recorded, four ensemble members of each PyTorch training beside, and judges and reports it.
 """
 
 import os
@@ -77,8 +77,8 @@ def default_run(out: Path) -> float:
 
 def main() -> None:
     """Print the seconds and the ratio of each round."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for name in DEFAULT_SUITE:
             write_experiment(make_experiment(load_case(name)), folder / name)
         for number in range(ROUNDS):

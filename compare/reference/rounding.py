@@ -62,9 +62,9 @@ class Rounding:
 
     def array(self, value: Any) -> "Rounded":
         """Numbers, as they are, whose operations are to be rounded."""
-        found = np.asarray(value, np.float64).view(Rounded)
-        found.rounding = self
-        return found
+        result = np.asarray(value, np.float64).view(Rounded)
+        result.rounding = self
+        return result
 
     def arrays(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """The same of tensors; token ids, labels and masks have no rounding."""
@@ -145,8 +145,8 @@ class Rounded(np.ndarray):
         """Keep the rounding where numbers are only moved; refuse a function of which that is not known."""
         if function not in MOVES:
             raise TypeError(f"how {function.__name__} is rounded is not known")
-        found = super().__array_function__(function, types, arguments, options)
-        return self.rounding.array(found) if isinstance(found, np.ndarray) else found
+        result = super().__array_function__(function, types, arguments, options)
+        return self.rounding.array(result) if isinstance(result, np.ndarray) else result
 
 
 def plain(value: Any) -> Array:

@@ -168,10 +168,10 @@ def test_wrong_imports_are_found(planted_copy: Path, wrong_before: list[str], fi
     source = planted.read_text("utf-8")
     planted.write_text(f"{source}\n\n{line}\n", "utf-8")
     try:
-        (found,) = set(wrong_imports(planted_copy)) - set(wrong_before)
+        (violation,) = set(wrong_imports(planted_copy)) - set(wrong_before)
     finally:
         planted.write_text(source, "utf-8")
-    assert found.startswith(f"{file} imports ")
+    assert violation.startswith(f"{file} imports ")
 
 
 @pytest.fixture(scope="module")

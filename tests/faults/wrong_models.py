@@ -144,26 +144,26 @@ def padding_counted_in_the_loss(side):
 
 
 def own_dropout_rate(side):
-    """PyTorch side, own masks: a quarter is dropped where a fifth should be."""
+    """PyTorch side, independent masks: a quarter is dropped where a fifth should be."""
     _settings(side, dropout=0.25)
 
 
 def keras_own_dropout_rate(side):
-    """Keras side, own masks: a quarter is dropped after the first layer where a fifth should be."""
+    """Keras side, independent masks: a quarter is dropped after the first layer where a fifth should be."""
     side.model.get_layer("dropout0").rate = 0.25
 
 
 def own_input_dropout_rate(side):
-    """PyTorch side, own masks: more of a cell's inputs is dropped than should be."""
+    """PyTorch side, independent masks: more of a cell's inputs is dropped than should be."""
     _settings(side, input_dropout=0.15)
 
 
 def own_dropout_scale_forgotten(side):
-    """PyTorch side, own masks: what dropout keeps is not scaled."""
+    """PyTorch side, independent masks: what dropout keeps is not scaled."""
     drop = side.model._dropout
     side.model._dropout = lambda *arguments: drop(*arguments) * (1 - side.model.settings.dropout)
 
 
 def keras_own_dropout_left_out(side):
-    """Keras side, own masks: nothing is dropped before the head."""
+    """Keras side, independent masks: nothing is dropped before the head."""
     side.model.get_layer("dropout1").rate = 0.0

@@ -17,8 +17,8 @@ def _is_recurrent_bias(name: str) -> bool:
     return name.startswith("layer0") and "bias" in name
 
 
-def _swapped(weights: Tensors, tensor: str, one: str, other: str) -> Tensors:
-    first, second = f"layer0/forward/{tensor}/{one}", f"layer0/forward/{tensor}/{other}"
+def _swapped(weights: Tensors, tensor: str, gate: str, other_gate: str) -> Tensors:
+    first, second = f"layer0/forward/{tensor}/{gate}", f"layer0/forward/{tensor}/{other_gate}"
     return weights | {first: weights[second], second: weights[first]}
 
 
@@ -123,8 +123,10 @@ def layers_swapped(side):
     """The second and third layers are swapped."""
 
     def change(weights):
-        other = {"layer1": "layer2", "layer2": "layer1"}
-        return {n: weights["/".join([other.get(n.split("/")[0], n.split("/")[0]), *n.split("/")[1:]])] for n in weights}
+        other_gate = {"layer1": "layer2", "layer2": "layer1"}
+        return {
+            n: weights["/".join([other_gate.get(n.split("/")[0], n.split("/")[0]), *n.split("/")[1:]])] for n in weights
+        }
 
     _change(side, change)
 

@@ -244,4 +244,4 @@ def onednn_beside_loop(side: str, shape: tuple[int, int, int, int]) -> dict[str,
         total = outputs[:, ::2].square().sum() + last[1].sum()
         computed.append([outputs, *last, *torch.autograd.grad(total, tensors)])
     pairs = zip(("outputs", "last h", "last c", *names), *computed, strict=True)
-    return {name: float((one - two).abs().max() / max(1, one.abs().max())) for name, one, two in pairs}
+    return {name: float((stock - fast).abs().max() / max(1, stock.abs().max())) for name, stock, fast in pairs}

@@ -16,7 +16,7 @@ def fallback(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str | None, str | None]:
     """What a fast layer gives and what the stock one does, the kernel, and the reason for none."""
     stock, layer = pair(cell, options)
-    obtained, expected = (call(one, training=training) for one in (layer, stock))
+    obtained, expected = (call(module, training=training) for module in (layer, stock))
     return obtained, expected, layer.execution.kernel, layer.execution.reason
 
 
@@ -29,11 +29,11 @@ def circumstances(side: str, name: str) -> tuple[float, str | None, str | None]:
     marked = inputs.as_subclass(type("Marked", (torch.Tensor,), {}))
     mask = torch.ones(BATCH, STEPS, 1, dtype=torch.bool)
     ways: dict[str, Callable[[Any], Any]] = {
-        "vmap": lambda one: torch.func.vmap(one)(inputs.unsqueeze(0)),
-        "jvp": lambda one: torch.func.jvp(one, (inputs,), (inputs,))[1],
-        "forward-mode": lambda one: _tangent(one, inputs),
-        "subclass": lambda one: one(marked),
-        "mask-of-three-axes": lambda one: one(inputs, mask=mask),
+        "vmap": lambda module: torch.func.vmap(module)(inputs.unsqueeze(0)),
+        "jvp": lambda module: torch.func.jvp(module, (inputs,), (inputs,))[1],
+        "forward-mode": lambda module: _tangent(module, inputs),
+        "subclass": lambda module: module(marked),
+        "mask-of-three-axes": lambda module: module(inputs, mask=mask),
     }
     around: dict[str, AbstractContextManager[Any]] = {
         "compiling": mock.patch("torch.compiler.is_compiling", return_value=True),
@@ -41,7 +41,7 @@ def circumstances(side: str, name: str) -> tuple[float, str | None, str | None]:
         "autocast": torch.autocast("cpu", torch.bfloat16),
     }
     assert name in ways.keys() | around.keys()
-    run = ways.get(name, lambda one: one(inputs))
+    run = ways.get(name, lambda module: module(inputs))
     with around.get(name, nullcontext()):
         obtained, expected = run(layer), run(stock)
     return float((obtained - expected).detach().abs().max()), layer.execution.kernel, layer.execution.reason
@@ -62,10 +62,10 @@ def precision(side: str, cell: str, dtype: str, masked: bool) -> tuple[dict[str,
     inputs = torch.randn(BATCH, STEPS, FEATURES, generator=torch.Generator().manual_seed(5))
     mask = torch.arange(STEPS) < torch.tensor([[5], [3], [1], [4]]) if masked else None
     results = []
-    for one in (layer, stock):
-        outputs = one(inputs, mask=mask)
-        gradients = torch.autograd.grad(outputs.float().square().sum(), [v.value for v in one.trainable_variables])
-        results.append({"outputs": outputs, **{v.name: g for v, g in zip(one.variables, gradients, strict=False)}})
+    for module in (layer, stock):
+        outputs = module(inputs, mask=mask)
+        gradients = torch.autograd.grad(outputs.float().square().sum(), [v.value for v in module.trainable_variables])
+        results.append({"outputs": outputs, **{v.name: g for v, g in zip(module.variables, gradients, strict=False)}})
     differences = {}
     for name, value in results[1].items():
         assert results[0][name].dtype == value.dtype, name

@@ -38,11 +38,11 @@ def trajectory(
     """Train; on the PyTorch side with one of `FAULTS` planted, if one is named."""
     model = new_model(side, shape, tensors)
     optimizer = new_optimizer(side, model, options)
-    mend = FAULTS[fault](optimizer) if fault else None
+    undo = FAULTS[fault](optimizer) if fault else None
     loss = package(side).build_loss("mse")
     rows = [rows for _, rows in package(side).train(model, loss, optimizer, inputs, targets, schedule, batch_size)]
-    if mend is not None:
-        mend()
+    if undo is not None:
+        undo()
     module = optimizers(side)
     return np.concatenate(rows)[:, 0], module.read_slots(model, optimizer), module.iterations(optimizer)
 
@@ -260,10 +260,10 @@ def _exact_constants(optimizer: Any) -> Callable[[], None]:
     narrowing = update_rules.cast
     update_rules.cast = float
 
-    def mend() -> None:
+    def undo() -> None:
         update_rules.cast = narrowing
 
-    return mend
+    return undo
 
 
 def _exact_schedule(optimizer: Any) -> None:

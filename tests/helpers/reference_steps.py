@@ -23,7 +23,7 @@ def loss_of(example: Example, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def reference_step(example: Example) -> dict[str, np.ndarray]:
     """What each part computes, the loss, the gradients and the non-trainable state, by the names of a recorded step."""
     loss, passed = whole_loss(example, example.weights)
-    found = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": np.asarray(loss)}
+    quantities = {f"forward/{stage}": outputs for stage, outputs in passed.stages.items()} | {"loss": np.asarray(loss)}
     gradients = passed.backward(loss_of(example, passed.outputs)[1])
-    found |= {f"gradient/{tensor}": gradient for tensor, gradient in gradients.items()}
-    return found | {f"non_trainable/{tensor}": value for tensor, value in passed.non_trainable.items()}
+    quantities |= {f"gradient/{tensor}": gradient for tensor, gradient in gradients.items()}
+    return quantities | {f"non_trainable/{tensor}": value for tensor, value in passed.non_trainable.items()}

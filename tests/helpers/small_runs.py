@@ -33,8 +33,8 @@ class Run:
 
     def comparison(self, case: str, runner: str) -> Comparison:
         """The one comparison of a case on a runner."""
-        (found,) = [c for c in self.verdict.comparisons if (c.case, c.runner) == (case, runner)]
-        return found
+        (comparison,) = [c for c in self.verdict.comparisons if (c.case, c.runner) == (case, runner)]
+        return comparison
 
 
 def tiny_case(cell: str = "lstm", fields: Mapping[str, Any] | None = None) -> Case:

@@ -10,7 +10,7 @@ from typing import Any
 
 from compare.sweep.results import LINES_FILE
 
-# Three cases: 3 * (torch, four twins, keras-torch) trainings.
+# Three cases: 3 * (torch, four ensemble members, keras-torch) trainings.
 SWEEP = """
 case = "lstm"
 backends = ["torch"]
@@ -83,8 +83,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def verdicts(folder: Path) -> dict[str, str]:
     """The text of each case's verdict, without what depends on where and when it was made."""
-    found = records(folder)
-    for record in found:
+    lines = records(folder)
+    for record in lines:
         del record["run"]
-    assert len({record["case"] for record in found}) == len(found)
-    return {record["case"]: json.dumps(record) for record in found}
+    assert len({record["case"] for record in lines}) == len(lines)
+    return {record["case"]: json.dumps(record) for record in lines}

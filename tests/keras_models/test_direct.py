@@ -27,8 +27,8 @@ def test_outputs_are_the_models(frameworks: FrameworkProcesses, name: str) -> No
     is_direct, obtained, expected = frameworks.call(SIDE, "direct_probes.beside_model", name)
     assert is_direct == (name in DIRECT)
     assert len(obtained) == len(expected) >= 2
-    for one, other in zip(obtained, expected, strict=True):
-        assert one.tobytes() == other.tobytes()
+    for obtained_array, expected_array in zip(obtained, expected, strict=True):
+        assert obtained_array.tobytes() == expected_array.tobytes()
     if name == "dropout":
         assert not np.array_equal(obtained[0], obtained[1]), "the second call draws another mask"
 
@@ -38,8 +38,8 @@ def test_loss_is_what_the_model_computes(frameworks: FrameworkProcesses, name: s
     """A plain loss is called directly, with the model's value and gradient to the last bit; anything else is not."""
     is_direct, obtained, expected = frameworks.call(SIDE, "direct_probes.beside_compute_loss", name)
     assert is_direct == (name == "the-loss")
-    for one, other in zip(obtained, expected, strict=True):
-        assert one.tobytes() == other.tobytes()
+    for obtained_array, expected_array in zip(obtained, expected, strict=True):
+        assert obtained_array.tobytes() == expected_array.tobytes()
 
 
 def test_inputs_of_another_precision_go_through_the_model(frameworks: FrameworkProcesses) -> None:

@@ -1,4 +1,4 @@
-"""Twins differ from a training by rounding: in every number, and by no more than its last place."""
+"""Ensemble members differ from a training by rounding: in every number, and by no more than its last place."""
 
 import numpy as np
 import pytest

@@ -1,1 +1,1 @@
-"""A user's own Keras model, taken apart step by step, with changes; for `compare.explain`."""
+"""A user's own Keras model, observed step by step, with changes; for `compare.explain`."""

@@ -1,1 +1,1 @@
-"""A user's own PyTorch module, taken apart step by step, with changes; for `compare.explain`."""
+"""A user's own PyTorch module, observed step by step, with changes; for `compare.explain`."""

@@ -100,5 +100,5 @@ def _agreeing(trial: power.Trial) -> Comparison:
 
 def test_a_table_that_cannot_be_written_is_refused(refused: Callable[..., str]) -> None:
     """Where the table could not be written is told before anything is trained, not after half an hour."""
-    words = refused("power", "--quick", "--write", "nowhere/power.md")
-    assert words == "--write nowhere/power.md cannot be written: there is no folder nowhere"
+    message = refused("power", "--quick", "--write", "nowhere/power.md")
+    assert message == "--write nowhere/power.md cannot be written: there is no folder nowhere"

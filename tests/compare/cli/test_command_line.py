@@ -77,7 +77,7 @@ def test_json_is_the_verdict_and_nothing_else(agreeing: subprocess.CompletedProc
 
 
 def test_progress_goes_to_standard_error(agreeing: subprocess.CompletedProcess[str]) -> None:
-    """Progress names every training, the twins' included, on standard error."""
+    """Progress names every training, the ensemble's included, on standard error."""
     lines = [line for line in agreeing.stderr.splitlines() if line.startswith("[")]
     assert len(lines) == 2 * 6
     assert lines[-1].startswith("[12/12] ")
@@ -158,8 +158,8 @@ def test_a_missing_backend_exits_3(folder: Path, environment: dict[str, str]) ->
     """Asked for a backend that is not installed, the command says how to install it and exits 3."""
     code = (
         "import importlib.util, sys\n"
-        "found = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'jax' else found(name, *rest)\n"
+        "find_spec = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'jax' else find_spec(name, *rest)\n"
         "from compare.cli.main import main\n"
         f"sys.exit(main({['run', 'gru', *SMALL, '--backend', 'jax', '--out', 'missing']}))\n"
     )

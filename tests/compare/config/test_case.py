@@ -156,7 +156,7 @@ def test_wrong_fields_are_named(text: str, phrases: list[str]) -> None:
 
 
 def test_all_wrong_fields_are_named_at_once() -> None:
-    """Two wrong fields are both named, so that they can be mended in one go."""
+    """Two wrong fields are both named, so that they can be corrected together."""
     with pytest.raises(InputError, match=r"model\.units = 0.*training\.epochs = -1"):
         make_case(MINIMAL | {"model": {"cell": "gru", "units": 0}, "training": {"epochs": -1}}, "mine")
 

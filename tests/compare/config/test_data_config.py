@@ -81,8 +81,8 @@ def test_a_dataset_serves_its_tasks(dataset: str) -> None:
         if task in DATASET_TASKS[dataset]:
             assert make_case(fields, "mine").task == task
         else:
-            words = f"task '{task}' does not fit data.dataset '{dataset}'; give task = {DATASET_TASKS[dataset][0]}"
-            with pytest.raises(InputError, match=words):
+            message = f"task '{task}' does not fit data.dataset '{dataset}'; give task = {DATASET_TASKS[dataset][0]}"
+            with pytest.raises(InputError, match=message):
                 make_case(fields, "mine")
 
 

@@ -50,12 +50,12 @@ def without(name: str) -> Arrays:
     return {key: value for key, value in arrays().items() if key != name}
 
 
-def put(name: str, place: Any, value: float, task: str = "classification") -> Arrays:
+def put(name: str, position: Any, value: float, task: str = "classification") -> Arrays:
     """The arrays with one value replaced."""
-    found = arrays(task)
-    found[name] = found[name].copy()
-    found[name][place] = value
-    return found
+    changed = arrays(task)
+    changed[name] = changed[name].copy()
+    changed[name][position] = value
+    return changed
 
 
 def saved(folder: Path, content: Arrays) -> str:
@@ -81,22 +81,22 @@ def test_every_sequence_keeps_its_values_and_targets(tmp_path: Path, task: str, 
     assert sorted(trained[0] + trained[1]) == sorted(content["lengths"])
     seen = []
     # The figures of the training part, found from which sequences were put there.
-    found = [match(part, rows) for part in parts(examples)]
-    scaled = standardise([rows[row] for row in found[0] + found[1]], training=len(found[0]))
-    for part, numbers in zip(parts(examples), found, strict=True):
+    rows_of_parts = [match(part, rows) for part in parts(examples)]
+    scaled = standardise([rows[row] for row in rows_of_parts[0] + rows_of_parts[1]], training=len(rows_of_parts[0]))
+    for part, numbers in zip(parts(examples), rows_of_parts, strict=True):
         assert part.mask is not None
         assert not part.inputs[~part.mask].any()
-        for place, row in enumerate(numbers):
+        for position, row in enumerate(numbers):
             length = content["lengths"][row]
             real = np.arange(7) < length if padding == "right" else np.arange(7) >= 7 - length
-            assert np.array_equal(part.mask[place], real)
-            np.testing.assert_allclose(part.inputs[place][real], scaled[len(seen)], rtol=1e-5)
+            assert np.array_equal(part.mask[position], real)
+            np.testing.assert_allclose(part.inputs[position][real], scaled[len(seen)], rtol=1e-5)
             target = content["targets"][row]
             if task == "tagging":
-                assert np.array_equal(part.targets[place][real], target[:length])
-                assert not part.targets[place][~real].any()
+                assert np.array_equal(part.targets[position][real], target[:length])
+                assert not part.targets[position][~real].any()
             else:
-                assert part.targets[place] == target
+                assert part.targets[position] == target
             seen.append(row)
     assert sorted(seen) == list(range(20))
     assert seen != sorted(seen), "files are often sorted; what is held out is drawn"
@@ -147,9 +147,9 @@ def test_what_stands_beyond_a_length_changes_nothing(tmp_path: Path) -> None:
     content["inputs"][beyond] = 1e30
     content["targets"][beyond] = 7
     second = load(sequences_case("tagging", file=saved(tmp_path, content)))
-    for one, other in zip(parts(first), parts(second), strict=True):
-        assert np.array_equal(one.inputs, other.inputs)
-        assert np.array_equal(one.targets, other.targets)
+    for part, other_part in zip(parts(first), parts(second), strict=True):
+        assert np.array_equal(part.inputs, other_part.inputs)
+        assert np.array_equal(part.targets, other_part.targets)
     assert first.outputs == second.outputs == 3
 
 

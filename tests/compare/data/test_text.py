@@ -91,8 +91,8 @@ def test_the_generated_story_has_something_to_learn() -> None:
     text = spell(first, first.training.inputs.ravel())
     assert text != spell(first, load(text_case(window=20).model_copy(update={"seed": 1})).training.inputs.ravel())
     following: dict[str, list[str]] = {}
-    for place in range(len(text) - 3):
-        following.setdefault(text[place : place + 3], []).append(text[place + 3])
+    for position in range(len(text) - 3):
+        following.setdefault(text[position : position + 3], []).append(text[position + 3])
     right = sum(max(letters.count(letter) for letter in set(letters)) for letters in following.values())
     assert right / (len(text) - 3) > 0.7
 

@@ -32,10 +32,10 @@ def gru(key: str, inputs: int, units: int, direction: str = "forward", group: st
 
 def match(keras: list[Any], torch: list[Any], mapped: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
     """The names of what was matched."""
-    found = match_layers(
+    matches = match_layers(
         {"parts": keras, "unknown": []}, {"parts": torch, "unknown": []}, "pair.py", mapped or {}
     )  # fmt: skip
-    return {one.name: (one.keras["key"], one.torch["key"]) for one in found}
+    return {pair.name: (pair.keras["key"], pair.torch["key"]) for pair in matches}
 
 
 def test_matched_by_shape_and_order() -> None:

@@ -25,7 +25,7 @@ RECORD = struct.Struct("<4sII")
 
 
 def test_a_recording_is_small_and_says_what_computed(recorded: Path) -> None:
-    """A tiny case takes a fraction of a megabyte; of the steps taken apart three stay, the smaller batch among them."""
+    """A tiny case takes a fraction of a megabyte; of the checked steps three stay, the smaller batch among them."""
     files = [file for file in recorded.rglob("*") if file.is_file()]
     assert 0 < sum(file.stat().st_size for file in files) < 500_000
     assert sorted(int(file.stem) for file in recorded.glob("lstm/torch/single_step/*")) == [0, 5, 16]
@@ -41,11 +41,11 @@ def test_today_agrees_with_the_recording(recorded: Path, check: Callable[[Path],
     """Each side is compared with its own trace; the verdict is written as that of any run."""
     verdict = check(recorded)
     assert verdict.agree
-    found = [
+    verdicts = [
         (comparison.runner, comparison.reference, comparison.status, comparison.steps)
         for comparison in verdict.comparisons
     ]
-    assert found == [(side, f"golden-{side}", "agrees", STEPS) for side in SIDES]
+    assert verdicts == [(side, f"golden-{side}", "agrees", STEPS) for side in SIDES]
     assert all(comparison.checks > 100 and not comparison.notes for comparison in verdict.comparisons)
     assert read_json(tmp_path / "out" / "verdict.json") == json.loads(json.dumps(verdict.as_json()))
 
@@ -123,12 +123,12 @@ def test_a_changed_recording_differs_at_its_place(
     assert first.off_side == off_side
 
 
-def test_twins_do_not_hide_a_change_of_their_own_side(pool: Pool, tmp_path: Path, check) -> None:
-    """Where only the journey is compared, twins that have changed with their side do not widen what is allowed."""
+def test_the_ensemble_does_not_hide_a_change_of_their_own_side(pool: Pool, tmp_path: Path, check) -> None:
+    """Where only the trajectory is compared, changed members do not widen the tolerance."""
     case = tiny_case("lstm", {"training.stock": True})
     record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
     another_learning_rate(tmp_path / "golden")
-    assert [one.status for one in check(tmp_path / "golden").comparisons] == ["differs", "differs"]
+    assert [comparison.status for comparison in check(tmp_path / "golden").comparisons] == ["differs", "differs"]
 
 
 def test_what_is_off_the_reference_then_as_now_has_not_changed(pool: Pool, tmp_path: Path, check) -> None:
@@ -183,6 +183,6 @@ def test_a_folder_that_is_no_recording_is_not_overwritten(pool: Pool, tmp_path: 
 def test_recording_again_replaces(golden: Path, pool: Pool) -> None:
     """A case recorded again is the new one alone."""
     record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["torch"], golden, pool)
-    (found,) = choose_golden(golden)
-    assert found.experiment.case.training.epochs == 1
+    (verdicts,) = choose_golden(golden)
+    assert verdicts.experiment.case.training.epochs == 1
     assert sorted(path.name for path in golden.glob("lstm/torch/checkpoints/*")) == ["00000001.safetensors"]

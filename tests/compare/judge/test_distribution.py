@@ -18,7 +18,7 @@ DROPOUT = {"model.layers": 2, "model.dropout": 0.2, "model.input_dropout": 0.1, 
 
 
 def case_of(fields: dict[str, Any] | None = None) -> Case:
-    """A tiny case whose sides draw their own masks."""
+    """A tiny case whose sides draw independent masks."""
     return tiny_case("gru", {**DROPOUT, "model.units": 8, **(fields or {})})
 
 

@@ -107,11 +107,11 @@ def test_a_project_checks_its_models_side_by_side(project: pytest.Pytester) -> N
     """Under xdist each process has workers of its own, and each test's report a folder of its own."""
     result = project.runpytest_subprocess("-W", "error", "-n", "2", "-k", "not pair", "--parity-report", "reports")
     result.assert_outcomes(passed=1, failed=1)
-    found = {}
+    statuses = {}
     for file in project.path.glob("reports/*/1/verdict.json"):
         (comparison,) = json.loads(file.read_text("utf-8"))["comparisons"]
-        found[comparison["case"]] = comparison["status"]
-    assert found == {"lstm": "agrees", "own": "differs"}
+        statuses[comparison["case"]] = comparison["status"]
+    assert statuses == {"lstm": "agrees", "own": "differs"}
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
 def test_the_command_that_repeats_a_check_makes_its_case(fields: dict) -> None:
     """What is printed makes the same case when it is given to the command line."""
     case = with_fields(load_case("lstm"), fields)
-    words = settings(load_case("lstm"), case)
-    assert words
-    given = [part for text in words for part in ("--set", text)]
-    assert chosen_cases(_parse(["run", "lstm", *given])) == [case]
+    texts = settings(load_case("lstm"), case)
+    assert texts
+    arguments = [part for text in texts for part in ("--set", text)]
+    assert chosen_cases(_parse(["run", "lstm", *arguments])) == [case]
 
 
 def test_a_field_that_is_taken_away_cannot_be_set() -> None:

@@ -112,5 +112,5 @@ def test_losses_are_what_autograd_differentiates(name: str, frameworks: Framewor
     np.testing.assert_allclose(gradient, expected_gradient, rtol=AUTOGRAD, atol=AUTOGRAD)
     direction = generator.normal(size=outputs.shape)
     extended = {"outputs": outputs.astype(np.longdouble)}
-    expected = slope(lambda some: LOSSES[name](some["outputs"], targets)[0], extended, "outputs", direction)
+    expected = slope(lambda inputs: LOSSES[name](inputs["outputs"], targets)[0], extended, "outputs", direction)
     assert abs(np.sum(gradient * direction) - expected) <= CENTRAL_DIFFERENCES * np.linalg.norm(gradient)

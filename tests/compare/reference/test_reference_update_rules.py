@@ -99,9 +99,9 @@ def largest_error(expected: list[tuple[Tensors, Tensors]], obtained: list[tuple[
     """The largest error of a weight or slot at any step, relative to the largest number of its tensor."""
     errors = []
     for expected_step, obtained_step in zip(expected, obtained, strict=True):
-        for wanted, found in zip(expected_step, obtained_step, strict=True):
-            assert wanted.keys() == found.keys()
-            errors += [np.abs(found[name] - value).max() / np.abs(value).max() for name, value in wanted.items()]
+        for expected, obtained in zip(expected_step, obtained_step, strict=True):
+            assert expected.keys() == obtained.keys()
+            errors += [np.abs(obtained[name] - value).max() / np.abs(value).max() for name, value in expected.items()]
     return float(max(errors))
 
 

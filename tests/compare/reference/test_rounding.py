@@ -137,7 +137,7 @@ ERRORS = {
 
 @pytest.mark.parametrize(("operation", "ulps"), ERRORS.values(), ids=list(ERRORS))
 def test_every_operation_is_rounded(operation: Callable[[np.ndarray], np.ndarray], ulps: float) -> None:
-    """Every number that an operation gives is off, by no more than the operation may err; on plain numbers it is exact."""
+    """Every number that an operation gives is off by at most what the operation may err; plain numbers are exact."""
     exact, ulp = operation(NUMBERS), float(np.finfo(np.float32).eps) / 2
     errors = np.abs(plain(operation(working("float32", 0).array(NUMBERS))) / exact - 1) / ulp
 
@@ -159,10 +159,10 @@ def test_every_operation_is_rounded(operation: Callable[[np.ndarray], np.ndarray
 )
 def test_what_has_no_rounding_error_is_exact(operation: Callable[[np.ndarray], np.ndarray]) -> None:
     """What IEEE 754 computes exactly stays as it is, and what follows it is rounded still."""
-    found = operation(working("float32", 0).array(NUMBERS))
+    rounded = operation(working("float32", 0).array(NUMBERS))
 
-    assert (plain(found) == operation(NUMBERS)).all()
-    assert (plain(found + 3.14) != plain(found) + 3.14).all()
+    assert (plain(rounded) == operation(NUMBERS)).all()
+    assert (plain(rounded + 3.14) != plain(rounded) + 3.14).all()
 
 
 @pytest.mark.parametrize("operation", [np.cosh, np.floor, np.cumsum], ids=["cosh", "floor", "running sum"])

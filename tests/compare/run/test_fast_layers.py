@@ -15,7 +15,7 @@ KERNEL = {"simple_rnn": "bptt", "lstm": "onednn", "gru": "bptt"}
 
 
 def test_fast_layers_agree_on_torch(pool: Pool, tmp_path: Path) -> None:
-    """Every cell, two layers deep too, agrees at every step, and in the steps that are taken apart."""
+    """Every cell, two layers deep too, agrees at every step, and in the single-step checks."""
     cases = [tiny_case(cell, FAST) for cell in CELLS]
     cases.append(tiny_case("gru", FAST | {"name": "deep", "model.layers": 2}))
     run = run_cases_in(tmp_path / "out", pool, cases, ["torch"])

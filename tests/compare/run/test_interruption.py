@@ -32,8 +32,8 @@ def children_of(process: int) -> set[int]:
     """The processes that a process has started, and those started by these."""
     table = subprocess.run([PS, "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = {int(pid): int(parent) for pid, parent in (line.split() for line in table.splitlines())}
-    found = {pid for pid, parent in parents.items() if parent == process}
-    return found.union(*(children_of(pid) for pid in found))
+    children = {pid for pid, parent in parents.items() if parent == process}
+    return children.union(*(children_of(pid) for pid in children))
 
 
 def running(processes: set[int]) -> set[int]:

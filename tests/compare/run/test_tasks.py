@@ -76,7 +76,7 @@ def test_folds_are_trained_and_summarised(run: Run) -> None:
     names = [f"gru-fold{fold}" for fold in (1, 2)]
     for name in names:
         assert run.comparison(name, RUNNER).status == "agrees"
-    assert [(one.case, one.side) for one in run.verdict.folds] == [("gru", "torch"), ("gru", RUNNER)]
+    assert [(fold.case, fold.side) for fold in run.verdict.folds] == [("gru", "torch"), ("gru", RUNNER)]
     for summary in run.verdict.folds:
         values = [run.comparison(name, RUNNER).metrics["torch"]["mse"] for name in names]
         assert summary.metrics["mse"].values == pytest.approx(values, rel=1e-3)

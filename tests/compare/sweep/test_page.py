@@ -35,7 +35,7 @@ def page_of(rows: list[dict[str, Any]], folder: Path) -> str:
 def text_of(page: str) -> list[str]:
     """What stands in a page's cells, row by row."""
     rows = re.findall(r"<tr>(.*?)</tr>", page, flags=re.DOTALL)
-    return [" ".join(re.sub("<[^>]*>", " ", found).split()) for found in rows]
+    return [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in rows]
 
 
 DIFFERENCE = {

@@ -29,7 +29,7 @@ KINDS = {
 
 
 def same(left: Trace, right: Trace) -> bool:
-    """Whether two traces have the same bits: figures of every step, weights, predictions, steps taken apart."""
+    """Whether two traces have the same bits: figures of every step, weights, predictions, single-step checks."""
     files = [path.relative_to(left.folder) for path in left.folder.rglob("*.safetensors")]
     return np.array_equal(left.rows, right.rows) and all(
         (left.folder / file).read_bytes() == (right.folder / file).read_bytes() for file in files

@@ -13,35 +13,35 @@ ROWS = SEQUENCE[:, 0]
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_recognised(name: str) -> None:
     """Each function is recognised from float32 numbers."""
-    found = recognise(ROWS, FUNCTIONS[name](ROWS.astype(np.float64)).astype(np.float32))
-    assert found is not None
-    assert (found.select, found.function) == ("all", name)
+    recognised = recognise(ROWS, FUNCTIONS[name](ROWS.astype(np.float64)).astype(np.float32))
+    assert recognised is not None
+    assert (recognised.select, recognised.function) == ("all", name)
 
 
 @pytest.mark.parametrize("name", [*OF_TIME, *OF_DIRECTIONS])
 def test_selections_are_recognised(name: str) -> None:
     """Each choice of timesteps and directions is recognised, behind a function too."""
     select = {**OF_TIME, **OF_DIRECTIONS}[name]
-    found = recognise(SEQUENCE, np.tanh(select(SEQUENCE)), directions=2)
-    assert found is not None
-    assert (found.select, found.function) == (name, "tanh")
+    recognised = recognise(SEQUENCE, np.tanh(select(SEQUENCE)), directions=2)
+    assert recognised is not None
+    assert (recognised.select, recognised.function) == (name, "tanh")
 
 
 @pytest.mark.parametrize("slope", [0.01, 0.2, 0.3])
 def test_slopes_are_estimated(slope: float) -> None:
     """The slope of a leaky rectifier is found to five digits."""
-    found = recognise(ROWS, np.where(ROWS > 0, ROWS, np.float32(slope) * ROWS))
-    assert found is not None
-    assert found.function == "leaky_relu"
-    assert found.arguments["slope"] == pytest.approx(slope, rel=1e-5)
+    recognised = recognise(ROWS, np.where(ROWS > 0, ROWS, np.float32(slope) * ROWS))
+    assert recognised is not None
+    assert recognised.function == "leaky_relu"
+    assert recognised.arguments["slope"] == pytest.approx(slope, rel=1e-5)
 
 
 def test_scaling_is_estimated() -> None:
     """A factor and a shift are found."""
-    found = recognise(ROWS, 0.25 * ROWS - 3)
-    assert found is not None
-    assert found.function == "affine"
-    assert found.arguments == pytest.approx({"scale": 0.25, "shift": -3.0}, rel=1e-4)
+    recognised = recognise(ROWS, 0.25 * ROWS - 3)
+    assert recognised is not None
+    assert recognised.function == "affine"
+    assert recognised.arguments == pytest.approx({"scale": 0.25, "shift": -3.0}, rel=1e-4)
 
 
 @pytest.mark.parametrize(
