@@ -14,8 +14,7 @@ import numpy as np
 
 from compare.judge.margins import MONTE_CARLO_MARGIN, ulp
 from compare.judge.phases import Phase
-from compare.judge.step_reference import StepReference, Tensors, in_float64, joined
-from compare.reference.rounding import EXACT
+from compare.judge.step_reference import Computed, StepReference, Tensors, in_float64, joined, largest_by_timestep
 from compare.reference.update_rules import learning_rate_at
 
 # What a record has of a step besides its phases, and the phase in which each is computed.
@@ -53,20 +52,15 @@ def step_errors(reference: StepReference, record: Tensors) -> Iterator[StepError
     yield from _state_and_batch_errors(reference, record)
     yield from _forward_errors(reference, record)
     yield _loss_error(reference, record)
-    yield from _tensor_errors("gradient", reference, record, reference.exact, reference.samples)
-
-    gradients = _of_kind(record, "gradient")
-    exact = reference.clipped(gradients, EXACT)
-    samples = [reference.clipped(gradients, rounding) for rounding in reference.roundings()]
-    yield from _tensor_errors("clip", reference, record, exact, samples)
+    yield from _tensor_errors("gradient", reference, record, reference.computed)
+    yield from _tensor_errors("clip", reference, record, reference.clipped(_of_kind(record, "gradient")))
 
     yield _learning_rate_error(reference, record)
     clipped, learning_rate = _of_kind(record, "clip"), float(record["learning_rate"])
-    exact = reference.updated(clipped, learning_rate, EXACT)
-    samples = [reference.updated(clipped, learning_rate, rounding) for rounding in reference.roundings()]
-    yield from _tensor_errors("update", reference, record, exact, samples)
-    yield from _tensor_errors("slot", reference, record, exact, samples)
-    yield from _tensor_errors("non_trainable", reference, record, reference.exact, reference.samples)
+    updated = reference.updated(clipped, learning_rate)
+    yield from _tensor_errors("update", reference, record, updated)
+    yield from _tensor_errors("slot", reference, record, updated)
+    yield from _tensor_errors("non_trainable", reference, record, reference.computed)
 
 
 def _state_and_batch_errors(reference: StepReference, record: Tensors) -> Iterator[StepError]:
@@ -78,7 +72,7 @@ def _state_and_batch_errors(reference: StepReference, record: Tensors) -> Iterat
 
 
 def _forward_errors(reference: StepReference, record: Tensors) -> Iterator[StepError]:
-    for name, expected in reference.exact.items():
+    for name, expected in reference.computed.exact.items():
         if not name.startswith("forward/"):
             continue
         obtained = record[name]
@@ -87,8 +81,8 @@ def _forward_errors(reference: StepReference, record: Tensors) -> Iterator[StepE
             yield StepError(reference.step, "forward", tensor, np.inf, reference.floor)
             continue
         scale = _root_mean_square([expected])
-        errors = _by_timestep(obtained - expected) / scale
-        rounding = np.max([_by_timestep(sample[name] - expected) for sample in reference.samples], axis=0) / scale
+        errors = np.atleast_1d(largest_by_timestep(obtained - expected, expected.ndim == 3)) / scale
+        rounding = np.atleast_1d(reference.computed.rounding[name]) / scale
         # Later timesteps compute with the rounding of earlier ones.
         tolerance = MONTE_CARLO_MARGIN * np.maximum(np.maximum.accumulate(rounding), reference.floor)
         beyond = np.flatnonzero(~(errors <= tolerance))
@@ -100,11 +94,11 @@ def _forward_errors(reference: StepReference, record: Tensors) -> Iterator[StepE
 
 def _loss_error(reference: StepReference, record: Tensors) -> StepError:
     outputs = np.asarray(record["forward/head"], dtype=np.float64)
-    expected = reference.loss(outputs, EXACT)
+    computed = reference.loss(outputs)
+    expected = float(computed.exact["loss"])
     scale = abs(expected) or 1.0
-    rounding = max(abs(reference.loss(outputs, r) - expected) for r in reference.roundings())
     error = _finite_or_infinite(abs(float(record["loss"]) - expected) / scale)
-    tolerance = MONTE_CARLO_MARGIN * max(rounding / scale, reference.floor)
+    tolerance = MONTE_CARLO_MARGIN * max(float(computed.rounding["loss"]) / scale, reference.floor)
     return StepError(reference.step, "loss", "", error, tolerance)
 
 
@@ -119,10 +113,9 @@ def _learning_rate_error(reference: StepReference, record: Tensors) -> StepError
     return StepError(reference.step, "update", "learning_rate", error, MONTE_CARLO_MARGIN * last_bit)
 
 
-def _tensor_errors(
-    kind: str, reference: StepReference, record: Tensors, exact: Tensors, samples: list[dict[str, np.ndarray]]
-) -> Iterator[StepError]:
+def _tensor_errors(kind: str, reference: StepReference, record: Tensors, computed: Computed) -> Iterator[StepError]:
     """Measure all tensors of a kind at once: one by one takes longer than to compute them."""
+    exact = computed.exact
     blocks = _blocks(name for name in exact if name.startswith(f"{kind}/"))
     names = [name for block in blocks for name in block]
     if not names:
@@ -137,7 +130,7 @@ def _tensor_errors(
     scales = [_root_mean_square([exact[name] for name in block]) for block in blocks for _ in block]
     obtained = {name: record[name] if same_shape[name] else np.full(exact[name].shape, np.inf) for name in names}
     errors = largest_errors(obtained) / scales
-    roundings = np.max([largest_errors(sample) for sample in samples], axis=0) / scales
+    roundings = np.array([float(computed.rounding[name].max()) for name in names]) / scales
     roundings = np.nan_to_num(roundings, posinf=np.inf)
     smallest = float(np.finfo(reference.precision).smallest_normal)
     for name, error, rounding, scale in zip(names, errors, roundings, scales, strict=True):
@@ -182,12 +175,6 @@ def _blocks(names: Iterable[str]) -> list[list[str]]:
 def _root_mean_square(tensors: list[np.ndarray]) -> float:
     squares = np.concatenate([np.square(tensor).ravel() for tensor in tensors])
     return float(np.sqrt(squares.mean())) or 1.0
-
-
-def _by_timestep(values: np.ndarray) -> np.ndarray:
-    """The largest absolute value at each timestep (batch, time, units); of a head's outputs (batch, outputs), one."""
-    by_timestep = np.abs(values).max(axis=-1).max(axis=0)
-    return np.atleast_1d(by_timestep) if values.ndim == 3 else np.atleast_1d(by_timestep.max())
 
 
 def largest(values: np.ndarray) -> float:

@@ -5,7 +5,8 @@ gradients, the update and the new slots from its own clipped gradients. So an er
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,35 @@ from compare.judge.margins import MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_SAMPLES, u
 from compare.reference import losses
 from compare.reference.clipping import clip
 from compare.reference.network import Network, penalty
-from compare.reference.rounding import EXACT, Arithmetic, Rounding, plain, working
+from compare.reference.rounding import Rounding, deviations, plain, working
 from compare.reference.update_rules import apply_update
 
 Tensors = Mapping[str, np.ndarray]
 
 # Names all tensors of a model joined into one.
 ALL = "all"
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Tensors by name, computed exactly, and how far the Monte Carlo samples are from each at most.
+
+    `rounding` is one number for each tensor, and one for each timestep of a layer's outputs (batch, time, width).
+    """
+
+    exact: dict[str, np.ndarray]
+    rounding: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Any]) -> "Computed":
+        """Take apart what was computed with rounded arrays."""
+        return cls(
+            {name: plain(tensor) for name, tensor in tensors.items()},
+            {
+                name: largest_by_timestep(deviations(tensor, MONTE_CARLO_SAMPLES), tensor.ndim == 3)
+                for name, tensor in tensors.items()
+            },
+        )
 
 
 class StepReference:
@@ -53,35 +76,39 @@ class StepReference:
         self.weights, self.slots, self.non_trainable = in_float64(weights), in_float64(slots), in_float64(non_trainable)
         self.inputs = {name: _numbers_in_float64(array) for name, array in inputs.items()}
         self.targets = _numbers_in_float64(targets)
-        self.exact = self._forward_and_gradients(EXACT)
-        self.samples = [self._forward_and_gradients(rounding) for rounding in self.roundings()]
+        tensors = self._forward_and_gradients()
+        self.computed = Computed.of(tensors)
+        self.rounded_norms = self._rounded_norms(tensors)
 
-    def roundings(self) -> list[Rounding]:
-        """Return the Monte Carlo arithmetics of the working precision; each draws the same errors anew."""
-        return [working(self.precision, seed) for seed in range(MONTE_CARLO_SAMPLES)]
+    def _arithmetic(self) -> Rounding:
+        return working(self.precision, MONTE_CARLO_SAMPLES)
 
-    @cached_property  # the references of a step serve all backends
-    def rounded_norms(self) -> dict[str, float]:
+    def _rounded_norms(self, tensors: Mapping[str, Any]) -> dict[str, float]:
         """How far rounding alone moves a step: the root of its loss, and the norm of any tensor of its gradient."""
-        gradients = [name for name in self.exact if name.startswith("gradient/")]
-        loss = np.sqrt(self.exact["loss"])
-        moved = [np.linalg.norm(sample[name] - self.exact[name]) for sample in self.samples for name in gradients]
+        loss = float(plain(tensors["loss"]))
+        losses_of_samples = np.maximum(loss + deviations(tensors["loss"], MONTE_CARLO_SAMPLES), 0)
+        gradients = [tensor for name, tensor in tensors.items() if name.startswith("gradient/")]
+        norms = [
+            np.linalg.norm(deviations(gradient, MONTE_CARLO_SAMPLES).reshape(MONTE_CARLO_SAMPLES, -1), axis=1).max()
+            for gradient in gradients
+        ]
         return {
-            "loss": max(float(abs(np.sqrt(sample["loss"]) - loss)) for sample in self.samples),
-            "gradient": float(max(moved)),
+            "loss": float(np.abs(np.sqrt(losses_of_samples) - np.sqrt(loss)).max()),
+            "gradient": float(max(norms)),
         }
 
-    def loss(self, outputs: np.ndarray, arithmetic: Arithmetic) -> float:
-        """Compute the loss of a model's outputs (batch, ..., outputs), the penalty included."""
-        model = self.experiment.case.model
-        value = self._data_loss(arithmetic.arrays({ALL: outputs})[ALL])[0]
-        return float(value + penalty(model, arithmetic.arrays(self.weights)) if model.l2 else value)
+    def loss(self, outputs: np.ndarray) -> Computed:
+        """Compute the loss of a model's outputs (batch, ..., outputs), the penalty included, as "loss"."""
+        model, rounding = self.experiment.case.model, self._arithmetic()
+        value = self._data_loss(rounding.array(outputs))[0]
+        return Computed.of({"loss": value + penalty(model, rounding.arrays(self.weights)) if model.l2 else value})
 
-    def clipped(self, gradients: Tensors, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
+    def clipped(self, gradients: Tensors) -> Computed:
         """Clip gradients, as "clip/<tensor>"."""
-        return _plain(clip(self.experiment.case.training, arithmetic.arrays(gradients)), "clip/")
+        clipped = clip(self.experiment.case.training, self._arithmetic().arrays(gradients))
+        return Computed.of({f"clip/{name}": tensor for name, tensor in clipped.items()})
 
-    def updated(self, gradients: Tensors, learning_rate: float, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
+    def updated(self, gradients: Tensors, learning_rate: float) -> Computed:
         """Apply clipped gradients: the new minus the old weights as "update/<tensor>", new slots as "slot/<slot>".
 
         Raises KeyError where a tensor has no slot of a kind that others have.
@@ -93,29 +120,32 @@ class StepReference:
         slots = {
             f"{kind}/{ALL}": joined({name: self.slots[f"{kind}/{name}"] for name in self.weights}) for kind in kinds
         }
+        rounding = self._arithmetic()
         new_weights, new_slots = apply_update(
             self.experiment.case.training,
-            arithmetic.arrays({ALL: weights}),
-            arithmetic.arrays({ALL: gradient}),
-            arithmetic.arrays(slots | {name: number for name, number in self.slots.items() if "/" not in name}),
+            rounding.arrays({ALL: weights}),
+            rounding.arrays({ALL: gradient}),
+            rounding.arrays(slots | {name: number for name, number in self.slots.items() if "/" not in name}),
             self.step,
             learning_rate,
             casts=self.experiment.case.dtype == self.precision,
         )
-        computed = {f"update/{name}": tensor for name, tensor in self._split(plain(new_weights[ALL]) - weights).items()}
-        for name, values in _plain(new_slots).items():
+        computed = self._split("update", new_weights[ALL])
+        for name, values in new_slots.items():
             kind, of_all, _ = name.partition(f"/{ALL}")
-            tensors = self._split(values) if of_all else {}
-            computed |= {f"slot/{kind}/{tensor}": part for tensor, part in tensors.items()} or {f"slot/{name}": values}
-        return computed
+            computed |= self._split(f"slot/{kind}", values) if of_all else {f"slot/{name}": values}
+        found = Computed.of(computed)
+        for name, weight in self.weights.items():
+            found.exact[f"update/{name}"] = found.exact[f"update/{name}"] - weight
+        return found
 
-    def _forward_and_gradients(self, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
-        weights, inputs, non_trainable = map(arithmetic.arrays, (self.weights, self.inputs, self.non_trainable))
+    def _forward_and_gradients(self) -> dict[str, Any]:
+        weights, inputs, non_trainable = map(self._arithmetic().arrays, (self.weights, self.inputs, self.non_trainable))
         network = Network(self.experiment.case.model, weights, inputs, non_trainable)
         loss, d_outputs = self._data_loss(network.outputs)
-        computed = {"loss": plain(loss)} | _plain(network.stages, "forward/")
-        computed |= _plain(network.backward(d_outputs), "gradient/")
-        return computed | _plain(network.non_trainable, "non_trainable/")
+        computed = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in network.stages.items()}
+        computed |= {f"gradient/{name}": tensor for name, tensor in network.backward(d_outputs).items()}
+        return computed | {f"non_trainable/{name}": tensor for name, tensor in network.non_trainable.items()}
 
     def _data_loss(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss without the penalty, and its gradient by the outputs."""
@@ -123,10 +153,13 @@ class StepReference:
         mask = self.inputs.get("mask") if model.head == "every_output" else None
         return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask)
 
-    def _split(self, values: np.ndarray) -> dict[str, np.ndarray]:
+    def _split(self, kind: str, values: Any) -> dict[str, Any]:
         """Split what was joined in the order of the weights."""
-        parts = np.split(values, np.cumsum([w.size for w in self.weights.values()])[:-1])
-        return {name: part.reshape(w.shape) for part, (name, w) in zip(parts, self.weights.items(), strict=True)}
+        ends = np.cumsum([w.size for w in self.weights.values()])
+        return {
+            f"{kind}/{name}": values[end - w.size : end].reshape(w.shape)
+            for end, (name, w) in zip(ends, self.weights.items(), strict=True)
+        }
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -145,9 +178,11 @@ def joined(tensors: Tensors) -> np.ndarray:
     return np.concatenate([tensor.ravel() for tensor in tensors.values()])
 
 
-def _plain(tensors: Tensors, prefix: str = "") -> dict[str, np.ndarray]:
-    """The numbers alone, each name after a prefix."""
-    return {f"{prefix}{name}": plain(tensor) for name, tensor in tensors.items()}
+def largest_by_timestep(values: np.ndarray, timesteps: bool) -> np.ndarray:
+    """The largest absolute value at each timestep (..., batch, time, units), or of all where there are none."""
+    if not timesteps:
+        return np.abs(values).max(initial=0.0)
+    return np.abs(values).max(axis=-1).reshape(-1, values.shape[-2]).max(axis=0)
 
 
 def _numbers_in_float64(array: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.reference.rounding import Array, elementwise, library_function
+from compare.reference.formulas import elementwise, library_function
+from compare.reference.rounding import Array
 
 # scipy is not asked for two numbers: Klambauer et al. 2017, equation 14.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -13,18 +14,22 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 @dataclass(frozen=True)
 class Activation:
-    """A function y(x) and its derivative, given as a function of x and y, each rounded as one operation."""
+    """A function y(x) and its derivative, given as a function of x and y.
+
+    Of a smooth one errors go through the derivative, which is a formula of `y` alone; others may have a kink among them.
+    """
 
     function: Callable[[Array], Array]
     derivative: Callable[[Array, Array], Array]
+    smooth: bool = False
 
     def __call__(self, x: Array) -> Array:
         """Return y(x)."""
-        return library_function(self.function, x)
+        return library_function(self.function, x, self.derivative if self.smooth else None)
 
     def slope(self, x: Array, y: Array) -> Array:
         """Return y'(x)."""
-        return elementwise(self.derivative, x, y)
+        return self.derivative(x, y) if self.smooth else elementwise(self.derivative, x, y)
 
 
 def sigmoid(x: Array) -> Array:
@@ -49,8 +54,8 @@ def _gelu_derivative(x: Array, y: Array) -> Array:
 
 ACTIVATIONS = {
     "linear": Activation(lambda x: x, lambda x, y: np.ones_like(x)),
-    "tanh": Activation(np.tanh, lambda x, y: 1 - y**2),
-    "sigmoid": Activation(sigmoid, lambda x, y: y * (1 - y)),
+    "tanh": Activation(np.tanh, lambda x, y: 1 - y**2, smooth=True),
+    "sigmoid": Activation(sigmoid, lambda x, y: y * (1 - y), smooth=True),
     # clip(x / 6 + 1 / 2, 0, 1) in Keras 3; Keras 2 had a slope of 0.2.
     "hard_sigmoid": Activation(
         lambda x: np.clip(x / 6 + 0.5, 0, 1), lambda x, y: np.where((x > -3) & (x < 3), 1 / 6, 0.0)
@@ -62,7 +67,7 @@ ACTIVATIONS = {
         lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
         lambda x, y: np.where(x > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA),
     ),
-    "exponential": Activation(np.exp, lambda x, y: y),
+    "exponential": Activation(np.exp, lambda x, y: y, smooth=True),
     "softplus": Activation(softplus, lambda x, y: sigmoid(x)),
     "softsign": Activation(lambda x: x / (1 + np.abs(x)), lambda x, y: (1 - np.abs(y)) ** 2),
     "silu": Activation(lambda x: x * sigmoid(x), lambda x, y: sigmoid(x) * (1 + x * (1 - sigmoid(x)))),

@@ -10,7 +10,8 @@ import numpy as np
 
 from compare.config.gates import GATES
 from compare.config.training import TrainingConfig
-from compare.reference.rounding import Array, rounded_like
+from compare.reference.formulas import rounded_like
+from compare.reference.rounding import Array
 
 _GATE_NAMES = frozenset(gate for gates in GATES.values() for gate in gates)
 

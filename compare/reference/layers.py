@@ -9,7 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from compare.reference.rounding import Array, library_function, sum_over_examples, sum_rows
+from compare.reference.formulas import library_function
+from compare.reference.rounding import Array
+from compare.reference.sums import sum_over_examples, sum_rows
 
 Weights = Mapping[str, Array]
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from compare.reference.activations import sigmoid, softplus
-from compare.reference.rounding import Array, library_function, sum_over_examples
+from compare.reference.formulas import library_function
+from compare.reference.rounding import Array
+from compare.reference.sums import sum_over_examples
 
 Loss = Callable[[Array, Array], tuple[Array, Array]]
 

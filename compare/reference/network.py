@@ -6,9 +6,10 @@ import numpy as np
 
 from compare.config.model import ModelConfig
 from compare.reference.cells import Cell, Layer, Weights
+from compare.reference.formulas import elementwise
 from compare.reference.layers import Applied, Dense, Dropout, Embedding, Normalization
 from compare.reference.recurrent import Bidirectional, Direction, LastOutput, LastStates
-from compare.reference.rounding import Array, elementwise
+from compare.reference.rounding import Array
 
 
 class Network:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from compare.reference.cells import STEPS, Layer, Step, Terms
-from compare.reference.rounding import Array, sum_over_examples
+from compare.reference.rounding import Array
+from compare.reference.sums import sum_over_examples
 
 
 class Direction:

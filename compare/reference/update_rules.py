@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compare.config.training import TrainingConfig
-from compare.reference.rounding import FLOAT32_ULP, Array, rounded_like, unrounded_like
+from compare.reference.formulas import rounded_like, unrounded_like
+from compare.reference.rounding import FLOAT32_ULP, Array
 
 Tensors = Mapping[str, Array]
 Rule = Callable[["Step", Array, Array, Tensors], tuple[Array, dict[str, Array]]]

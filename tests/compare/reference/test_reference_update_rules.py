@@ -11,7 +11,7 @@ from compare.config.training import TrainingConfig
 from compare.experiment.initial_weights import draw_initial_weights
 from compare.reference import update_rules
 from compare.reference.clipping import clip, keras_variable
-from compare.reference.rounding import plain, working
+from compare.reference.rounding import deviations, plain, working
 from compare.reference.update_rules import apply_update, initial_slots, learning_rate_at
 
 UNITS = 4
@@ -211,9 +211,10 @@ def rounded_update(
     slots: Tensors,
     iterations: int = 0,
 ) -> Tensors:
-    """The new weights, every operation rounded."""
-    tensors = [working(precision, seed).arrays(tensors) for tensors in (weights, gradients, slots)]
-    return {name: plain(weight) for name, weight in apply_update(config, *tensors, iterations)[0].items()}
+    """The new weights, every operation rounded, as one sample has them."""
+    tensors = [working(precision, 1, seed).arrays(tensors) for tensors in (weights, gradients, slots)]
+    new = apply_update(config, *tensors, iterations)[0]
+    return {name: plain(weight) + deviations(weight, 1)[0] for name, weight in new.items()}
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
