@@ -37,6 +37,20 @@ def _root_of(total: Array, squares: Array, scale: float, terms: float) -> Array:
     return np.sqrt(spread_of_sum * np.asarray(terms, np.float32)) * np.float32(scale)
 
 
+def lost_in_sum(rows: Array, total: Array, ulp: float) -> Array:
+    """How much of sums of rows (rows, width) is of terms too small to change them, in ulps.
+
+    A term below half a last bit of the partial sum to which it is added is lost as a whole, and so are all others of
+    its kind: their errors are themselves, so that they add up instead of averaging out. Gradients that fade through
+    time are such terms where the sum begins at the last timestep, as PyTorch's of a bias does. The partial sum is taken
+    to be as large as the sum, or as the root of the terms' squares where these cancel each other.
+    """
+    terms = np.asarray(rows, np.float32)
+    partial_sum = np.maximum(np.abs(total), np.sqrt(np.sum(np.square(rows), axis=0)))
+    small = np.abs(terms) < np.asarray(ulp * partial_sum, np.float32)
+    return np.asarray(np.sum(terms, axis=0, where=small, dtype=np.float64) / ulp, np.float32)
+
+
 def times_each_comes(rows: Array, ulp: float) -> float:
     """How many of the rows (rows, width) that are not all zeros are alike, in the mean; one projection tells it."""
     with np.errstate(invalid="ignore", over="ignore"):  # of a training that diverges

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from compare.reference.rounding import Array, errors_of_product, narrow, plain, rounding_of
-from compare.reference.sum_errors import deviation_of_product, deviation_of_sum, times_each_comes
+from compare.reference.sum_errors import deviation_of_product, deviation_of_sum, lost_in_sum, times_each_comes
 
 
 def sum_over_examples(right: Any, left: Any = None) -> Any:
@@ -17,7 +17,9 @@ def sum_over_examples(right: Any, left: Any = None) -> Any:
     terms = len(right) * times_each_comes(plain(right), rounding.ulp)
     if left is None:
         errors = None if right.errors is None else right.errors.sum(axis=1)
-        return rounding.sum(total, errors, deviation_of_sum(total, plain(right), (0,), terms))
+        deviation = deviation_of_sum(total, plain(right), (0,), terms)
+        lost = lost_in_sum(plain(right), total, rounding.ulp)
+        return rounding.sum(total, errors, np.hypot(deviation, lost))
     transposed = left.T
     return rounding.sum(
         total,

@@ -209,7 +209,7 @@ def apply_update(
     if training.optimizer == "nadam":
         # Here Keras casts neither beta_1 nor 0.96.
         u = _nadam_u(step.constant(BETA_1), step.constant(NADAM_DECAY), step.t)
-        new_slots["u_product"] = np.asanyarray(slots["u_product"] * u)
+        new_slots["u_product"] = slots["u_product"] * u
         step = replace(step, u_product=new_slots["u_product"])
     decay = ADAMW_WEIGHT_DECAY if training.optimizer == "adamw" else None
     if training.weight_decay is not None:

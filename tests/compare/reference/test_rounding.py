@@ -39,6 +39,11 @@ def equal(generator: np.random.Generator) -> np.ndarray:
     return np.tile(generator.normal(0, 1, (1, 3)), (ROWS, 1))
 
 
+def fading(generator: np.random.Generator) -> np.ndarray:
+    """A few large terms, then thousands that are too small to change their sum one by one."""
+    return np.geomspace(1, 1e-12, ROWS)[:, None] * generator.uniform(0.5, 1.5, (ROWS, 3))
+
+
 def padded(generator: np.random.Generator) -> np.ndarray:
     """Terms of which two thirds are zeros, of timesteps that do not count."""
     return np.where(generator.random((ROWS, 1)) < 0.67, 0.0, generator.normal(0.5, 1, (ROWS, 3)))
@@ -52,7 +57,7 @@ def tolerance(function: Callable[..., np.ndarray], *operands: np.ndarray) -> flo
 
 
 @pytest.mark.parametrize(
-    "terms_of", [either_sign, one_sign, alike, nearly_alike, equal, padded], ids=lambda kind: kind.__name__
+    "terms_of", [either_sign, one_sign, alike, nearly_alike, equal, padded, fading], ids=lambda kind: kind.__name__
 )
 @pytest.mark.parametrize("seed", range(5))
 def test_float32_sums_over_examples_are_rounding(
