@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +21,15 @@ class Activation:
     """
 
     function: Callable[[Array], Array]
-    derivative: Callable[[Array, Array], Array]
+    derivative: Callable[[Any, Array], Array]
     smooth: bool = False
 
     def __call__(self, x: Array) -> Array:
         """Return y(x)."""
         return library_function(self.function, x, self.derivative if self.smooth else None)
 
-    def slope(self, x: Array, y: Array) -> Array:
-        """Return y'(x)."""
+    def slope(self, x: Array | None, y: Array) -> Array:
+        """Return y'(x); a smooth one needs no `x`."""
         return self.derivative(x, y) if self.smooth else elementwise(self.derivative, x, y)
 
 

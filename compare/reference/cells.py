@@ -96,8 +96,10 @@ class Gate:
     def __init__(self, layer: Layer, name: str, activation: Activation, x: Array, h: Array) -> None:
         self.layer, self.name, self.activation = layer, name, activation
         self.x, self.h = layer.drop_input(x, name), layer.drop_state(h, name)
-        self.z = self._sum()
-        self.y = activation(self.z)
+        z = self._sum()
+        self.y = activation(z)
+        # Gates of all timesteps are kept for the backward pass: half of what it takes is saved.
+        self.z = None if activation.smooth else z
 
     def named(self, weight: str) -> str:
         """The gate's part of a weight."""
