@@ -17,7 +17,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 class Activation:
     """A function y(x) and its derivative, given as a function of x and y.
 
-    Of a smooth one errors go through the derivative, which is a formula of `y` alone; others may have a kink among them.
+    Of a smooth one errors go through the derivative, which is a formula of `y` alone; others may have a kink.
     """
 
     function: Callable[[Array], Array]
