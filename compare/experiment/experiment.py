@@ -110,6 +110,12 @@ class Experiment:
         growing = {0, *(2**power for power in range(self.steps.bit_length()))}
         return sorted(step for step in growing | {self.steps_per_epoch - 1} if step < self.steps)
 
+    @property
+    def checkpoint_epochs(self) -> list[int]:
+        """After which epochs weights are kept: 1, 2, 4, 8, … and the last."""
+        epochs = len(self.schedule)
+        return sorted({*(2**power for power in range(epochs.bit_length())), epochs})
+
     def batch(self, step: int) -> np.ndarray:
         """The windows that a step is to be trained on."""
         return self.batch_of(self.schedule, step)

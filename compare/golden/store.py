@@ -63,6 +63,11 @@ class Golden:
         return [name.removeprefix("keras-") for name in self.traces if name != REFERENCE_RUNNER]
 
 
+def kept_steps(experiment: Experiment) -> list[int]:
+    """Which of the checked steps a golden trace keeps."""
+    return sorted({0, experiment.steps_per_epoch - 1, experiment.recorded_steps[-1]})
+
+
 def golden_cases(golden: Path) -> list[str]:
     """Name the cases that have golden traces in a folder; raises InputError where there is none."""
     try:

@@ -1,6 +1,6 @@
 """Nothing passes because it is missing: what a trace lacks, what is not finite, what is of another experiment."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -44,9 +44,9 @@ def missing_columns(expected: Trace, obtained: Trace, required: Sequence[str]) -
         yield Difference(kind, 0, "start", f"{column} {message}", column.partition("/")[2] or column)
 
 
-def missing_steps(expected: Trace, obtained: Trace) -> Iterator[Difference]:
+def missing_steps(expected: Trace, obtained: Trace, experiment: Experiment) -> Iterator[Difference]:
     """Name the first step that a trace lacks, of those that were planned or that the other has."""
-    planned = max(int(expected.manifest["steps"]), len(expected.rows), len(obtained.rows))
+    planned = max(experiment.steps, len(expected.rows), len(obtained.rows))
     not_finite = {}
     for trace in (expected, obtained):
         runner, steps = trace.manifest["runner"], len(trace.rows)
@@ -69,14 +69,39 @@ def missing_steps(expected: Trace, obtained: Trace) -> Iterator[Difference]:
         yield Difference("not-finite", first, "loss", message, off_side=sides[0] if len(sides) == 1 else "both")
 
 
-def missing_weights(expected: Trace, obtained: Trace, step_of: dict[int, int]) -> Iterator[Difference]:
-    """Name every checkpoint, and every tensor in one, that one trace lacks or has in another shape or dtype."""
-    for epoch in sorted(expected.checkpoints.keys() | obtained.checkpoints.keys()):
-        step = step_of.get(epoch, 0)
-        if epoch not in expected.checkpoints or epoch not in obtained.checkpoints:
-            side = (expected if epoch not in expected.checkpoints else obtained).manifest["runner"]
-            message = f"the weights of {side} after epoch {epoch} are missing"
-            yield Difference("missing-checkpoint", step, "update", message, off_side=side)
+def finite_steps(trace: Trace, experiment: Experiment) -> int:
+    """Return how many steps a runner was to take: all that were planned, or those before its loss was not finite."""
+    wrong = np.flatnonzero(~np.isfinite(trace.losses))
+    return int(wrong[0]) if wrong.size else experiment.steps
+
+
+def missing_states(
+    trace: Trace, experiment: Experiment, checked: Sequence[int], found: Collection[int]
+) -> list[Difference]:
+    """Name every step to be checked whose state, from which both sides take it, is not in the trace that has them."""
+    runner, steps = trace.manifest["runner"], finite_steps(trace, experiment)
+    return [
+        Difference(
+            "missing-state", step, "update", f"{runner} has no state before step {step} to check it", off_side=runner
+        )
+        for step in checked
+        if step <= steps and step not in found
+    ]
+
+
+def missing_weights(
+    expected: Trace, obtained: Trace, experiment: Experiment, step_of: dict[int, int]
+) -> Iterator[Difference]:
+    """Name every checkpoint, and every tensor in one, that a trace lacks or has in another shape or dtype."""
+    for epoch in sorted(step_of):
+        step = step_of[epoch]
+        without = [trace for trace in (expected, obtained) if epoch not in trace.checkpoints]
+        for trace in without:
+            if step < finite_steps(trace, experiment):
+                side = trace.manifest["runner"]
+                message = f"the weights of {side} after epoch {epoch} are missing"
+                yield Difference("missing-checkpoint", step, "update", message, off_side=side)
+        if without:
             continue
         left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
         for name in sorted(left.keys() | right.keys()):

@@ -33,19 +33,20 @@ def judge(
     experiment: Experiment,
     references: Sequence[StepReference] | None = None,
     with_ensemble: Trace | None = None,
+    checked_steps: Sequence[int] | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same experiment, step and trajectory, nothing missing.
 
     The members are of the ensemble of the expected side, or of `with_ensemble`, in the precision in which the obtained
     side computes; all are trainings of this experiment. The references are of the checked steps, None where no step is
-    to be checked.
+    to be checked; `checked_steps` are those of which there must be one, by default all that an experiment records.
     """
-    step_of = _last_steps(expected, obtained)
+    step_of = _last_steps(expected, obtained, experiment)
     completeness_checks = (
         completeness.experiment_differences(expected, obtained),
         completeness.missing_columns(expected, obtained, completeness.required_columns(experiment)),
-        completeness.missing_steps(expected, obtained),
-        completeness.missing_weights(expected, obtained, step_of),
+        completeness.missing_steps(expected, obtained, experiment),
+        completeness.missing_weights(expected, obtained, experiment, step_of),
         completeness.missing_predictions(expected, obtained, experiment),
     )
     comparison = Comparison(
@@ -69,6 +70,10 @@ def judge(
         },
     )
     if references is not None:
+        checked = experiment.recorded_steps if checked_steps is None else checked_steps
+        found = [reference.step for reference in references]
+        absent = completeness.missing_states(expected, experiment, checked, found)
+        comparison = replace(comparison, differences=[*comparison.differences, *absent])
         comparison = _judge_steps(comparison, expected, obtained, references)
     recorded = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
     if comparison.steps and recorded:  # what is missing is a difference already
@@ -210,10 +215,10 @@ def _curves(expected: Trace, obtained: Trace, loss_drift: np.ndarray, ensemble: 
     )
 
 
-def _last_steps(expected: Trace, obtained: Trace) -> dict[int, int]:
-    """The last step of each epoch that has a checkpoint on either side."""
-    steps_per_epoch = int(expected.manifest["steps"]) // int(expected.manifest["epochs"])
-    return {epoch: epoch * steps_per_epoch - 1 for epoch in expected.checkpoints.keys() | obtained.checkpoints.keys()}
+def _last_steps(expected: Trace, obtained: Trace, experiment: Experiment) -> dict[int, int]:
+    """The last step of each epoch that is to have a checkpoint, or has one on either side."""
+    epochs = {*experiment.checkpoint_epochs, *expected.checkpoints, *obtained.checkpoints}
+    return {epoch: epoch * experiment.steps_per_epoch - 1 for epoch in epochs}
 
 
 def _notes(obtained: Trace) -> list[str]:

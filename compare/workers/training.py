@@ -26,11 +26,6 @@ PROGRESS_SECONDS = 0.2
 Report = Callable[[Progress], None]
 
 
-def checkpoint_epochs(epochs: int) -> set[int]:
-    """Choose after which epochs weights are kept: 1, 2, 4, 8, … and the last."""
-    return {2**power for power in range(epochs.bit_length())} | {epochs}
-
-
 class Training:
     """The service that trains: one import of a framework for many cases."""
 
@@ -94,8 +89,7 @@ def _train(
     side: Side, trace: TraceWriter, experiment: Experiment, report: Report, recorded: Collection[int]
 ) -> dict[str, Any]:
     """Train, writing what happens; the state before each step of `recorded` is kept."""
-    epochs = experiment.case.training.epochs
-    checkpoints = checkpoint_epochs(epochs)
+    checkpoints = experiment.checkpoint_epochs
     steps = 0
     began = last_report = time.monotonic()
     if 0 in recorded:
