@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compare.config.case import Case
-from compare.golden.store import Golden
+from compare.golden.store import Golden, kept_steps
 from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
-from compare.run.judging import Failure, step_references
-from compare.run.plan import plan
+from compare.run.judging import Failure, step_references, with_causes
+from compare.run.plan import plan, plan_samples
 from compare.storage import write_json
 from compare.trace.trace import Trace, TraceError, read_trace
 from compare.workers.backends import REFERENCE_RUNNER
@@ -24,7 +23,8 @@ GOLDEN = "golden-"
 
 def trainings(golden: Golden, out: Path) -> list[Task]:
     """List today's trainings: those that were recorded, from the recorded experiment, and the ensemble."""
-    tasks = plan(golden.experiment, golden.backends, out)
+    independent = golden.experiment.case.model.independent_masks
+    tasks = (plan_samples if independent else plan)(golden.experiment, golden.backends, out)
     states = golden.folder / REFERENCE_RUNNER
     return [
         replace(task, experiment=golden.folder / "experiment", reference=None if task.reference is None else states)
@@ -46,7 +46,7 @@ def check_golden(
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
     comparisons = [
-        _with_cause(golden.experiment.case, _compare(golden, runner, planned[golden.experiment.case.name], failures))
+        _compare(golden, runner, planned[golden.experiment.case.name], failures)
         for golden in goldens
         for runner in golden.traces
     ]
@@ -59,7 +59,8 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
     experiment, case = golden.experiment, golden.experiment.case
 
     def failed(error: str, log: str | None = None) -> Comparison:
-        return Comparison(case.name, runner, GOLDEN + runner, case.dtype, "failed", error=error, log=log)
+        comparison = Comparison(case.name, runner, GOLDEN + runner, case.dtype, "failed", error=error, log=log)
+        return replace(with_defects(case, comparison), expected=False)
 
     for task in tasks:
         if task.out in failures and task.runner in (runner, REFERENCE_RUNNER):
@@ -80,13 +81,13 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
     references = None
     if not case.training.stock:
         references = step_references(experiment, golden.folder / REFERENCE_RUNNER, precision)
-    comparison = judge(expected[0], today, members, experiment, references, with_ensemble)
-    return _with_changes(comparison, expected[0], today)
-
-
-def _with_cause(case: Case, comparison: Comparison) -> Comparison:
-    """Name a framework's defect that has come since; one that is expected of the case was not there then."""
-    return comparison if comparison.status == "agrees" else replace(with_defects(case, comparison), expected=False)
+    checked = kept_steps(experiment)
+    comparison = judge(expected[0], today, members, experiment, references, with_ensemble, checked)
+    comparison = _with_changes(comparison, expected[0], today)
+    if comparison.status == "agrees":
+        return comparison
+    # A defect that has come since; one that is expected of the case was not there then.
+    return replace(with_causes(case, comparison, (expected[0], today), references), expected=False)
 
 
 def _as_golden(trace: Trace) -> Trace:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment
-from compare.golden.store import INDEX, SCHEMA
+from compare.golden.store import INDEX, SCHEMA, kept_steps
 from compare.judge import Verdict
-from compare.run.plan import plan
+from compare.run.plan import SHARED_MASKS, plan
 from compare.run.training import run_cases
 from compare.storage import write_json
 from compare.workers.backends import REFERENCE_RUNNER
@@ -60,16 +60,17 @@ def _keep(experiment: Experiment, runners: Sequence[str], tasks: Sequence[Task],
     """Move a case's traces to the folder that keeps them, with few of the checked steps."""
     source = tasks[0].out.parent
     traces: dict[str, list[str]] = {runner: [] for runner in runners}
-    kept_steps = {0, experiment.steps_per_epoch - 1, experiment.recorded_steps[-1]}
-    kept_files = {f"{step:08d}.safetensors" for step in kept_steps}
+    kept_files = {f"{step:08d}.safetensors" for step in kept_steps(experiment)}
     for task in tasks:
-        if task.runner not in traces or task.member is not None:
+        # Of steps with shared masks a golden trace says nothing.
+        if task.runner not in traces or task.member is not None or task.out.parent != source:
             shutil.rmtree(task.out, ignore_errors=True)  # of a runner that failed there may be nothing
             continue
         traces[task.runner].append(task.out.name)
         for file in (*task.out.glob("states/*"), *task.out.glob("single_step/*")):
             if file.name not in kept_files:
                 file.unlink()
+    shutil.rmtree(source / SHARED_MASKS, ignore_errors=True)
     files = sorted(str(file.relative_to(source)) for file in source.rglob("*") if file.is_file())
     write_json(source / INDEX, {"schema": SCHEMA, "case": experiment.case.name, "traces": traces, "files": files})
     if target.exists():

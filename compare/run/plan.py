@@ -2,19 +2,24 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from compare.config.case import Case
+from compare.config.case import Case, with_fields
 from compare.errors import InputError
-from compare.experiment.experiment import Experiment, make_experiment
+from compare.experiment.experiment import Experiment, make_experiment, write_experiment
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.tasks import Member, Task
 
 # The largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 ENSEMBLE_SIZE = 4
 
-# Trainings of each side where it draws its own dropout masks: the spread of eight tells a mean that is off by one.
+# Trainings of each side where it draws its own dropout masks: how small a difference of their mean losses is found with
+# so many is computed, and told, by `compare.judge.distribution`.
 SAMPLES = 8
+
+# The folder, beside the samples, of the same case with masks that both sides share.
+SHARED_MASKS = "shared-masks"
 
 
 def prepare(cases: Sequence[Case]) -> list[Experiment]:
@@ -31,15 +36,47 @@ def prepare(cases: Sequence[Case]) -> list[Experiment]:
     return [make_experiment(case) for case in cases]
 
 
+def with_shared_masks(experiment: Experiment) -> Experiment:
+    """Return the same experiment for both sides to share their dropout masks, so that steps can be compared."""
+    case = experiment.case
+    return replace(experiment, case=with_fields(case, {"model.dropout_masks": "shared", "model.sequence_first": False}))
+
+
+def write_experiments(experiment: Experiment, folder: Path) -> None:
+    """Write what the trainings of a case start from into its folder, also of those that share their masks."""
+    write_experiment(experiment, folder / "experiment")
+    if experiment.case.model.independent_masks:
+        write_experiment(with_shared_masks(experiment), folder / SHARED_MASKS / "experiment")
+
+
 def plan(
     experiment: Experiment, backends: Sequence[str], out: Path, faults: Mapping[str, str] | None = None
 ) -> list[Task]:
     """List the trainings of one case: the PyTorch side, its ensemble, and a Keras runner for every backend.
 
-    Where each side draws its own dropout masks, every runner trains several samples instead. `faults` are planted by
-    runner, in no member of the ensemble.
+    Where each side draws its own dropout masks, every runner trains several samples, and all is trained with shared
+    masks as well. `faults` are planted by runner, in no member of the ensemble.
     """
-    case, folder = experiment.case, out / experiment.case.name
+    folder = out / experiment.case.name
+    if not experiment.case.model.independent_masks:
+        return _trainings(experiment, backends, folder, faults)
+    return plan_samples(experiment, backends, out, faults) + _trainings(
+        with_shared_masks(experiment), backends, folder / SHARED_MASKS, faults
+    )
+
+
+def plan_samples(
+    experiment: Experiment, backends: Sequence[str], out: Path, faults: Mapping[str, str] | None = None
+) -> list[Task]:
+    """List the trainings of a case whose sides draw their own dropout masks, several of each."""
+    return _trainings(experiment, backends, out / experiment.case.name, faults)
+
+
+def _trainings(
+    experiment: Experiment, backends: Sequence[str], folder: Path, faults: Mapping[str, str] | None
+) -> list[Task]:
+    """List the trainings of an experiment by folder of its traces, or the samples of one with independent masks."""
+    case = experiment.case
     runners, faults = (REFERENCE_RUNNER, *map(keras_runner, backends)), faults or {}
 
     def task(runner: str, name: str, **options: object) -> Task:

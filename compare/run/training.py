@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from compare.experiment.experiment import Experiment, write_experiment
+from compare.experiment.experiment import Experiment
 from compare.judge import Comparison, Verdict
 from compare.judge.folds import summarise_folds
 from compare.run.judging import Failure, Job, judge_job
-from compare.run.plan import is_done, plan
+from compare.run.plan import is_done, plan, write_experiments
 from compare.storage import write_json
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event
@@ -44,7 +44,7 @@ def run_jobs(
     """
     by_name = {job.name: job for job in jobs}
     for job in jobs:
-        write_experiment(job.experiment, out / job.name / "experiment")
+        write_experiments(job.experiment, out / job.name)
     tasks = [
         task
         for job in jobs

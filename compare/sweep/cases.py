@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compare.experiment.experiment import write_experiment
-from compare.run.plan import is_done, plan
+from compare.run.plan import is_done, plan, write_experiments
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.judging import FAILURES, JUDGE, VERDICT, failed_case, training_seconds
@@ -44,8 +43,11 @@ class PooledSweep:
                 self.say(f"{task.case} {task.out.name}: {event.error}; it is tried again")
             if event.kind == "failed" and task.runner != JUDGE:
                 failures = self.failures.setdefault(task.case, {})
-                failures[task.out.name] = {"error": event.error or "unknown", "log": event.log}
-                write_json(task.experiment.parent / FAILURES, failures)
+                failures[str(task.out.relative_to(self.traces / task.case))] = {
+                    "error": event.error or "unknown",
+                    "log": event.log,
+                }
+                write_json(self.traces / task.case / FAILURES, failures)
             if task.runner == JUDGE and event.kind in ("done", "failed"):
                 yield self._record(task, event.error)
 
@@ -56,7 +58,7 @@ class PooledSweep:
         for left in (folder / JUDGE, folder / FAILURES):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         experiment = self.sweep.experiment(point)
-        write_experiment(experiment, folder / "experiment")
+        write_experiments(experiment, folder)
         trainings = plan(experiment, self.sweep.backends, self.traces)
         yield from (task for task in trainings if not is_done(task))
         yield Task(

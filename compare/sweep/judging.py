@@ -69,7 +69,7 @@ def record_of(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 def training_seconds(folder: Path) -> float:
     """Add up what the trainings of a case took, the compiling within them too."""
-    ends = [json.loads(path.read_text("utf-8")) for path in folder.glob("*/end.json")]
+    ends = [json.loads(path.read_text("utf-8")) for path in folder.rglob("end.json")]
     return float(sum(end.get("seconds", 0.0) for end in ends))
 
 

@@ -29,6 +29,20 @@ def one_gate_zero(side):
     _hook(side.model.layers[0].weight_hh_l0, change)
 
 
+def keras_one_gate_zero(side):
+    """Keras side, on torch: the recurrent kernel's gradient of the second gate is lost."""
+    cell = side.model.get_layer("layer0")
+    kernel = getattr(cell, "layer", cell).cell.recurrent_kernel
+    units = kernel.shape[0]
+
+    def change(gradient):
+        gradient = gradient.clone()
+        gradient[:, units : 2 * units] = 0
+        return gradient
+
+    _hook(kernel.value, change)
+
+
 def noisy(side):
     """The kernel's gradient has noise of one part in a thousand."""
     import torch

@@ -145,25 +145,41 @@ def padding_counted_in_the_loss(side):
 
 def own_dropout_rate(side):
     """PyTorch side, independent masks: a quarter is dropped where a fifth should be."""
+    if side.experiment.case.model.shared_masks:
+        return
     _settings(side, dropout=0.25)
 
 
 def keras_own_dropout_rate(side):
     """Keras side, independent masks: a quarter is dropped after the first layer where a fifth should be."""
+    if side.experiment.case.model.shared_masks:
+        return
     side.model.get_layer("dropout0").rate = 0.25
 
 
 def own_input_dropout_rate(side):
     """PyTorch side, independent masks: more of a cell's inputs is dropped than should be."""
+    if side.experiment.case.model.shared_masks:
+        return
     _settings(side, input_dropout=0.15)
 
 
 def own_dropout_scale_forgotten(side):
     """PyTorch side, independent masks: what dropout keeps is not scaled."""
+    if side.experiment.case.model.shared_masks:
+        return
     drop = side.model._dropout
     side.model._dropout = lambda *arguments: drop(*arguments) * (1 - side.model.settings.dropout)
 
 
 def keras_own_dropout_left_out(side):
     """Keras side, independent masks: nothing is dropped before the head."""
+    if side.experiment.case.model.shared_masks:
+        return
     side.model.get_layer("dropout1").rate = 0.0
+
+
+def predictions_reversed(side):
+    """The predictions stand in reverse order."""
+    predict = side.predict
+    side.predict = lambda inputs: predict(inputs)[::-1].copy()

@@ -61,6 +61,26 @@ def keras_learning_rate_twice(side):
     _keras_optimizer(side, "Adam", learning_rate=2 * side.experiment.case.training.learning_rate)
 
 
+def learning_rate_by_a_twentieth(side):
+    """PyTorch side: the learning rate is larger by 5 %."""
+    _change_groups(side, lr=1.05 * side.experiment.case.training.learning_rate)
+
+
+def keras_learning_rate_by_a_twentieth(side):
+    """Keras side: the learning rate is larger by 5 %."""
+    _keras_optimizer(side, "Adam", learning_rate=1.05 * side.experiment.case.training.learning_rate)
+
+
+def epsilon_thousand_times(side):
+    """PyTorch side: Adam's epsilon is 1e-4."""
+    _change_groups(side, eps=1e-4)
+
+
+def keras_epsilon_thousand_times(side):
+    """Keras side: Adam's epsilon is 1e-4."""
+    _keras_optimizer(side, "Adam", epsilon=1e-4)
+
+
 def no_bias_correction(side):
     """PyTorch side: Adam's averages are not corrected."""
     side.optimizer.step_size = lambda group, dtype: group["lr"]

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.small_runs import Run, run_cases_in, tiny_case
 
 from compare.config.case import Case
 from compare.experiment.experiment import read_experiment
-from compare.judge.distribution import judge_samples
+from compare.judge.distribution import POWER, SIGNIFICANCE, _compare_means, detectable_effect, judge_samples
 from compare.run.plan import SAMPLES
 from compare.trace.trace import Trace, read_trace
 from compare.workers.pool import Pool
@@ -79,13 +80,56 @@ def test_wrong_dropout_is_found(pool: Pool, tmp_path: Path, runner: str, fault: 
     assert first.off_side == runner
 
 
-def test_another_mean_loss_is_found(pool: Pool, tmp_path: Path) -> None:
-    """Where the dropout is right but one side learns twice as fast, the mean losses tell the two apart."""
-    faults = {"keras-torch": "wrong_optimizers.py:keras_learning_rate_twice"}
-    case = case_of({"training.epochs": 8})
-    comparison = run_cases_in(tmp_path / "out", pool, [case], ["torch"], faults).comparison("gru", "keras-torch")
-    assert comparison.status == "differs"
-    assert [difference.kind for difference in comparison.differences] == ["distribution"]
+# On each side: a step that is too large, a gradient that is lost, another constant, and predictions out of order.
+FAULTS_OF_STEPS = [
+    ("torch", "wrong_gradients.py:one_gate_zero", "gradient"),
+    ("keras-torch", "wrong_models.py:predictions_reversed", "forward"),
+    *(
+        pytest.param(*fault, marks=pytest.mark.slow)
+        for fault in (
+            ("torch", "wrong_optimizers.py:learning_rate_by_a_twentieth", "update"),
+            ("keras-torch", "wrong_optimizers.py:keras_learning_rate_by_a_twentieth", "update"),
+            ("keras-torch", "wrong_gradients.py:keras_one_gate_zero", "gradient"),
+            ("torch", "wrong_optimizers.py:epsilon_thousand_times", "update"),
+            ("keras-torch", "wrong_optimizers.py:keras_epsilon_thousand_times", "update"),
+            ("torch", "wrong_models.py:predictions_reversed", "forward"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("runner", "fault", "phase"), FAULTS_OF_STEPS)
+def test_a_wrong_step_is_found(pool: Pool, tmp_path: Path, runner: str, fault: str, phase: str) -> None:
+    """What no dropout hides is found with independent masks as with shared ones, in its phase and on its side."""
+    comparison = run_cases_in(tmp_path / "out", pool, [case_of()], ["torch"], {runner: fault}).comparison(
+        "gru", "keras-torch"
+    )
+    first = comparison.first_difference
+    assert first is not None, comparison.error
+    assert (comparison.status, first.phase, first.off_side) == ("differs", phase, runner)
+
+
+def test_one_loss_for_all_seeds_is_no_difference() -> None:
+    """Where dropout changes nothing all seeds have one loss: what rounding moves it by is no difference, more is."""
+    left = np.full(SAMPLES, 0.5)
+    for apart, kinds in ((1 + 4e-8, []), (1 + 1e-3, ["distribution"])):
+        _, differences = _compare_means(left, left * apart, "torch", "keras-torch", 18, 2e-6)
+        assert [difference.kind for difference in differences] == kinds
+
+
+def test_the_stated_power_is_what_is_found() -> None:
+    """Of samples that are apart by the effect that is told, as many are found as is told, and few of equal ones."""
+    generator = np.random.default_rng(0)
+    effect, trials = detectable_effect(SAMPLES), 2000
+
+    def rate(apart: float) -> float:
+        """How often samples with means that far apart are told to differ."""
+        pairs = generator.normal(10, 1, (trials, 2, SAMPLES)) + np.array([[0.0], [apart]])
+        found = [bool(_compare_means(left, right, "a", "b", 1, 0.0)[1]) for left, right in pairs]
+        return float(np.mean(found))
+
+    assert rate(effect) == pytest.approx(POWER, abs=0.03)
+    assert rate(0.0) < 5 * SIGNIFICANCE
 
 
 def without_random(trace: Trace, part: str) -> Trace:
