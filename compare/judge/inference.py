@@ -11,7 +11,7 @@ from compare.judge.margins import MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_MARGIN, MO
 from compare.judge.step_errors import StepError
 from compare.judge.step_reference import in_float64
 from compare.reference.network import Network
-from compare.reference.rounding import EXACT, Arithmetic, plain, working
+from compare.reference.rounding import deviations, plain, working
 from compare.trace.trace import Trace
 
 # In inference nothing is dropped.
@@ -38,18 +38,14 @@ def prediction_error(experiment: Experiment, trace: Trace) -> StepError | None:
     # As in a step: token ids and masks stay what they are.
     floats = {name: np.asarray(part, np.float64) if part.dtype.kind == "f" else part for name, part in named.items()}
     inference: Any = PlainModel(**{**vars(model), **NO_DROPOUT})
-
-    def predict(arithmetic: Arithmetic) -> np.ndarray:
-        arrays = arithmetic.arrays(in_float64(weights)), arithmetic.arrays(floats)
-        return plain(Network(inference, *arrays).outputs)
-
-    exact = predict(EXACT)
+    precision = str(trace.manifest["precision"])
+    arithmetic = working(precision, MONTE_CARLO_SAMPLES)
+    outputs: Any = Network(inference, arithmetic.arrays(in_float64(weights)), arithmetic.arrays(floats)).outputs
+    exact = plain(outputs)
     if exact.shape != predictions.shape:
         return None
-    precision = str(trace.manifest["precision"])
-    samples = [predict(working(precision, seed)) for seed in range(MONTE_CARLO_SAMPLES)]
     scale = float(np.sqrt(np.mean(np.square(exact)))) or 1.0
-    rounding = max(float(np.max(np.abs(sample - exact))) for sample in samples) / scale
+    rounding = float(np.max(np.abs(deviations(outputs, MONTE_CARLO_SAMPLES)))) / scale
     tolerance = MONTE_CARLO_MARGIN * max(rounding, MONTE_CARLO_FLOOR_ULPS * ulp(precision))
     error = float(np.max(np.abs(np.float64(predictions) - exact))) / scale
     return StepError(experiment.steps, "forward", "head", error if np.isfinite(error) else np.inf, tolerance)

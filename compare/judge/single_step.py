@@ -56,7 +56,10 @@ def _slot_difference(
 def step_differences(
     reference: StepReference, records: Mapping[str, Tensors | None]
 ) -> tuple[list[Difference], dict[str, list[StepError]]]:
-    """Compare the sides' records of a step with the reference: one difference a phase, and every error by side."""
+    """Compare the sides' records of a step with the reference: a difference for each tensor, and every error by side.
+
+    Of each phase the tensor to blame comes first.
+    """
     errors: dict[str, list[StepError]] = {}
     for side, record in records.items():
         if record is None:
@@ -70,18 +73,20 @@ def step_differences(
             return [Difference("missing-tensor", reference.step, "forward", message, off_side=side)], {}
     differences = []
     for phase in STEP_PHASES:
-        beyond = {
-            side: [error for error in of_side if error.phase == phase and error.tolerance_ratio > 1]
-            for side, of_side in errors.items()
-        }
+        # Both sides are measured in the same order, that of computation.
+        by_tensor = [
+            {
+                side: error
+                for side, error in zip(errors, of_tensor, strict=True)
+                if error.phase == phase and error.tolerance_ratio > 1
+            }
+            for of_tensor in zip(*errors.values(), strict=True)
+        ]
+        beyond = [off for off in by_tensor if off]
         # Forward, the first tensor beyond its tolerance is to blame; in the other phases the one furthest beyond.
-        off = {
-            side: of_phase[0] if phase == "forward" else max(of_phase, key=lambda error: error.tolerance_ratio)
-            for side, of_phase in beyond.items()
-            if of_phase
-        }
-        if off:
-            differences.append(_difference(reference, off))
+        if phase != "forward":
+            beyond.sort(key=lambda off: max(error.tolerance_ratio for error in off.values()), reverse=True)
+        differences += [_difference(reference, off) for off in beyond]
     return differences, errors
 
 

@@ -4,9 +4,9 @@ Each phase is computed from what a side itself gave to it: the loss from its own
 gradients, the update and the new slots from its own clipped gradients. So an error is found in the phase that makes it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,7 +50,8 @@ class StepReference:
     """The float64 reference of one step, with Monte Carlo samples that show how far rounding may carry a side from it.
 
     It is made from the state before the step, `weights`, `slots` and `non_trainable` by canonical name, and from the
-    precision in which the side that is judged computes, "float32" or "float64".
+    precision in which the side that is judged computes, "float32" or "float64". The mask does not reach the layers
+    `unmasked`, of which the loss is the last.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class StepReference:
         slots: Tensors,
         non_trainable: Tensors,
         precision: str,
+        unmasked: Collection[int] = (),
     ) -> None:
+        self.unmasked = unmasked
         self.step, self.experiment, self.precision = step, experiment, precision
         self.ulp = ulp(precision)
         self.floor = MONTE_CARLO_FLOOR_ULPS * self.ulp
@@ -79,6 +82,21 @@ class StepReference:
         tensors = self._forward_and_gradients()
         self.computed = Computed.of(tensors)
         self.rounded_norms = self._rounded_norms(tensors)
+
+    def without_mask(self, layers: Collection[int]) -> Self:
+        """Return the reference of the same step, in which the mask does not reach some layers."""
+        return self._changed(self.non_trainable, layers)
+
+    def from_state(self, non_trainable: Tensors) -> Self:
+        """Return the reference of the same step from another non-trainable state."""
+        return self._changed(non_trainable)
+
+    def _changed(self, non_trainable: Tensors, unmasked: Collection[int] = ()) -> Self:
+        changed = type(self)(
+            self.experiment, self.step, self.weights, self.slots, non_trainable, self.precision, unmasked
+        )
+        changed.state_and_batch = self.state_and_batch
+        return changed
 
     def _arithmetic(self) -> Rounding:
         return working(self.precision, MONTE_CARLO_SAMPLES)
@@ -141,7 +159,7 @@ class StepReference:
 
     def _forward_and_gradients(self) -> dict[str, Any]:
         weights, inputs, non_trainable = map(self._arithmetic().arrays, (self.weights, self.inputs, self.non_trainable))
-        network = Network(self.experiment.case.model, weights, inputs, non_trainable)
+        network = Network(self.experiment.case.model, weights, inputs, non_trainable, self.unmasked)
         loss, d_outputs = self._data_loss(network.outputs)
         computed = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in network.stages.items()}
         computed |= {f"gradient/{name}": tensor for name, tensor in network.backward(d_outputs).items()}
@@ -150,7 +168,8 @@ class StepReference:
     def _data_loss(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss without the penalty, and its gradient by the outputs."""
         model = self.experiment.case.model
-        mask = self.inputs.get("mask") if model.head == "every_output" else None
+        heeded = model.head == "every_output" and model.layers not in self.unmasked
+        mask = self.inputs.get("mask") if heeded else None
         return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask)
 
     def _split(self, kind: str, values: Any) -> dict[str, Any]:

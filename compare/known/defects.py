@@ -1,10 +1,14 @@
 """Defects of the frameworks themselves that these models meet, and how each shows in a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from compare.config.case import Case
+from compare.judge.step_reference import StepReference
 from compare.judge.verdict import Cause, Comparison, Difference
+from compare.known.evidence import Evidence
 
 # An embedding's gradient is a list of rows, in which a token may come twice. These rules square it, as norms do.
 _SQUARING = ("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta")
@@ -12,24 +16,22 @@ _SQUARING = ("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect of a framework: on which runner, in which cases, how it shows, and what a user is told."""
+    """A defect of a framework: on which runner, in which cases, how it shows, and what a user is told.
+
+    `owns` says which differences of a single step, where nothing but the step itself can be at fault, are its doing;
+    `proof` changes a reference as the defect has it: what is within its tolerance then is its doing too. `fails` is of a runner's error. Where it is: the `source` in the framework. What drifts apart from the first such
+    difference on is its doing too, and nothing else is.
+    """
 
     name: str
     runner: str
     applies: Callable[[Case], bool]
-    shows: Callable[[Comparison], bool]
     message: str
     workaround: str
-
-
-def _first(fits: Callable[[Difference], bool]) -> Callable[[Comparison], bool]:
-    """Whether the Keras side alone is off, and the first difference fits."""
-
-    def shows(comparison: Comparison) -> bool:
-        first = comparison.first_difference
-        return first is not None and first.off_side == comparison.runner and fits(first)
-
-    return shows
+    source: str
+    owns: Callable[[Case, Difference], bool] = lambda case, difference: False
+    proof: Callable[[StepReference], StepReference] | None = None
+    fails: Callable[[str], bool] = lambda error: False
 
 
 def _takes_rows_one_by_one(case: Case) -> bool:
@@ -39,56 +41,131 @@ def _takes_rows_one_by_one(case: Case) -> bool:
     return case.model.embedding is not None and (training.optimizer in _SQUARING or clipped)
 
 
+def _is_of_rows(case: Case, difference: Difference) -> bool:
+    """Whether rows that are squared or clipped one by one make this difference.
+
+    Each tensor is clipped by itself but for a global norm, which is of all of them.
+    """
+    of_embedding = (difference.tensor or "").endswith("embedding/embeddings")
+    if difference.phase == "clip":
+        return of_embedding or case.training.global_clipnorm is not None
+    return difference.phase == "update" and of_embedding
+
+
 DEFECTS = (
     Defect(
         "stateful-on-torch",
         "keras-torch",
-        lambda case: case.model.stateful and case.training.keras_layers == "stock",
-        lambda comparison: "modified by an inplace operation" in (comparison.error or ""),
-        "Keras 3.15.1 cannot train a stateful recurrent layer on its torch backend: it writes the new state into the "
+        # A SimpleRNN keeps its output, which its gradient does not need from the variable.
+        lambda case: (
+            case.model.stateful and case.training.keras_layers == "stock" and case.model.cell in ("lstm", "gru")
+        ),
+        "Keras 3.15.1 cannot train a stateful LSTM or GRU on its torch backend: it writes the new state into the "
         "variable that the gradient still needs",
         "train on another backend, or with the layers of keras_models.fast",
+        "keras/src/layers/rnn/rnn.py, RNN.call",
+        fails=lambda error: "modified by an inplace operation" in error,
     ),
     Defect(
         "stateful-on-jax",
         "keras-jax",
         lambda case: case.model.stateful,
-        _first(lambda first: "/state/" in (first.tensor or "")),
         "Keras 3.15.1 on JAX never keeps the states of a stateful layer in compiled training: they are not among "
         "the model's non-trainable variables, so that every batch starts from zeros",
         "train on TensorFlow, or pass the states from batch to batch yourself",
+        "keras/src/layers/rnn/rnn.py, RNN._create_state_variables",
+        owns=lambda case, difference: difference.phase == "update" and "/state/" in (difference.tensor or ""),
+        proof=lambda reference: reference.from_state(
+            {
+                name: np.zeros_like(values) if "/state/" in name else values
+                for name, values in reference.non_trainable.items()
+            }
+        ),
     ),
     Defect(
         "padded-start-on-jax",
         "keras-jax",
         lambda case: case.data.padding != "none" and case.model.initial_state == "given",
-        _first(lambda first: first.phase == "forward" and (first.tensor or "").startswith("layer")),
         "Keras 3.15.1 on JAX puts out the initial state at padding that comes first, where its other backends put out "
         "zeros",
         "start from zeros, or pad on the right",
+        "keras/src/backend/jax/rnn.py, rnn",
+        owns=lambda case, difference: difference.phase == "forward" and (difference.tensor or "").startswith("layer"),
     ),
     Defect(
         "repeated-tokens-on-tensorflow",
         "keras-tensorflow",
         _takes_rows_one_by_one,
-        _first(lambda first: first.phase == "clip" or "embedding/embeddings" in (first.tensor or "")),
         "Keras 3.15.1 on TensorFlow squares and clips the rows of an embedding's gradient one by one where a token "
         "comes more than once in a batch, instead of their sum, so that its second moment or its norm is another",
         "train on another backend, or with SGD and without clipping",
+        "keras/src/backend/tensorflow/sparse.py, elementwise_unary",
+        owns=_is_of_rows,
     ),
 )
 
 
-def with_defects(case: Case, comparison: Comparison) -> Comparison:
-    """Name the framework's defect as the cause where one shows, and say so where one that was expected does not."""
+def with_defects(case: Case, comparison: Comparison, evidence: Evidence | None = None) -> Comparison:
+    """Name the framework's defect as the cause where one shows, and say so where one that was expected does not.
+
+    A comparison is expected where the defect explains every difference; the others alone are left where it does not.
+    """
     for defect in DEFECTS:
         if defect.runner != comparison.runner or not defect.applies(case):
             continue
         expected = defect.name in case.expected_defects
-        if comparison.status != "agrees" and defect.shows(comparison):
-            cause = Cause("framework-defect", True, defect.message, defect.workaround)
-            return replace(comparison, causes=(*comparison.causes, cause), expected=expected)
         if comparison.status == "agrees" and expected:
             note = f"the defect {defect.name} was expected and does not show: this version of Keras may have fixed it"
             return replace(comparison, notes=(*comparison.notes, note))
+        if comparison.status == "failed" and defect.fails(comparison.error or ""):
+            cause = Cause("framework-defect", True, defect.message, defect.workaround)
+            return replace(comparison, causes=(*comparison.causes, cause), expected=expected)
+        if comparison.status == "differs" and (own := _own_differences(case, defect, comparison, evidence)):
+            return _explained(defect, comparison, own, expected)
     return comparison
+
+
+def _own_differences(case: Case, defect: Defect, comparison: Comparison, evidence: Evidence | None) -> list[Difference]:
+    """The differences of single steps that a defect of the Keras side makes, in the order of computation."""
+    off = [
+        difference
+        for difference in comparison.differences
+        if difference.kind == "off-reference" and difference.off_side == comparison.runner
+    ]
+    own = [difference for difference in off if defect.owns(case, difference)]
+    if own and defect.proof is not None and evidence is not None:
+        own += [
+            difference for difference in off if difference not in own and evidence.explains(difference, defect.proof)
+        ]
+    return sorted(own, key=lambda difference: difference.order)
+
+
+def _explained(defect: Defect, comparison: Comparison, own: Sequence[Difference], expected: bool) -> Comparison:
+    first = own[0]
+
+    def follows(difference: Difference) -> bool:
+        """Whether trainings that the defect has separated would have drifted so."""
+        at_once = any(
+            difference.order >= of_step.order and (of_step.tensor or "").endswith(difference.tensor or "nothing")
+            for of_step in own
+            if of_step.step == difference.step
+        )
+        return difference.kind == "beyond-rounding" and (difference.step > first.step or at_once)
+
+    left = [difference for difference in comparison.differences if difference not in own and not follows(difference)]
+    where = f"step {first.step}, {first.phase}, {first.tensor}"
+    cause = Cause(
+        "framework-defect",
+        True,
+        defect.message,
+        defect.workaround,
+        step=first.step,
+        phase=first.phase,
+        tensor=first.tensor,
+        observation=f"shows first at {where}",
+    )
+    causes = (*comparison.causes, cause)
+    if not left:
+        return replace(comparison, causes=causes, expected=expected)
+    note = f"the defect {defect.name} shows first at {where}; it does not explain what differs beside it"
+    return replace(comparison, differences=left, causes=causes, notes=(*comparison.notes, note))

@@ -1,6 +1,6 @@
 """The whole network: embedding, a stack of recurrent layers with what stands between them, and a linear head."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Network:
 
     `stages` are the outputs of every part by name, those of recurrent layers at every timestep (batch, time, width).
     `non_trainable` are the states of a stateful model and the running figures of batch normalisation: given before the
-    step, kept after it.
+    step, kept after it. The mask does not reach the layers `unmasked`.
     """
 
     def __init__(
@@ -26,8 +26,9 @@ class Network:
         weights: Weights,
         inputs: Mapping[str, Array],
         non_trainable: Weights | None = None,
+        unmasked: Collection[int] = (),
     ) -> None:
-        self.model, self.weights, self.inputs = model, weights, inputs
+        self.model, self.weights, self.inputs, self.unmasked = model, weights, inputs, unmasked
         self.non_trainable = dict(non_trainable or {})
         self.stages: dict[str, Array] = {}
         self._applied: list[Applied] = []
@@ -109,7 +110,7 @@ class Network:
             prefix,
             sequence,
             state,
-            self.inputs.get("mask"),
+            None if index in self.unmasked else self.inputs.get("mask"),
             model.zeros_padding(index),
             turned=model.go_backwards or direction == "backward",
         )

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
+from compare.config.case import Case
 from compare.experiment.experiment import Experiment
 from compare.judge import Comparison, StepReference, judge
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
-from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, member_name, sample_name
+from compare.known.evidence import Evidence
+from compare.known.masks import with_missing_mask
+from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, SHARED_MASKS, member_name, sample_name, with_shared_masks
 from compare.trace.trace import Trace, TraceError, read_state, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 
@@ -42,7 +45,7 @@ def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Com
     traces = _Traces(job, out / job.name, failures)
     comparisons = (traces.compare(keras_runner(backend)) for backend in job.backends)
     notes = job.experiment.examples.notes
-    return [with_defects(job.experiment.case, replace(comparison, data_notes=notes)) for comparison in comparisons]
+    return [replace(comparison, data_notes=notes) for comparison in comparisons]
 
 
 @lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references
@@ -50,6 +53,16 @@ def step_references(experiment: Experiment, reference: Path, precision: str) -> 
     """Compute what the checked steps should give, from the PyTorch side's states."""
     states = {step: read_state(reference, step) for step in experiment.recorded_steps}
     return [StepReference(experiment, step, *state, precision) for step, state in states.items() if state is not None]
+
+
+def with_causes(
+    case: Case, comparison: Comparison, traces: Sequence[Trace], references: Sequence[StepReference] | None
+) -> Comparison:
+    """Name why a comparison differs where that is known and proved by the checked steps of both traces."""
+    records = {trace.manifest["runner"]: trace.single_step for trace in traces}
+    evidence = Evidence(references or (), records)
+    named = with_defects(case, comparison, evidence)
+    return named if named.causes else with_missing_mask(named, evidence)
 
 
 class _FailedError(Exception):
@@ -75,13 +88,20 @@ class _Traces:
             return self._compare_samples(runner) if case.model.independent_masks else self._compare(runner)
         except (_FailedError, TraceError) as error:
             log = error.log if isinstance(error, _FailedError) else None
-            return Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=str(error), log=log)
+            failed = Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=str(error), log=log)
+            return with_defects(case, failed)
 
     def _compare_samples(self, runner: str) -> Comparison:
         names = {side: [sample_name(side, n) for n in range(SAMPLES)] for side in (REFERENCE_RUNNER, runner)}
         self._refuse_failed(*names[REFERENCE_RUNNER], *names[runner])
         expected, obtained = ([self.read(self.folder / name) for name in of_side] for of_side in names.values())
-        return judge_samples(expected, obtained, self.job.experiment)
+        return judge_samples(expected, obtained, self.job.experiment, self._shared_masks._compare(runner))
+
+    @cached_property
+    def _shared_masks(self) -> "_Traces":
+        """The traces of the same case with masks that both sides share."""
+        job = replace(self.job, experiment=with_shared_masks(self.job.experiment))
+        return _Traces(job, self.folder / SHARED_MASKS, self.failures)
 
     def _compare(self, runner: str) -> Comparison:
         experiment = self.job.experiment
@@ -96,7 +116,8 @@ class _Traces:
         references = None
         if not experiment.case.training.stock:
             references = step_references(experiment, self.folder / REFERENCE_RUNNER, precision)
-        return judge(expected, obtained, members, experiment, references)
+        comparison = judge(expected, obtained, members, experiment, references)
+        return with_causes(experiment.case, comparison, (expected, obtained), references)
 
     def _refuse_failed(self, *names: str) -> None:
         for name in names:

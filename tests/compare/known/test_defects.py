@@ -68,6 +68,52 @@ def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_pa
 def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:
     """A mistake that shows before the defect does is not put down to it."""
     faults = {"keras-tensorflow": "wrong_data.py:samples_swapped_within_a_batch"}
-    run = run_cases_in(tmp_path / "out", pool, [tiny_case("gru", TOKENS)], ["tensorflow"], faults)
+    case = tiny_case("gru", TOKENS | {"expected_defects": ("repeated-tokens-on-tensorflow",)})
+    run = run_cases_in(tmp_path / "out", pool, [case], ["tensorflow"], faults)
     (comparison,) = run.verdict.comparisons
-    assert (comparison.status, comparison.causes) == ("differs", ())
+    assert (comparison.status, comparison.expected, run.verdict.exit_code) == ("differs", False, 1)
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.tensor == "inputs"
+
+
+STATEFUL = {"model.stateful": True, "training.epochs": 1, "expected_defects": ("stateful-on-jax",)}
+ROWS = TOKENS | {"expected_defects": ("repeated-tokens-on-tensorflow",)}
+
+
+@pytest.mark.parametrize(
+    ("runner", "fields", "fault"),
+    [
+        pytest.param("keras-tensorflow", ROWS, None, id="tokens alone"),
+        pytest.param("keras-tensorflow", ROWS, "wrong_optimizers.py:keras_epsilon_thousand_times", id="tokens"),
+        pytest.param("keras-jax", STATEFUL, "wrong_optimizers.py:keras_epsilon_thousand_times", id="states"),
+        pytest.param("keras-jax", STATEFUL, None, id="states alone"),
+    ],
+)
+def test_a_second_fault_is_found_beside_a_defect(
+    pool: Pool, tmp_path: Path, runner: str, fields: dict[str, object], fault: str | None
+) -> None:
+    """A defect excuses the tensors that it spoils: a second fault on the same side differs, and is what is told."""
+    faults = {} if fault is None else {runner: fault}
+    run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", fields)], [runner.removeprefix("keras-")], faults)
+    (comparison,) = run.verdict.comparisons
+    assert [cause.name for cause in comparison.causes] == ["framework-defect"]
+    assert comparison.status == "differs"
+    assert comparison.expected is (fault is None), comparison.first_difference
+    if fault is not None:
+        first = comparison.first_difference
+        assert first is not None
+        assert (first.step, first.phase, first.off_side) == (0, "update", runner)
+        assert "embedding" not in (first.tensor or "")
+        assert "/state/" not in (first.tensor or "")
+
+
+def test_a_stateful_simple_rnn_trains_on_torch(pool: Pool, tmp_path: Path) -> None:
+    """A stateful SimpleRNN agrees on Keras's torch backend, where a GRU cannot be trained."""
+    cases = [
+        tiny_case(cell, {"model.stateful": True, "training.epochs": 1, "expected_defects": ("stateful-on-torch",)})
+        for cell in ("simple_rnn", "gru")
+    ]
+    run = run_cases_in(tmp_path / "out", pool, cases, ["torch"])
+    alone, gated = (run.comparison(case.name, "keras-torch") for case in cases)
+    assert (alone.status, alone.causes) == ("agrees", ())
+    assert (gated.status, gated.expected) == ("failed", True)

@@ -115,6 +115,23 @@ def test_every_outcome_can_be_reported(clean_run: Run, tmp_path: Path, damage: C
     assert suite.attrib["failures"] == ("0" if comparison.status == "agrees" else "1")
 
 
+@pytest.mark.parametrize("comparison", [DIFFERS, FAILED], ids=lambda comparison: comparison.status)
+def test_an_expected_defect_is_skipped(comparison: Comparison, tmp_path: Path) -> None:
+    """As the exit code is 0 where a defect was expected, so is the count of failures and errors; why is said."""
+    verdict = Verdict([AGREES, replace(comparison, expected=True)])
+    assert verdict.exit_code == 0
+    write_junit(verdict, tmp_path / "junit.xml")
+    suite = read_junit(tmp_path)
+    assert {name: suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "2",
+        "failures": "0",
+        "errors": "0",
+        "skipped": "1",
+    }
+    (skipped,) = suite.findall("testcase/skipped")
+    assert (comparison.error or "further apart") in skipped.attrib["message"]
+
+
 @pytest.mark.parametrize("comparison", [replace(FAILED, error=NASTY), replace(FAILED, log=NASTY)], ids=["error", "log"])
 def test_what_a_framework_prints_breaks_no_report(comparison: Comparison, tmp_path: Path) -> None:
     """Colours, markup and control characters in an error or a log are neither interpreted nor make a file invalid."""
