@@ -32,7 +32,7 @@ def _cause(first: Difference, reference: StepReference, evidence: Evidence) -> C
             after = [
                 error
                 for error in evidence.errors(side, first.step, without)
-                if (error.phase, error.tensor) == (first.phase, first.tensor)
+                if (error.phase, error.tensor or None) == (first.phase, first.tensor)
             ]
             parts = [*(f"layer{index}" for index in range(model.layers)), "the loss"]
             names = " and ".join(parts[index] for index in sorted(lost))
