@@ -35,6 +35,7 @@ def judge_samples(
     """
     first, other = expected[0], obtained[0]
     runner = other.manifest["runner"]
+    last_steps = {epoch: epoch * experiment.steps_per_epoch - 1 for epoch in experiment.checkpoint_epochs}
     differences = [
         difference
         for left, right in zip(expected, obtained, strict=True)
@@ -42,6 +43,7 @@ def judge_samples(
             *completeness.experiment_differences(left, right),
             *completeness.missing_columns(left, right, completeness.required_columns(experiment)),
             *completeness.missing_steps(left, right, experiment),
+            *completeness.missing_weights(left, right, experiment, last_steps),
             *completeness.missing_predictions(left, right, experiment),
         )
     ]
@@ -51,7 +53,7 @@ def judge_samples(
         reference=first.manifest["runner"],
         dtype=first.manifest["dtype"],
         status="agrees",
-        checks=4 * len(expected),
+        checks=5 * len(expected),
         steps=min(len(first.rows), len(other.rows)),
         versions={**first.manifest["versions"], **other.manifest["versions"]},
         epoch_losses={trace.manifest["runner"]: epoch_losses(trace, experiment) for trace in (first, other)},
