@@ -70,8 +70,8 @@ def run_examples(side: str, expected: str | None = None) -> tuple[int, int]:
     return failed, attempted
 
 
-def specimen(side: str, touch: bool = False) -> list[str]:
-    """Train a stock model in this process and say what of Keras is no longer as it was imported; `touch`: plant it."""
+def specimen(side: str) -> tuple[list[str], list[str]]:
+    """Train a stock model and say what of Keras is no longer as it was imported; the same with fast layers imported."""
     import sys
 
     import keras
@@ -86,6 +86,12 @@ def specimen(side: str, touch: bool = False) -> list[str]:
         }
         return classes | attributes
 
+    def changes() -> list[str]:
+        after = looked_at()
+        names = before.keys() | after.keys()
+        changed = [f"keras.layers.{name}" for name in names if before.get(name) is not after.get(name)]
+        return sorted([*changed, *(name for name in sys.modules if name.startswith("keras_models.fast"))])
+
     before = looked_at()
     both = package(side)
     model = both.build(cell="gru", units=2, bidirectional="concat")
@@ -93,10 +99,6 @@ def specimen(side: str, touch: bool = False) -> list[str]:
     inputs, targets = np.zeros((4, 3, 1), "float32"), np.zeros((4, 1), "float32")
     list(both.train(model, both.build_loss("mse"), optimizer, inputs, targets, np.arange(4)[None], 2))
     both.execution(model, inputs[:2])
-    if touch:
-        importlib.import_module("keras_models.fast")
-    after = looked_at()
-    changed = [
-        f"keras.layers.{name}" for name in before.keys() | after.keys() if before.get(name) is not after.get(name)
-    ]
-    return sorted([*changed, *(name for name in sys.modules if name.startswith("keras_models.fast"))])
+    trained = changes()
+    importlib.import_module("keras_models.fast")
+    return trained, changes()

@@ -43,6 +43,7 @@ def test_files_go_both_ways(frameworks: FrameworkProcesses, cell: str, suffix: s
             np.testing.assert_allclose(obtained, predictions[package], atol=TOLERANCE)
 
 
+@pytest.mark.slow  # the test above finds every file's configuration to be Keras's own
 def test_a_file_of_fast_layers_needs_keras_alone(frameworks: FrameworkProcesses, tmp_path: Path) -> None:
     """Keras without this package loads a model that was saved with fast layers, on another backend too."""
     file = tmp_path / "fast.keras"
