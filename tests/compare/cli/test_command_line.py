@@ -1,10 +1,12 @@
 """The command line: what it prints where, what it writes, and what it refuses."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +15,11 @@ from helpers.paths import SUNSPOTS
 from helpers.small_runs import TINY
 
 import compare
+from compare import api
+from compare.cli.main import main
 from compare.config.case import built_in_names
+from compare.workers import backends
+from compare.workers.pool import Pool
 
 Refused = Callable[..., str]
 
@@ -25,6 +31,16 @@ def run_command(*arguments: object, folder: Path, environment: dict[str, str]) -
     """Run `python -m compare` in a folder."""
     command = [sys.executable, "-m", "compare", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def run_here(*arguments: object, folder: Path, pool: Pool) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process and a folder, with worker processes that are there already."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.chdir(folder)
+        patch.setattr(api, "Pool", lambda *_: nullcontext(pool))
+        code = main([str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
 def read_junit(folder: Path) -> ElementTree.Element:
@@ -48,13 +64,13 @@ def agreeing(folder: Path, environment: dict[str, str]) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def differing(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def differing(folder: Path, pool: Pool) -> subprocess.CompletedProcess[str]:
     """A run of stock optimizers, which differ, with --quiet and the CSV file of this suite, into `differing`."""
     series = SUNSPOTS
-    return run_command(
+    return run_here(
         "run", "lstm", *SMALL, "--stock", "--quiet", "--backend", "torch", "--epochs", 2,
         "--csv", series, "--target", "sunspots", "--features", "sunspots", "year", "--out", "differing",
-        folder=folder, environment=environment,
+        folder=folder, pool=pool,
     )  # fmt: skip
 
 
@@ -154,18 +170,10 @@ def test_junit_counts(run: str, counts: tuple[str, ...], folder: Path, request: 
     assert len(suite.findall("testcase/failure")) == int(counts[1])
 
 
-def test_a_missing_backend_exits_3(folder: Path, environment: dict[str, str]) -> None:
+def test_a_missing_backend_exits_3(folder: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for a backend that is not installed, the command says how to install it and exits 3."""
-    code = (
-        "import importlib.util, sys\n"
-        "find_spec = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: None if name == 'jax' else find_spec(name, *rest)\n"
-        "from compare.cli.main import main\n"
-        f"sys.exit(main({['run', 'gru', *SMALL, '--backend', 'jax', '--out', 'missing']}))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    monkeypatch.setitem(backends.BACKENDS, "jax", backends.Backend("no_such_module", ("no-such-module",)))
+    done = run_here("run", "gru", *SMALL, "--backend", "jax", "--out", "missing", folder=folder, pool=pool)
     assert done.returncode == 3, done.stderr
     assert "backend jax is not installed; python -m pip install jax" in done.stdout
     suite = read_junit(folder / "missing")

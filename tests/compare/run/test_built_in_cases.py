@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.small_runs import Run, run_cases_in
+from helpers.small_runs import BACKENDS, Run, run_cases_in
 
 from compare.config.case import built_in_names, load_case, with_fields
 from compare.judge import Comparison
@@ -15,9 +15,30 @@ from compare.workers.pool import Pool
 SMALL = {"training.epochs": 1, "model.units": 5}
 
 
-def runs_on(backends: Sequence[str], pool: Pool, factory: pytest.TempPathFactory) -> Run:
-    """A short training of every built-in case on some backends."""
-    cases = [with_fields(load_case(name), SMALL) for name in built_in_names()]
+# One for each way that data, tasks and what a model keeps may take. What every option of a model computes is compared
+# every day by `both_models/test_model_options.py`, and every kind of data trained on by `test_tasks.py`.
+EVERY_DAY = (
+    "adamw_clipped",
+    "batch_normalization",
+    "bidirectional_concat",
+    "deep",
+    "dropout",
+    "embedding",
+    "forecast",
+    "given_states",
+    "layer_normalization",
+    "left_padding",
+    "native_dropout",
+    "sequence_first",
+    "stateful",
+    "sunspots",
+    "tagging",
+)
+
+
+def trainings_of(names: Sequence[str], backends: Sequence[str], pool: Pool, factory: pytest.TempPathFactory) -> Run:
+    """A short training of built-in cases on some backends."""
+    cases = [with_fields(load_case(name), SMALL) for name in names]
     return run_cases_in(factory.mktemp("built-in") / "out", pool, cases, backends)
 
 
@@ -35,30 +56,29 @@ def check_case(comparison: Comparison) -> None:
 
 @pytest.fixture(scope="module")
 def on_torch(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Every built-in case on torch, which compiles nothing and is the quickest."""
-    return runs_on(["torch"], pool, tmp_path_factory)
+    """Some built-in cases on torch, which compiles nothing and is the quickest."""
+    return trainings_of(EVERY_DAY, ["torch"], pool, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def compiled(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Every built-in case on the backends that compile each of them."""
-    return runs_on(["tensorflow", "jax"], pool, tmp_path_factory)
+def on_every_backend(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Every built-in case on every backend."""
+    return trainings_of(built_in_names(), BACKENDS, pool, tmp_path_factory)
 
 
-@pytest.mark.timeout(1200)  # the first to ask waits for the trainings of all
-@pytest.mark.parametrize("name", built_in_names())
+@pytest.mark.parametrize("name", EVERY_DAY)
 def test_built_in_case_on_torch(on_torch: Run, name: str) -> None:
     """A built-in case agrees on torch; where it expects a defect of the framework, that shows and is named."""
     check_case(on_torch.comparison(name, "keras-torch"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.timeout(2400)  # the first to ask waits for the trainings of all
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", built_in_names())
-def test_built_in_case(compiled: Run, name: str, backend: str) -> None:
-    """A built-in case agrees on the other backends too, or shows the defect that it expects there."""
-    check_case(compiled.comparison(name, f"keras-{backend}"))
+def test_built_in_case(on_every_backend: Run, name: str, backend: str) -> None:
+    """Every built-in case agrees on every backend, or shows the defect that it expects there."""
+    check_case(on_every_backend.comparison(name, f"keras-{backend}"))
 
 
 @pytest.mark.parametrize("name", ["tagging", "stateful", "dropout"])

@@ -1,5 +1,6 @@
 """`model.fit` and the compiled loops take the same steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,12 +65,23 @@ def test_both_engines_take_the_same_steps(runs: str, cell: str, backend: str, re
         assert run.comparison(f"{cell}-{engine}", f"keras-{backend}").status == "agrees"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_losses_alone_can_be_recorded(run: Run, pool: Pool, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "backends"),
+    [
+        # Every engine and every backend; the rest compiles for long.
+        ("compiled", ["torch", "jax"]),
+        ("fit", ["torch", "tensorflow"]),
+        pytest.param("compiled", ["tensorflow"], marks=pytest.mark.slow),
+        pytest.param("fit", ["jax"], marks=pytest.mark.slow),
+    ],
+)
+def test_losses_alone_can_be_recorded(
+    run: Run, pool: Pool, tmp_path: Path, engine: str, backends: Sequence[str]
+) -> None:
     """Without the norms each step has its loss and the checksum of its batch, the same ones; a fault still shows."""
     case = tiny_case("gru", {"training.engine": engine, "training.record": "loss"})
-    alone = run_cases_in(tmp_path / "alone", pool, [case], BACKENDS)
-    for runner in ("torch", *(f"keras-{backend}" for backend in BACKENDS)):
+    alone = run_cases_in(tmp_path / "alone", pool, [case], backends)
+    for runner in ("torch", *(f"keras-{backend}" for backend in backends)):
         folders = (tmp_path / "alone" / "gru", run.folder / f"gru-{engine}")
         trace, with_norms = (read_trace(folder / runner) for folder in folders)
         assert trace.columns == ("loss", "batch")
