@@ -29,14 +29,11 @@ def test_a_bare_interpreter_is_bare(bare_interpreter: Path) -> None:
 
 
 def test_both_sides_work_in_a_bare_interpreter(command: Callable, bare_interpreter: Path) -> None:
-    """A case is recorded, and checked against its recording, in an interpreter with the frameworks alone."""
+    """A case is trained on both sides and recorded by an interpreter with the frameworks alone."""
     sides = ("--python", f"torch={bare_interpreter}", "--python", f"keras-torch={bare_interpreter}")
     code, output, errors = command("record", "lstm", "--golden", "golden", "--backend", "torch", *SETTINGS, *sides)
     assert code == 0, errors
     assert "The comparison agrees" in output
-    code, output, errors = command("check", "--golden", "golden", "--out", "out", *sides)
-    assert code == 0, errors
-    assert "All 2 comparisons agree" in output
 
 
 def test_an_upgrade_that_changes_training_is_found(

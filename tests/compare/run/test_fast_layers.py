@@ -54,6 +54,7 @@ def test_stock_layers_run_keras_on_torch(pool: Pool, tmp_path: Path) -> None:
     assert execution["fallbacks"] == {}
 
 
+@pytest.mark.slow  # every day the layers alone are asked, in keras_models/fast/test_fallbacks.py
 def test_other_backends_run_keras(pool: Pool, tmp_path: Path) -> None:
     """On another backend the field changes nothing, and the trace does not claim a kernel."""
     run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", FAST)], ["jax"])
