@@ -23,7 +23,7 @@ from compare.report.explain_page import print_explanation, write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
 from compare.report.wording import conclusion
-from compare.run.folder import create_out, folder_of_now
+from compare.run.folder import folder_of_now, run_folder
 from compare.run.kernels import required_kernels
 from compare.run.plan import plan, prepare
 from compare.run.training import run_cases
@@ -140,13 +140,13 @@ def run(
     experiments = prepare(choose_cases(cases, {**(fields or {}), **seeded}, folds))
     chosen = [experiment.case for experiment in experiments]
     folder = Path(out or folder_of_now())
-    create_out(folder, chosen, chosen_backends)
     trainings = sum(len(plan(experiment, chosen_backends, folder)) for experiment in experiments)
-    with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout) as pool:
-        with show_progress(trainings, chosen, progress) as on_event:
-            verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
-        threads = pool.threads
-    write_reports(verdict, chosen, folder, threads, command)
+    with run_folder(folder, experiments, chosen_backends):
+        with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout) as pool:
+            with show_progress(trainings, chosen, progress) as on_event:
+                verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
+            threads = pool.threads
+        write_reports(verdict, chosen, folder, threads, command)
     return RunResult(chosen, verdict, folder)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and hashes of arrays."""
+"""Files that are whole or not there, and what tells that they are as they were written: hashes and checksums."""
 
 import contextlib
 import errno
@@ -15,8 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from compare.errors import InputError
 
-# What the system says of a disk, or a user's share of it, that is full.
-FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the system says of a disk, a user's share of it or a limit of a file's size that is full.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# The key of the checksum in a JSON object that is sealed.
+CHECKSUM = "checksum"
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -29,6 +32,28 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         for start in range(0, len(array), block):
             hasher.update(np.ascontiguousarray(array[start : start + block]).tobytes())
     return hasher.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hash a file with SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a JSON object the checksum by which it is known to be as it was written."""
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def is_sealed(content: Any) -> bool:
+    """Whether a JSON object is as it was sealed."""
+    if not isinstance(content, dict):
+        return False
+    return content.get(CHECKSUM) == _checksum({key: value for key, value in content.items() if key != CHECKSUM})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -45,13 +70,18 @@ def new_folder(out: Path) -> Iterator[None]:
         (out / ".writable").touch()
         (out / ".writable").unlink()
     except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
+        raise not_writable("--out", out, error) from None
     try:
         yield
     except InputError:
         for folder in missing:
             folder.rmdir()
         raise
+
+
+def not_writable(option: str, path: Path, error: OSError) -> Exception:
+    """What is raised for a place that cannot be written; that a disk is full is no mistake of the user's."""
+    return error if error.errno in FULL else InputError(f"{option} {path} cannot be written: {error.strerror}")
 
 
 def file_to_write(option: str, path: str | Path) -> Path:
@@ -77,16 +107,21 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except SafetensorError as error:  # as it tells what the system has told it
-        code = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else errno.EIO
+        code = next((code for code in FULL if f"(os error {code})" in str(error)), errno.EIO)
         raise OSError(code, str(error), str(path)) from None
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that the file is whole or not there."""
+    with whole_file(path) as partial:
+        partial.write_text(text, "utf-8")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=1), "utf-8")
+    write_text(path, json.dumps(content, indent=1))
 
 
 def read_json(path: Path) -> Any:

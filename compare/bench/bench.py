@@ -1,7 +1,6 @@
 """What a training step costs: every runner here beside the stock loop of its framework, in turn, in one run."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from compare.experiment.experiment import Experiment, make_experiment, write_exp
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.process import ChildProcess, ProcessError
 from compare.workers.protocol import Answer, Failed, Reply, Request
+from compare.workers.temporary_folder import TemporaryFolder
 
 SERVICE = "compare.bench.rounds:Rounds"
 
@@ -161,14 +161,14 @@ def check_case(case: Case) -> None:
 
 @contextmanager
 def _children(experiment: Experiment, runner: str) -> Iterator[list[Child]]:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryFolder() as folder, ExitStack() as stack:
         children = []
         for number, (engine, fields) in enumerate({"stock": {}, **ENGINES}.items()):
             if runner == REFERENCE_RUNNER and {"training.engine", "training.keras_layers"} & fields.keys():
                 continue
             if "training.keras_layers" in fields and runner != keras_runner("torch"):
                 continue
-            location = Path(folder) / str(number)
+            location = folder / str(number)
             write_experiment(replace(experiment, case=with_fields(experiment.case, fields)), location)
             child = Child(runner, engine, location)
             stack.callback(child.process.end)

@@ -16,7 +16,7 @@ from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
 from compare.judge.phases import Phase
-from compare.run.judging import Job
+from compare.run.judging import INTERNAL_ERROR, Job
 from compare.run.training import run_jobs
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.pool import Pool
@@ -140,7 +140,7 @@ def run_trials(
         chosen = waiting[first : first + TRAININGS_AT_A_TIME]
         shutil.rmtree(traces, ignore_errors=True)
         traces.mkdir()
-        comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool)
+        comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool, log_folder=out)
         with results.open("a", encoding="utf-8") as lines:
             for trial, comparison in zip(chosen, comparisons, strict=True):
                 known[trial.name] = judge_of(trial, comparison)
@@ -202,7 +202,12 @@ class Power:
 
     @property
     def exit_code(self) -> int:
-        """0 where every fault was detected and no null run raised an alarm; 3 where a trial could not be run."""
+        """0 where every fault was detected and no null run raised an alarm; 3 where a trial could not be run.
+
+        70 where one was not judged for an error of this project's own.
+        """
+        if any(outcome.said.startswith(INTERNAL_ERROR) for outcome in self.outcomes if outcome.status == "failed"):
+            return 70
         counts = self.as_json()
         if counts["detected"] < counts["faults"] - counts["failed"] or counts["false_alarms"]:
             return 1

@@ -33,7 +33,7 @@ def _bench(options: argparse.Namespace) -> int:
     from compare.bench.bench import ROUNDS, BenchError, run_bench
     from compare.config.case import parse_setting
     from compare.report.bench_table import draw_bench, markdown, print_bench
-    from compare.storage import file_to_write
+    from compare.storage import file_to_write, write_text
     from compare.workers.backends import choose_backends, machine
 
     rounds = ROUNDS if options.rounds is None else options.rounds
@@ -58,6 +58,6 @@ def _bench(options: argparse.Namespace) -> int:
     else:
         print_bench(Console(highlight=False), bench)
     if table and picture:
-        table.write_text(markdown(bench, machine(), picture.name), "utf-8")
-        picture.write_text(draw_bench(bench), "utf-8")
+        write_text(table, markdown(bench, machine(), picture.name))
+        write_text(picture, draw_bench(bench))
     return 0

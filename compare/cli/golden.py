@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ def _record(options: argparse.Namespace) -> int:
     from compare.workers.backends import choose_backends
     from compare.workers.interpreters import read_interpreters
     from compare.workers.pool import Pool
+    from compare.workers.temporary_folder import TemporaryFolder
 
     check_work(options.jobs, options.timeout)
     backends = choose_backends(options.backend)
@@ -60,8 +60,8 @@ def _record(options: argparse.Namespace) -> int:
     cases = [experiment.case for experiment in experiments]
     trainings = sum(len(plan(experiment, backends, golden)) for experiment in experiments)
     with (
-        tempfile.TemporaryDirectory(prefix="rnn-parity-") as logs,
-        Pool(Path(logs), jobs, options.timeout, interpreters=interpreters) as pool,
+        TemporaryFolder() as logs,
+        Pool(logs, jobs, options.timeout, interpreters=interpreters) as pool,
         show_progress(trainings, cases, not options.quiet) as on_event,
     ):
         verdict, recorded = record_golden(experiments, backends, golden, pool, on_event)
@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace) -> int:
     from compare.api import check_work, show_progress, write_reports
     from compare.golden.check import check_golden, trainings
     from compare.golden.store import choose_golden
-    from compare.run.folder import create_folder, folder_of_now
+    from compare.run.folder import folder_of_now, results_folder
     from compare.workers.backends import choose_backends
     from compare.workers.interpreters import read_interpreters
     from compare.workers.pool import Pool
@@ -86,14 +86,14 @@ def _check(options: argparse.Namespace) -> int:
     goldens = choose_golden(Path(options.golden), options.cases, chosen)
     interpreters = read_interpreters(options.python)
     out = Path(options.out or folder_of_now())
-    create_folder(out)
     cases = [golden.experiment.case for golden in goldens]
     tasks = sum(len(trainings(golden, out)) for golden in goldens)
     jobs = options.jobs or os.cpu_count() or 1
-    with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters) as pool:
-        with show_progress(tasks, cases, not options.quiet) as on_event:
-            verdict = check_golden(goldens, out, pool, on_event)
-        threads = pool.threads
-    write_reports(verdict, cases, out, threads, command_line())
+    with results_folder(out):
+        with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters) as pool:
+            with show_progress(tasks, cases, not options.quiet) as on_event:
+                verdict = check_golden(goldens, out, pool, on_event)
+            threads = pool.threads
+        write_reports(verdict, cases, out, threads, command_line())
     print_outcome(options, verdict, out)
     return verdict.exit_code

@@ -26,6 +26,9 @@ def print_outcome(
     from compare.report.console import print_known_differences, print_verdict
     from compare.report.wording import conclusion
 
+    for comparison in verdict.comparisons:
+        if comparison.internal_error:
+            print(f"rnn-parity: {comparison.case}, {comparison.runner}: {comparison.error}", file=sys.stderr)
     if options.json:
         print(json.dumps(verdict.as_json(), indent=1))
         return

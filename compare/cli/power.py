@@ -31,7 +31,8 @@ def _power(options: argparse.Namespace) -> int:
 
     from compare.calibration import power
     from compare.report.power_table import markdown, print_power
-    from compare.storage import file_to_write
+    from compare.run.folder import locked
+    from compare.storage import file_to_write, write_text
     from compare.workers.backends import choose_backends, machine
     from compare.workers.pool import Pool
 
@@ -52,12 +53,13 @@ def _power(options: argparse.Namespace) -> int:
         done += 1
         print(f"[{done}] {outcome.name} on {outcome.runner}: {outcome.status}", file=sys.stderr, flush=True)
 
-    with Pool(out / "logs", os.cpu_count() or 1, options.timeout) as pool:
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out), Pool(out / "logs", os.cpu_count() or 1, options.timeout) as pool:
         table = power.Power(list(power.run_trials(trials, out, pool, say)))
     if options.json:
         print(json.dumps(table.as_json(), indent=1))
     else:
         print_power(Console(highlight=False), table)
     if file is not None:
-        file.write_text(markdown(table, machine(), power.read_reasons()), "utf-8")
+        write_text(file, markdown(table, machine(), power.read_reasons()))
     return table.exit_code

@@ -14,7 +14,7 @@ from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples, Part
 from compare.data.windows import Scaling, Windows, batch_schedule, make_windows, stream_order
 from compare.errors import InputError
-from compare.storage import digest, read_tensors, write_json, write_tensors
+from compare.storage import digest, read_tensors, whole_file, write_json, write_tensors
 
 if TYPE_CHECKING:  # workers read experiments in interpreters that need not have pydantic
     from compare.config.case import Case
@@ -231,7 +231,11 @@ def write_experiment(experiment: Experiment, folder: Path) -> None:
     if scaling is not None:
         facts["scaling"] = {"mean": scaling.mean, "standard_deviation": scaling.standard_deviation}
     write_tensors(folder / "weights.safetensors", experiment.weights)
-    np.save(folder / "schedule.npy", experiment.schedule, allow_pickle=False)
+    with whole_file(folder / "schedule.npy") as partial, partial.open("wb") as file:
+        # NumPy's own writer does not say why it could not write.
+        schedule = np.ascontiguousarray(experiment.schedule)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(schedule))
+        file.write(schedule.data)
     write_json(folder / "experiment.json", facts)
 
 

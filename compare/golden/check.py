@@ -9,7 +9,7 @@ from compare.golden.store import Golden, kept_steps
 from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
-from compare.run.judging import Failure, step_references, with_causes
+from compare.run.judging import Failure, judge_failed, step_references, with_causes
 from compare.run.plan import plan, plan_samples
 from compare.storage import write_json
 from compare.trace.trace import Trace, TraceError, read_trace
@@ -45,11 +45,15 @@ def check_golden(
         if event.kind == "failed":
             failures[event.task.out] = Failure(event.error or "unknown", event.log)
         on_event(event)
-    comparisons = [
-        _compare(golden, runner, planned[golden.experiment.case.name], failures)
-        for golden in goldens
-        for runner in golden.traces
-    ]
+
+    def compared(golden: Golden, runner: str) -> Comparison:
+        case = golden.experiment.case
+        try:
+            return _compare(golden, runner, planned[case.name], failures)
+        except Exception as error:
+            return judge_failed(error, case, [(runner, GOLDEN + runner)], out)[0]
+
+    comparisons = [compared(golden, runner) for golden in goldens for runner in golden.traces]
     verdict = Verdict(comparisons)
     write_json(out / "verdict.json", verdict.as_json())
     return verdict

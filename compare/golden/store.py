@@ -11,24 +11,30 @@ from pydantic import BaseModel, Field, ValidationError
 from compare.config.case import Dtype, case_from_json
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, read_experiment
-from compare.storage import read_json, read_tensors
+from compare.storage import file_digest, is_sealed, read_json
 from compare.trace.trace import TraceError, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 
-SCHEMA = 1
+SCHEMA = 2
+
+# Earlier schemas, which had no checksums.
+UNSEALED = (1,)
 
 # Written last into a case's folder: which traces it holds, by runner, and their files.
 INDEX = "golden.json"
+
+# The files that are read as parts of a recording, wherever they lie in it.
+READ = (".json", ".bin", ".npy", ".safetensors")
 
 Runner = Literal["torch", "keras-tensorflow", "keras-torch", "keras-jax"]
 Names = Annotated[list[str], Field(min_length=1)]
 
 
 class _Index(BaseModel):
-    """What `golden.json` has: the folders of each runner's traces, and all files."""
+    """What `golden.json` has: the folders of each runner's traces, and all files with their checksums."""
 
     traces: dict[Runner, Names]
-    files: Names
+    files: Annotated[dict[str, str], Field(min_length=1)]
 
 
 class _Execution(BaseModel):
@@ -71,7 +77,8 @@ def kept_steps(experiment: Experiment) -> list[int]:
 def golden_cases(golden: Path) -> list[str]:
     """Name the cases that have golden traces in a folder; raises InputError where there is none."""
     try:
-        names = sorted(folder.name for folder in golden.iterdir() if (folder / INDEX).is_file())
+        folders = [folder for folder in golden.iterdir() if not folder.name.startswith(".")]  # of a recording under way
+        names = sorted(folder.name for folder in folders if (folder / INDEX).is_file())
     except OSError as error:
         raise InputError(f"--golden {golden} cannot be read: {error.strerror}; {_how_to_record(golden)}") from None
     if not names:
@@ -86,9 +93,8 @@ def read_golden(folder: Path) -> Golden:
     """
     try:
         index = _read_index(folder)
-        files = [folder / name for name in index.files]
         traces = {str(runner): [folder / name for name in names] for runner, names in index.traces.items()}
-        _check_files(folder, files)
+        _check_files(folder, index.files)
         for runner, paths in traces.items():
             for path in paths:
                 _check_trace(path, runner)
@@ -106,24 +112,33 @@ def _read_index(folder: Path) -> _Index:
     content = read_json(folder / INDEX)
     if not isinstance(content, dict):
         raise _DamagedError(f"has no {INDEX}" if not (folder / INDEX).exists() else f"has a damaged {INDEX}")
-    if content.get("schema") != SCHEMA:
-        raise _DamagedError(f"is of schema {content.get('schema')!r}, this version reads {SCHEMA}")
+    schema, whole = content.get("schema"), is_sealed(content)
+    if schema != SCHEMA and (whole or schema in UNSEALED):
+        raise _DamagedError(f"is of schema {schema!r}, this version reads {SCHEMA}")
+    if not whole:
+        raise _DamagedError(f"has a damaged {INDEX}")
     try:
         index = _Index.model_validate(content)
     except ValidationError as error:
         raise _DamagedError(f"has a damaged {INDEX}: {_first(error)}") from None
     if REFERENCE_RUNNER not in index.traces:
         raise _DamagedError(f"has a damaged {INDEX}: no trace of {REFERENCE_RUNNER}")
+    for name in (*index.files, *(name for names in index.traces.values() for name in names)):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise _DamagedError(f"has a damaged {INDEX}: {name} is outside of the folder")
     return index
 
 
-def _check_files(folder: Path, files: Sequence[Path]) -> None:
-    readers = {".safetensors": read_tensors, ".json": read_json}
-    for file in files:
-        if not file.is_file():
-            raise _DamagedError(f"lacks {file.relative_to(folder)}")
-        if file.suffix in readers and readers[file.suffix](file) is None:
-            raise _DamagedError(f"has a damaged {file.relative_to(folder)}")
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
+            raise _DamagedError(f"lacks {name}")
+        if file_digest(folder / name) != digest:
+            raise _DamagedError(f"has a damaged {name}")
+    for file in sorted(folder.glob("*/**/*")):
+        name = str(file.relative_to(folder))
+        if file.suffix in READ and name not in digests:
+            raise _DamagedError(f"has {name}, which was not recorded")
 
 
 def _check_trace(path: Path, runner: str) -> None:

@@ -154,6 +154,7 @@ class Comparison:
     status: Literal["agrees", "differs", "failed"]
     error: str | None = None
     log: str | None = None
+    internal_error: bool = False  # of this project's own, not of a runner
     checks: int = 0
     steps: int = 0
     max_relative_loss_difference: float | None = None
@@ -274,7 +275,12 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 all agree, 1 something differs, 3 a runner could not do its work; a difference goes first."""
+        """0 all agree, 1 something differs, 3 a runner could not do its work, 70 an internal error.
+
+        An internal error goes before a difference, and that before a runner's failure.
+        """
+        if any(comparison.internal_error for comparison in self.comparisons):
+            return 70
         if any(comparison.status == "differs" and not comparison.expected for comparison in self.comparisons):
             return 1
         return 0 if self.agree else 3

@@ -142,6 +142,8 @@ class ProgressLines:
         if event.kind in ("done", "failed"):
             self.ended += 1
             self._say(f"[{self.ended}/{self.tasks}] {_label(event.task)}: {event.error or 'done'}")
+        elif event.kind == "retried":
+            self._say(f"{_label(event.task)}: {event.error}")
         elif event.kind == "progress" and time.monotonic() - self.last > LINE_SECONDS:
             self._say(f"{_label(event.task)}: epoch {event.epoch}, loss {event.loss:.4g}")
 
@@ -180,6 +182,8 @@ class ProgressBars:
             self.bars[event.task] = self.progress.add_task(_label(event.task), total=total, loss="starting")
         elif event.kind == "progress":
             self.progress.update(self.bars[event.task], completed=event.epoch, loss=f"loss {event.loss:.4g}")
+        elif event.kind == "retried":
+            self.progress.console.print(f"{_label(event.task)}: {event.error}", markup=False)
         else:
             self.progress.advance(self.whole)
             if event.task in self.bars:

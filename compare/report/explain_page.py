@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from compare.judge.verdict import Cause, Comparison
 from compare.report.wording import figure, figures, location
+from compare.storage import write_text
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -71,4 +72,4 @@ def write_explanation(comparison: Comparison, environment: Mapping[str, str], pa
         proof=proof,
         environment=environment,
     )
-    path.write_text(content, "utf-8")
+    write_text(path, content)

@@ -12,6 +12,7 @@ from compare.config.case import Case
 from compare.judge.verdict import Comparison, Verdict
 from compare.known.differences import known_differences
 from compare.report import wording
+from compare.storage import write_text
 
 
 def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str, str], path: Path) -> None:
@@ -35,7 +36,7 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
     content = template.render(
         verdict=verdict, sections=sections, environment=environment, wording=wording, folds=verdict.folds
     )
-    path.write_text(content, "utf-8")
+    write_text(path, content)
 
 
 def _pictures(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

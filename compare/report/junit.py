@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from compare.judge.verdict import Verdict
 from compare.report.wording import explain, explain_cause
+from compare.storage import whole_file
 
 # What XML 1.0 has no way to hold, though a framework may print it.
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,4 +37,5 @@ def write_junit(verdict: Verdict, path: Path) -> None:
             message = NOT_XML.sub("", explain(comparison))
             text = NOT_XML.sub("", comparison.log or message)
             ElementTree.SubElement(case, tag, message=message).text = text
-    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+    with whole_file(path) as partial:
+        ElementTree.ElementTree(suite).write(partial, encoding="utf-8", xml_declaration=True)

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from compare.report import plots, wording
+from compare.storage import write_text
 from compare.sweep.grid import Sweep
 from compare.sweep.running import Outcome
 
@@ -41,7 +42,7 @@ def write_sweep_page(sweep: Sweep, outcome: Outcome, environment: Mapping[str, s
         picture=Markup(plots.draw_tolerance_ratios(_ratios(frame))),  # noqa: S704 - drawn here
         wording=wording,
     )
-    path.write_text(content, "utf-8")
+    write_text(path, content)
 
 
 def sweep_conclusion(outcome: Outcome) -> str:

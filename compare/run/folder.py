@@ -1,17 +1,30 @@
-"""The folder of a run."""
+"""The folder of a run: what it holds, and that one process at a time writes into it."""
 
+import contextlib
+import errno
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TextIO
 
-from compare.config.case import Case
+from compare.data.windows import Windows
 from compare.errors import InputError
-from compare.storage import FULL, read_json, write_json
+from compare.experiment.experiment import Experiment, experiment_hashes
+from compare.storage import is_sealed, not_writable, read_json, sealed, write_json
 from compare.workers.backends import versions_of
 
 # What a run compares, by which it is known again.
 RUN_FILE = "run.json"
+
+# Who writes into a folder, as long as it does.
+LOCK_FILE = ".lock"
+
+# What a file system says that knows no locks; there nothing can be held.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def folder_of_now() -> Path:
@@ -19,34 +32,127 @@ def folder_of_now() -> Path:
     return Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S-%f")
 
 
-def create_out(out: Path, cases: Sequence[Case], backends: Sequence[str]) -> None:
-    """Create the folder of a run, or find the same run in it, whose finished trainings need not be repeated.
+@contextlib.contextmanager
+def run_folder(out: Path, experiments: Sequence[Experiment], backends: Sequence[str]) -> Iterator[None]:
+    """Hold the folder of a run, new or of the same run, whose finished trainings need not be repeated.
 
-    Raises InputError where it cannot be written or holds something else.
+    Raises InputError where it cannot be written, is held by another process, or holds something else: another run, or
+    one whose data were others.
     """
-    create_folder(out, RUN_FILE)
-    run = {"cases": [json.loads(case.to_json()) for case in cases], "versions": versions_of(backends)}
-    if (out / RUN_FILE).exists() and read_json(out / RUN_FILE) != run:
-        raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
-    try:
-        write_json(out / RUN_FILE, run)
-    except OSError as error:
-        raise _refusal(out, error) from None
+    run = {
+        "cases": [json.loads(experiment.case.to_json()) for experiment in experiments],
+        "versions": versions_of(backends),
+        "data": {experiment.case.name: _hashes(experiment) for experiment in experiments},
+    }
+    with results_folder(out, RUN_FILE):
+        if (out / RUN_FILE).exists():
+            _refuse_another(out, read_json(out / RUN_FILE), run)
+        try:
+            write_json(out / RUN_FILE, sealed(run))
+        except OSError as error:
+            raise not_writable("--out", out, error) from None
+        yield
 
 
-def create_folder(out: Path, marker: str = "") -> None:
-    """Create a folder for results, or find one that is empty or holds the file `marker`.
+def _refuse_another(out: Path, before: Any, run: dict[str, Any]) -> None:
+    """Raise InputError where a folder holds another run."""
+    instead = "give a new folder"
+    if not is_sealed(before):
+        raise InputError(f"--out {out}: {RUN_FILE} is damaged, which says what it is a run of: {instead}")
+    if any(before.get(key) != run[key] for key in ("cases", "versions")):
+        raise InputError(f"--out {out} is not empty; it may hold another run: {instead}")
+    for name, hashes in run["data"].items():
+        changed = [part for part, value in hashes.items() if before["data"][name][part] != value]
+        if changed:
+            raise InputError(f"--out {out} holds a run of case {name} with other {' and '.join(changed)}: {instead}")
 
-    Raises InputError where it cannot be created or holds anything else.
+
+def _hashes(experiment: Experiment) -> dict[str, str]:
+    """Hash what the trainings start from; a series as it is, not as the windows cut from it."""
+    windows = experiment.windows
+    if isinstance(windows, Windows):
+        data = {"features": windows.features, "target": windows.target}
+    else:
+        data = {
+            f"{name}/{field}": getattr(part, field)
+            for name, part in {"training": windows.training, "test": windows.test}.items()
+            for field in ("inputs", "targets", "mask")
+            if getattr(part, field) is not None
+        }
+    return experiment_hashes(data, experiment.schedule, experiment.weights)
+
+
+@contextlib.contextmanager
+def results_folder(out: Path, marker: str = "") -> Iterator[None]:
+    """Hold a folder for results, that is new, empty or has the file `marker`.
+
+    Raises InputError where it cannot be created, is held by another process or holds anything else.
     """
+    # Before, so that a folder of something else is not touched, and again when nobody else writes into it.
+    _check_folder(out, marker)
+    with locked(out):
+        _check_folder(out, marker)
+        yield
+
+
+def _check_folder(out: Path, marker: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (marker and (out / marker).exists()):
+        # What a process leaves that was killed before it had written its first file.
+        ours = {LOCK_FILE, Path(marker).with_suffix(".partial").name if marker else LOCK_FILE}
+        others = any(path.name not in ours for path in out.iterdir())
+        if others and not (marker and (out / marker).exists()):
             raise InputError(f"--out {out} is not empty; it may hold another run: give a new folder")
     except OSError as error:
-        raise _refusal(out, error) from None
+        raise not_writable("--out", out, error) from None
 
 
-def _refusal(out: Path, error: OSError) -> Exception:
-    """What is raised for a folder that cannot be written; that a disk is full is no mistake of the user's."""
-    return error if error.errno in FULL else InputError(f"--out {out} cannot be written: {error.strerror}")
+@contextlib.contextmanager
+def locked(folder: Path, option: str = "--out") -> Iterator[None]:
+    """Hold a folder, that exists, for this process alone; the system lets go of it where the process dies.
+
+    Raises InputError where another process holds it, naming that.
+    """
+    path = folder / LOCK_FILE
+    try:
+        file = _lock(path)
+    except BlockingIOError:
+        raise InputError(f"{option} {folder} is in use by {_holder(path)}: wait for it or end it") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise not_writable(option, folder, error) from None
+        file = None
+    try:
+        yield
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)
+            file.close()
+
+
+def _lock(path: Path) -> TextIO:
+    """Lock a file and write into it who has done so; raises BlockingIOError where another process has."""
+    while True:
+        file = path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Where the last holder has removed the file meanwhile, nobody else would see this lock.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                since = datetime.now().astimezone().isoformat(" ", "seconds")
+                file.truncate(0)
+                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
+                file.flush()
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _holder(path: Path) -> str:
+    """Say who holds a lock."""
+    try:
+        holder = json.loads(path.read_text("utf-8"))
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,6 +1,7 @@
 """From the traces of a case to its comparisons."""
 
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -13,8 +14,13 @@ from compare.known.defects import with_defects
 from compare.known.evidence import Evidence
 from compare.known.masks import with_missing_mask
 from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, SHARED_MASKS, member_name, sample_name, with_shared_masks
-from compare.trace.trace import Trace, TraceError, read_state, read_trace
+from compare.storage import FULL
+from compare.trace.trace import Trace, TraceError, damaged_files, read_state, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
+
+# Where the traceback of an error of this project's own is kept, in the folder of the results.
+ERROR_LOG = "error.log"
+INTERNAL_ERROR = "internal error"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,22 @@ def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Com
     return [replace(comparison, data_notes=notes) for comparison in comparisons]
 
 
+def judge_failed(error: Exception, case: Case, sides: Iterable[tuple[str, str]], out: Path) -> list[Comparison]:
+    """Say of each runner and its reference that they could not be judged; the traceback is added to a log in `out`.
+
+    Raises the error where it is of a full disk.
+    """
+    if isinstance(error, OSError) and error.errno in FULL:
+        raise error
+    text = "".join(traceback.format_exception(error))
+    log = out / ERROR_LOG
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write(f"judging {case.name}\n{text}")
+    message = f"{INTERNAL_ERROR}: {type(error).__name__}: {error}; please report it with {log}"
+    failed = Comparison(case.name, "", "", case.dtype, "failed", error=message, log=text, internal_error=True)
+    return [replace(failed, runner=runner, reference=reference) for runner, reference in sides]
+
+
 @lru_cache(maxsize=2)  # the runners of a case are judged one after the other, against the same references
 def step_references(experiment: Experiment, reference: Path, precision: str) -> list[StepReference]:
     """Compute what the checked steps should give, from the PyTorch side's states."""
@@ -73,13 +95,21 @@ class _FailedError(Exception):
         self.log = log
 
 
+def _read_whole(folder: Path) -> Trace:
+    """Read a trace whose files are as they were written."""
+    damaged = damaged_files(folder)
+    if damaged:
+        raise _FailedError(f"the trace of {folder.name} is damaged: {', '.join(damaged)}")
+    return read_trace(folder)
+
+
 class _Traces:
     """The traces of one case."""
 
     def __init__(self, job: Job, folder: Path, failures: Mapping[Path, Failure]) -> None:
         self.job, self.folder, self.failures = job, folder, failures
         # The PyTorch side and its ensemble are compared with each of the others.
-        self.read: Callable[[Path], Trace] = cache(read_trace)
+        self.read: Callable[[Path], Trace] = cache(_read_whole)
 
     def compare(self, runner: str) -> Comparison:
         """Compare a runner with the PyTorch side."""

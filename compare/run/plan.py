@@ -1,13 +1,14 @@
 """Which trainings a case takes, and where each leaves its trace."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from compare.config.case import Case, with_fields
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, make_experiment, write_experiment
+from compare.trace.trace import END, damaged_files
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.tasks import Member, Task
 
@@ -98,13 +99,23 @@ def _trainings(
     return [task(runner, runner, reference=states, fault=faults.get(runner)) for runner in runners] + members
 
 
-def is_done(task: Task) -> bool:
-    """Whether a training was done before, in a run that was interrupted; what is left of an unfinished one goes."""
-    if (task.out / "end.json").is_file():
-        return True
-    if task.out.exists():
-        shutil.rmtree(task.out)
-    return False
+def remaining(tasks: Iterable[Task], on_damage: Callable[[Task, str], None] = lambda task, message: None) -> list[Task]:
+    """List the trainings that were not done before; what is left of an unfinished or a damaged one goes.
+
+    One that was checked from the states of another is done again with it. `on_damage` is told of each that is damaged.
+    """
+    repeated: list[Task] = []
+    for task in tasks:
+        damaged = damaged_files(task.out)
+        if damaged:
+            verb = "is" if len(damaged) == 1 else "are"
+            on_damage(task, f"{', '.join(damaged)} {verb} damaged, so that it is trained again")
+        elif (task.out / END).is_file() and task.needs not in {other.out for other in repeated}:
+            continue
+        if task.out.exists():
+            shutil.rmtree(task.out)
+        repeated.append(task)
+    return repeated
 
 
 def sample_name(runner: str, number: int) -> str:

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from compare.experiment.experiment import Experiment
 from compare.judge import Comparison, Verdict
 from compare.judge.folds import summarise_folds
-from compare.run.judging import Failure, Job, judge_job
-from compare.run.plan import is_done, plan, write_experiments
+from compare.run.judging import Failure, Job, judge_failed, judge_job
+from compare.run.plan import plan, remaining, write_experiments
 from compare.storage import write_json
+from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.pool import Pool
-from compare.workers.tasks import Event
+from compare.workers.tasks import Event, Task
 
 
 def run_cases(
@@ -36,27 +38,37 @@ def run_cases(
 
 
 def run_jobs(
-    jobs: Sequence[Job], out: Path, pool: Pool, on_event: Callable[[Event], None] = lambda event: None
+    jobs: Sequence[Job],
+    out: Path,
+    pool: Pool,
+    on_event: Callable[[Event], None] = lambda event: None,
+    log_folder: Path | None = None,
 ) -> list[Comparison]:
     """Train the cases of all jobs, side by side, and judge each on each of its backends.
 
+    The log of an error of this project's own goes into `log_folder`, by default `out`; it fails its own case alone.
     A case is judged as soon as its traces are whole, in a thread, so that little is left when the last training ends.
     """
     by_name = {job.name: job for job in jobs}
     for job in jobs:
         write_experiments(job.experiment, out / job.name)
+    notes: dict[str, list[str]] = {name: [] for name in by_name}
+
+    def on_damage(task: Task, message: str) -> None:
+        notes[task.case].append(f"{task.out.name}: {message}")
+        on_event(Event("retried", task, error=message))
+
     tasks = [
         task
         for job in jobs
-        for task in plan(job.experiment, job.backends, out, job.faults)
-        if not is_done(task)
+        for task in remaining(plan(job.experiment, job.backends, out, job.faults), on_damage)
     ]  # fmt: skip
     waiting = {name: {task.out for task in tasks if task.case == name} for name in by_name}
     failures: dict[Path, Failure] = {}
     executor = ThreadPoolExecutor(1)
 
     def judged(name: str) -> Future[list[Comparison]]:
-        return executor.submit(judge_job, by_name[name], out, failures)
+        return executor.submit(_judge, by_name[name], out, failures, notes[name], log_folder or out)
 
     try:
         comparisons = {name: judged(name) for name in by_name if not waiting[name]}
@@ -72,3 +84,15 @@ def run_jobs(
         return [comparison for name in by_name for comparison in comparisons[name].result()]
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _judge(
+    job: Job, out: Path, failures: Mapping[Path, Failure], notes: Sequence[str], log_folder: Path
+) -> list[Comparison]:
+    """Judge a case; an error of this project's own fails its comparisons and no others."""
+    try:
+        comparisons = judge_job(job, out, failures)
+    except Exception as error:
+        sides = [(keras_runner(backend), REFERENCE_RUNNER) for backend in job.backends]
+        return judge_failed(error, job.experiment.case, sides, log_folder)
+    return [replace(comparison, notes=[*comparison.notes, *notes]) for comparison in comparisons]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compare.run.plan import is_done, plan, write_experiments
+from compare.run.plan import plan, remaining, write_experiments
 from compare.storage import read_json, write_json
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.judging import FAILURES, JUDGE, VERDICT, failed_case, training_seconds
@@ -60,7 +60,7 @@ class PooledSweep:
         experiment = self.sweep.experiment(point)
         write_experiments(experiment, folder)
         trainings = plan(experiment, self.sweep.backends, self.traces)
-        yield from (task for task in trainings if not is_done(task))
+        yield from remaining(trainings, self._on_damage)
         yield Task(
             JUDGE,
             point.name,
@@ -69,6 +69,10 @@ class PooledSweep:
             after=tuple(task.out for task in trainings),
             backends=tuple(self.sweep.backends),
         )
+
+    def _on_damage(self, task: Task, message: str) -> None:
+        self.retried.setdefault(task.case, []).append(f"{task.out.name}: {message}")
+        self.say(f"{task.case} {task.out.name}: {message}")
 
     def _record(self, task: Task, error: str | None) -> Record:
         record = read_json(task.out / VERDICT)

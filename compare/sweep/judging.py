@@ -10,7 +10,7 @@ from typing import Any
 from compare.config.case import case_from_json
 from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison
-from compare.run.judging import Failure, Job, judge_job
+from compare.run.judging import Failure, Job, judge_failed, judge_job
 from compare.storage import read_json, write_json
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.protocol import Answer, Request, Service
@@ -48,7 +48,12 @@ def judge_case(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
     one_thread()
     experiment = read_experiment(folder / "experiment", lambda fields: case_from_json(json.dumps(fields)))
     failures = {folder / name: Failure(**failure) for name, failure in (read_json(folder / FAILURES) or {}).items()}
-    return record_of(experiment.case.name, judge_job(Job(experiment, backends), folder.parent, failures))
+    name = experiment.case.name
+    try:
+        return record_of(name, judge_job(Job(experiment, backends), folder.parent, failures))
+    except Exception as error:
+        sides = [(keras_runner(backend), REFERENCE_RUNNER) for backend in backends]
+        return record_of(name, judge_failed(error, experiment.case, sides, folder / JUDGE))
 
 
 def failed_case(name: str, dtype: str, backends: Sequence[str], error: str) -> dict[str, Any]:
@@ -64,7 +69,8 @@ def record_of(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     statuses = {comparison.status for comparison in comparisons if not comparison.expected}
     status = next((status for status in ("differs", "failed") if status in statuses), "agrees")
     brief = [replace(c, tensor_errors=()) if c.status == "agrees" else c for c in comparisons]
-    return {"case": name, "status": status, "comparisons": [comparison.as_json() for comparison in brief]}
+    record = {"case": name, "status": status, "comparisons": [comparison.as_json() for comparison in brief]}
+    return record | ({"internal_error": True} if any(c.internal_error for c in comparisons) else {})
 
 
 def training_seconds(folder: Path) -> float:

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ from compare.workers.process import ProcessError
 from compare.workers.protocol import Answer, Failed, Ready, Reply, Request
 from compare.workers.scheduling import Channel, Worker
 from compare.workers.tasks import Task, task_of
+from compare.workers.temporary_folder import TemporaryFolder
 
 # Marks of a trace and of a verdict that are whole: written after everything else.
 LAST = ("end.json", "verdict.json")
@@ -42,8 +42,7 @@ class Actor:
 
     def perform(self, task: Task, files: dict[str, bytes]) -> tuple[Answer | Failed, dict[str, bytes]]:
         """Do a task, whose folders are relative, with these files; return the reply and the files written."""
-        with tempfile.TemporaryDirectory() as folder:
-            base = Path(folder)
+        with TemporaryFolder() as base:
             write_files(base, files)
             reply = reply_to(self.service, moved(task, base.joinpath).request(), lambda progress: None)
             return reply, read_files(base / task.out, "**/*")

@@ -11,7 +11,7 @@ from compare.sweep.cases import TRACES, PooledSweep
 from compare.sweep.grid import Point, Sweep
 from compare.sweep.judging import SERVICES
 from compare.sweep.on_ray import RayPool, check_ray
-from compare.sweep.results import Record, Results
+from compare.sweep.results import LINES_FILE, Record, Results
 from compare.sweep.table import Row, rows_of
 from compare.workers.pool import Pool
 
@@ -41,6 +41,7 @@ class Outcome:
     differ: int
     failed: int
     skipped: int
+    internal_errors: int = 0
 
     @property
     def cases(self) -> int:
@@ -49,7 +50,12 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 where all agree, 1 where something differs, 3 where a case could not be run; a difference goes first."""
+        """0 where all agree, 1 where something differs, 3 where a case could not be run; a difference goes first.
+
+        70 where a case was not judged for an error of this project's own.
+        """
+        if self.internal_errors:
+            return 70
         return 1 if self.differ else 3 if self.failed or not self.cases else 0
 
     def as_json(self) -> dict[str, int]:
@@ -77,7 +83,10 @@ def run_sweep(
     rows: dict[str, list[Row]] = {}
     by_name = {point.name: point for point in points}
 
+    not_judged: dict[str, bool] = {}
+
     def keep(record: Record) -> None:
+        not_judged[record["case"]] = record.get("internal_error", False)
         statuses[record["case"]] = record["status"]
         rows[record["case"]] = rows_of(by_name[record["case"]], record)
 
@@ -86,6 +95,8 @@ def run_sweep(
         for record in results.read():
             if record["case"] in by_name:
                 keep(record)
+        if results.damaged:
+            say(f"{out / LINES_FILE} is damaged in {results.damaged} lines: cases not found elsewhere are run again")
         done = {name for name, status in statuses.items() if status != "failed"}
         for point in points:
             if point.name in done:
@@ -101,7 +112,9 @@ def run_sweep(
             keep(record)
             on_done(by_name[record["case"]], record["status"], False)
     agree, differ, failed = (list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed"))
-    return Outcome([row for name in by_name for row in rows[name]], agree, differ, failed, len(done))
+    return Outcome(
+        [row for name in by_name for row in rows[name]], agree, differ, failed, len(done), sum(not_judged.values())
+    )
 
 
 def _run(

@@ -3,7 +3,7 @@
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import numpy as np
 
 from compare.data.text_sampling import Sample
-from compare.storage import read_tensors, write_json, write_tensors
+from compare.storage import CHECKSUM, file_digest, is_sealed, read_json, read_tensors, sealed, write_json, write_tensors
 
-SCHEMA = 1
+SCHEMA = 2
+
+# Written last: what came of the training, and the checksum of every other file.
+END = "end.json"
 
 # A record of steps: magic, number of steps, CRC-32 of the figures; then the figures, little-endian float64.
 _HEADER = struct.Struct("<4sII")
@@ -46,8 +49,11 @@ class TraceWriter:
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise ValueError(f"rows have shape {rows.shape}, expected (steps, {len(self.columns)})")
         figures = np.ascontiguousarray(rows, dtype="<f8").tobytes()
-        self._steps.write(_HEADER.pack(_MAGIC, len(rows), zlib.crc32(figures)) + figures)
-        self._steps.flush()
+        try:
+            self._steps.write(_HEADER.pack(_MAGIC, len(rows), zlib.crc32(figures)) + figures)
+            self._steps.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder / "steps.bin")) from error
 
     def checkpoint(self, epoch: int, tensors: Mapping[str, np.ndarray]) -> None:
         """Write the weights after a number of epochs."""
@@ -82,7 +88,7 @@ class TraceWriter:
         (see `compare.data.text_sampling`).
         """
         write_tensors(self.folder / "predictions.safetensors", predicted)
-        write_json(self.folder / "end.json", end)
+        seal_trace(self.folder, end)
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,41 @@ def read_trace(folder: Path) -> Trace:
     steps_file = folder / "steps.bin"
     content = steps_file.read_bytes() if steps_file.is_file() else b""
     rows, truncated = _read_records(content, len(columns))
-    return Trace(folder, manifest, columns, rows, (folder / "end.json").is_file() and not truncated, truncated)
+    return Trace(folder, manifest, columns, rows, (folder / END).is_file() and not truncated, truncated)
+
+
+def seal_trace(folder: Path, end: Mapping[str, Any]) -> None:
+    """Mark a trace complete: write the checksum of each of its files, and its own, beside what came of the training."""
+    files = {name: file_digest(folder / name) for name in sorted(_files(folder)) if name != END}
+    write_json(folder / END, sealed({**end, "files": files}))
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Name the files of a finished trace that are not as they were written, or are missing; none of an unfinished."""
+    if not (folder / END).exists():
+        return []
+    end = read_json(folder / END)
+    if not is_sealed(end) or not isinstance(end.get("files"), dict):
+        return [END]
+    return [
+        name
+        for name, digest in end["files"].items()
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    ]
+
+
+def keep_steps(folder: Path, steps: Iterable[int]) -> None:
+    """Remove the states and records of all checked steps but some from a finished trace."""
+    kept = {_tensors_file(folder, part, step) for part in ("states", "single_step") for step in steps}
+    for file in (*folder.glob("states/*"), *folder.glob("single_step/*")):
+        if file not in kept:
+            file.unlink()
+    end = read_json(folder / END)
+    seal_trace(folder, {key: value for key, value in end.items() if key not in ("files", CHECKSUM)})
+
+
+def _files(folder: Path) -> Iterator[str]:
+    return (str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
 class State(NamedTuple):

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compare.workers.protocol import (
-    FOLDER_PREFIX,
     Answer,
     Failed,
     Progress,
@@ -28,6 +27,7 @@ from compare.workers.protocol import (
     decode,
     encode,
 )
+from compare.workers.temporary_folder import FOLDER_PREFIX
 
 # Frameworks colour their messages; a report has no use for the codes.
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -6,14 +6,14 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from pathlib import Path
 
 from compare.workers.backends import worker_environment
 from compare.workers.interpreters import interpreter_environment, link_packages
-from compare.workers.protocol import FOLDER_PREFIX, REPLIES, ProtocolError, Reply, Request, decode, encode
+from compare.workers.protocol import REPLIES, ProtocolError, Reply, Request, decode, encode
+from compare.workers.temporary_folder import TemporaryFolder
 
 # How much of a failed process's log is shown.
 LOG_LINES = 12
@@ -40,8 +40,8 @@ class ChildProcess:
     def __init__(
         self, service: str, runner: str, threads: int, log: Path | None = None, interpreter: str | None = None
     ) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
-        self.folder = Path(self._temporary.name)
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         self.log = log or self.folder / "log"
         self.heard = time.monotonic()
         self._rest = b""
@@ -64,7 +64,7 @@ class ChildProcess:
                     start_new_session=True,
                 )
         except BaseException:
-            self._temporary.cleanup()
+            self._temporary.remove()
             raise
         assert self._process.stdin is not None  # both are pipes
         assert self._process.stdout is not None
@@ -127,5 +127,5 @@ class ChildProcess:
         with contextlib.suppress(BrokenPipeError):  # a request that was written after the process had died
             self._stdin.close()
         self._stdout.close()
-        self._temporary.cleanup()
+        self._temporary.remove()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

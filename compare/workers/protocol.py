@@ -13,9 +13,6 @@ import numpy as np
 
 from compare.storage import read_tensors, write_tensors
 
-# How the temporary folder of a child is named, by which the child knows that it is its own.
-FOLDER_PREFIX = "rnn-parity-"
-
 # How much is shown of a line that is no message.
 SHOWN_CHARACTERS = 80
 

@@ -60,7 +60,7 @@ def test_tensors_are_read_to_the_last_bit(tmp_path: Path) -> None:
     assert read_tensors(tmp_path / "missing.safetensors") is None
 
 
-def test_a_start_is_the_same_after_reading(tmp_path: Path) -> None:
+def test_an_experiment_is_the_same_after_reading(tmp_path: Path) -> None:
     """What a worker reads from disk is what the harness made: windows, schedule, weights and scaling."""
     experiment = make_experiment(tiny_case("gru", {"data.horizon": 2, "dtype": "float64"}))
     write_experiment(experiment, tmp_path / "experiment")
@@ -75,12 +75,12 @@ def test_a_start_is_the_same_after_reading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["series.safetensors", "weights.safetensors"])
-def test_a_damaged_start_is_refused(tmp_path: Path, damaged: str) -> None:
-    """A start that is not whole raises ValueError rather than being trained on."""
+def test_a_damaged_experiment_is_refused(tmp_path: Path, damaged: str) -> None:
+    """An experiment that is not whole raises ValueError rather than being trained on."""
     write_experiment(make_experiment(tiny_case()), tmp_path / "experiment")
     file = tmp_path / "experiment" / damaged
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="holds no whole start"):
+    with pytest.raises(ValueError, match="holds no whole experiment"):
         read_experiment(tmp_path / "experiment")
 
 

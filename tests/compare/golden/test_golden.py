@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.resealed import reseal_golden
 from helpers.small_runs import STEPS, tiny_case
 
 from compare.errors import InputError
+from compare.golden import check as golden_check
 from compare.golden.record import record_golden
 from compare.golden.store import choose_golden
-from compare.judge import Verdict
+from compare.judge import Comparison, Verdict
 from compare.run.plan import prepare
 from compare.storage import read_json, read_tensors, write_json, write_tensors
-from compare.trace.trace import read_trace
+from compare.trace.trace import Trace, read_trace
 from compare.workers import backends
 from compare.workers.pool import Pool
 
@@ -115,6 +117,7 @@ def test_a_changed_recording_differs_at_its_place(
 ) -> None:
     """What was recorded otherwise than it is computed today differs, with its place and the side that is off."""
     change(golden)
+    reseal_golden(golden / "lstm")
     verdict = check(golden)
     assert verdict.exit_code == 1
     first = verdict.comparisons[0].first_difference
@@ -128,6 +131,7 @@ def test_the_ensemble_does_not_hide_a_change_of_their_own_side(pool: Pool, tmp_p
     case = tiny_case("lstm", {"training.stock": True})
     record_golden(prepare([case]), ["torch"], tmp_path / "golden", pool)
     another_learning_rate(tmp_path / "golden")
+    reseal_golden(tmp_path / "golden" / "lstm")
     assert [comparison.status for comparison in check(tmp_path / "golden").comparisons] == ["differs", "differs"]
 
 
@@ -151,6 +155,7 @@ def test_a_defect_that_has_come_since_is_no_expected_one(pool: Pool, tmp_path: P
     experiment = read_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json")
     experiment["case"]["training"]["keras_layers"] = "stock"
     write_json(tmp_path / "golden" / "stateful" / "experiment" / "experiment.json", experiment)
+    reseal_golden(tmp_path / "golden" / "stateful")
     verdict = check(tmp_path / "golden")
     assert verdict.exit_code == 3
     torch, keras = verdict.comparisons
@@ -186,3 +191,52 @@ def test_recording_again_replaces(golden: Path, pool: Pool) -> None:
     (verdicts,) = choose_golden(golden)
     assert verdicts.experiment.case.training.epochs == 1
     assert sorted(path.name for path in golden.glob("lstm/torch/checkpoints/*")) == ["00000001.safetensors"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["at-once", "in-two-steps"])
+def test_what_a_killed_recording_leaves_is_removed(
+    golden: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    """The next recording removes what one that was killed had made, puts back what it had set aside and replaces."""
+    (golden / ".recording-killed" / "lstm").mkdir(parents=True)
+    (golden / "lstm").rename(golden / ".replaced-lstm")
+    if not exchange:
+        monkeypatch.setattr("compare.golden.record._exchange", lambda one, other: False)
+    record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["torch"], golden, pool)
+    (found,) = choose_golden(golden)
+    assert found.experiment.case.training.epochs == 1
+    assert [path.name for path in golden.iterdir()] == ["lstm"]
+
+
+def test_a_recording_that_cannot_be_moved_leaves_the_old_one(
+    golden: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the new golden trace takes its place the old one is whole."""
+
+    def killed(one: Path, other: Path) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compare.golden.record._exchange", killed)
+    with pytest.raises(KeyboardInterrupt):
+        record_golden(prepare([tiny_case("lstm", {"training.epochs": 1})]), ["torch"], golden, pool)
+    (found,) = choose_golden(golden)
+    assert found.experiment.case.training.epochs == 3
+
+
+def test_an_error_of_the_judge_loses_no_other_side(
+    golden: Path, check: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An error of this project's own while one side is judged fails that side alone, and the exit code is 70."""
+    judge = golden_check.judge
+
+    def planted(expected: Trace, *arguments: object) -> Comparison:
+        if expected.manifest["runner"] == "golden-torch":
+            raise KeyError("planted")
+        return judge(expected, *arguments)
+
+    monkeypatch.setattr(golden_check, "judge", planted)
+    verdict = check(golden)
+    assert [comparison.status for comparison in verdict.comparisons] == ["failed", "agrees"]
+    assert verdict.exit_code == 70
+    assert "internal error: KeyError: 'planted'" in verdict.comparisons[0].error
+    assert "planted" in (tmp_path / "out" / "error.log").read_text()

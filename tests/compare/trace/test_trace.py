@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compare.trace.trace import Trace, TraceError, TraceWriter, read_trace
+from compare.trace.trace import Trace, TraceError, TraceWriter, damaged_files, keep_steps, read_trace
 
 COLUMNS = ("loss", "gradient/head/kernel", "update/head/kernel")
 RECORDS = [np.arange(6.0).reshape(2, 3), np.array([[0.1, -0.0, 1e-310]]), np.array([[7.5, np.inf, 8.25], [3, 2, 1]])]
@@ -155,11 +155,11 @@ def test_a_trace_is_never_overwritten(tmp_path: Path) -> None:
     [
         pytest.param(None, id="missing"),
         pytest.param("", id="empty"),
-        pytest.param('{"schema": 1, "colu', id="cut"),
+        pytest.param('{"schema": 2, "colu', id="cut"),
         pytest.param("[]", id="list"),
         pytest.param("null", id="null"),
-        pytest.param('{"schema": 1}', id="no-columns"),
-        pytest.param('{"schema": 1, "columns": 3}', id="columns-are-a-number"),
+        pytest.param('{"schema": 2}', id="no-columns"),
+        pytest.param('{"schema": 2, "columns": 3}', id="columns-are-a-number"),
         pytest.param('{"schema": 999, "columns": ["loss"]}', id="another-schema"),
         pytest.param('{"columns": ["loss"]}', id="no-schema"),
     ],
@@ -208,4 +208,56 @@ def test_manifest_keeps_what_it_was_given(tmp_path: Path) -> None:
     """The manifest on disk is JSON with the schema, the columns and every fact."""
     write(tmp_path / "trace", RECORDS)
     manifest = json.loads((tmp_path / "trace" / "manifest.json").read_text())
-    assert manifest == {"schema": 1, "case": "lstm", "runner": "torch", "columns": list(COLUMNS)}
+    assert manifest == {"schema": 2, "case": "lstm", "runner": "torch", "columns": list(COLUMNS)}
+
+
+def write_states(folder: Path) -> None:
+    """Write a finished trace with the states and records of three steps."""
+    tensors = {"head/kernel": np.float32([[1, 2]])}
+    with TraceWriter(folder, {"case": "lstm", "runner": "torch"}, COLUMNS) as trace:
+        trace.append(RECORDS[0])
+        for step in (0, 1, 2):
+            trace.state(step, tensors, {}, {})
+            trace.single_step(step, tensors)
+        trace.finish({"predictions": np.float32([[5], [6]])}, {"seconds": 1.5, "stopped": None})
+
+
+def flip(file: Path, bit: int) -> None:
+    """Flip one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_every_flipped_bit_is_told_with_its_file(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A bit that is flipped anywhere in a finished trace names its file, and back again nothing."""
+    folder = tmp_path_factory.mktemp("trace") / "trace"
+    write_states(folder)
+    assert damaged_files(folder) == []
+    file = data.draw(st.sampled_from(sorted(file for file in folder.rglob("*") if file.is_file())))
+    bit = data.draw(st.integers(0, file.stat().st_size * 8 - 1))
+    flip(file, bit)
+    assert damaged_files(folder) == [str(file.relative_to(folder))]
+    flip(file, bit)
+    assert damaged_files(folder) == []
+
+
+def test_a_file_that_is_gone_is_damage(tmp_path: Path) -> None:
+    """A file of a finished trace that is missing is told, one of an unfinished trace is not."""
+    write_states(tmp_path / "trace")
+    (tmp_path / "trace" / "states" / "00000001.safetensors").unlink()
+    assert damaged_files(tmp_path / "trace") == ["states/00000001.safetensors"]
+    (tmp_path / "trace" / "end.json").unlink()
+    assert damaged_files(tmp_path / "trace") == []
+
+
+def test_steps_are_dropped_with_their_checksums(tmp_path: Path) -> None:
+    """Of a trace that keeps some of its checked steps the rest is no damage; what came of the training stays."""
+    write_states(tmp_path / "trace")
+    keep_steps(tmp_path / "trace", [1])
+    names = [str(file.relative_to(tmp_path / "trace")) for file in (tmp_path / "trace").glob("s*/*")]
+    assert sorted(names) == ["single_step/00000001.safetensors", "states/00000001.safetensors"]
+    assert damaged_files(tmp_path / "trace") == []
+    assert json.loads((tmp_path / "trace" / "end.json").read_text())["seconds"] == 1.5
