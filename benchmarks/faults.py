@@ -128,7 +128,7 @@ def told_of_golden(golden: Path, file: Path, before: bytes) -> str:
 
 def told_of_run(out: Path, file: Path, before: bytes) -> str:
     """What the resumption of a run makes of a file: it is trained again, refused, made anew, or never read."""
-    for trace in out.glob("*/*/end.json"):
+    for trace in out.rglob("end.json"):
         damaged = damaged_files(trace.parent)
         if damaged:
             right = [trace.parent / name for name in damaged] == [file]

@@ -1,19 +1,27 @@
 """What should have been checked is counted from the case: a run that lost a file never agrees with fewer checks."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers.resealed import reseal_trace
 from helpers.small_runs import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compare.config.case import with_fields
 from compare.experiment.experiment import read_experiment
-from compare.judge import Comparison
+from compare.judge import Comparison, Verdict
+from compare.run import training
 from compare.run.judging import Job, judge_job, step_references
-from compare.run.plan import is_done, plan
+from compare.run.plan import plan
+from compare.run.training import run_jobs
+from compare.trace.trace import END, damaged_files
+from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 BACKEND = "torch"
 
@@ -31,9 +39,9 @@ class Finished(NamedTuple):
         return sorted(file for task in tasks for file in task.out.rglob("*") if file.is_file())
 
     def trained_again(self) -> bool:
-        """Whether the same run would train something again, as `is_done` says; nothing is removed."""
+        """Whether the same run would train something again, as `remaining` says; nothing is removed."""
         tasks = plan(self.job.experiment, self.job.backends, self.out)
-        return not all((task.out / "end.json").is_file() and is_done(task) for task in tasks)
+        return any(damaged_files(task.out) or not (task.out / END).is_file() for task in tasks)
 
     def judge(self) -> Comparison:
         """Judge what is there now."""
@@ -94,13 +102,16 @@ def test_no_lost_file_goes_unseen(
     [("states", "missing-state"), ("single_step", "missing-step"), ("checkpoints", "missing-checkpoint")],
 )
 def test_each_record_that_is_lost_is_named(finished: Finished, part: str, kind: str) -> None:
-    """Of several records that both sides and the ensemble lost each is a difference of its own, at its step."""
+    """Of several records that both sides and the ensemble never wrote each is a difference of its own, at its step."""
     lost = [file for file in finished.files() if file.parent.name == part and int(file.stem) in (2, 4)]
-    contents = {file: file.read_bytes() for file in lost}
+    traces = {file.parents[1] for file in lost}
+    contents = {file: file.read_bytes() for file in [*lost, *(trace / END for trace in traces)]}
     assert len({file.stem for file in lost}) == (1 if part == "checkpoints" else 2)
     try:
         for file in lost:
             file.unlink()
+        for trace in traces:
+            reseal_trace(trace)
         comparison = finished.judge()
     finally:
         for file, content in contents.items():
@@ -110,3 +121,45 @@ def test_each_record_that_is_lost_is_named(finished: Finished, part: str, kind: 
     per_epoch = finished.job.experiment.steps_per_epoch
     expected = {step * per_epoch - 1 for step in steps} if part == "checkpoints" else steps
     assert {difference.step for difference in comparison.differences if difference.kind == kind} == expected
+
+
+def test_a_damaged_trace_is_trained_again_and_said(finished: Finished, pool: Pool, tmp_path: Path) -> None:
+    """A finished trace of which a bit was flipped is trained again, with what was checked from it, and this is said."""
+    shutil.copytree(finished.out / "gru", tmp_path / "gru")
+    file = tmp_path / "gru" / "torch" / "states" / "00000004.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    events: list[Event] = []
+    (comparison,) = run_jobs([finished.job], tmp_path, pool, events.append)
+    message = "states/00000004.safetensors is damaged, so that it is trained again"
+    assert [(event.task.out.name, event.error) for event in events if event.kind == "retried"] == [("torch", message)]
+    assert {event.task.out.name for event in events if event.kind == "done"} == {"torch", f"keras-{BACKEND}"}
+    assert (comparison.status, comparison.checks) == ("agrees", finished.whole.checks)
+    assert f"torch: {message}" in comparison.notes
+
+
+def test_an_error_of_the_judge_loses_no_other_case(
+    finished: Finished, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of this project's own while a case is judged fails that case alone, with a log, and exits 70."""
+    shutil.copytree(finished.out / "gru", tmp_path / "gru")
+    renamed = with_fields(finished.job.experiment.case, {"name": "broken"})
+    broken = Job(dataclasses.replace(finished.job.experiment, case=renamed), [BACKEND])
+    shutil.copytree(finished.out / "gru", tmp_path / "broken")
+    judge = training.judge_job
+
+    def planted(job: Job, *arguments: object) -> list[Comparison]:
+        return judge(job, *arguments) if job.name == "gru" else {}["planted"]
+
+    monkeypatch.setattr(training, "judge_job", planted)
+    comparisons = run_jobs([broken, finished.job], tmp_path, pool)
+    assert [(c.case, c.runner, c.status) for c in comparisons] == [
+        ("broken", f"keras-{BACKEND}", "failed"),
+        ("gru", f"keras-{BACKEND}", "agrees"),
+    ]
+    assert (
+        comparisons[0].error == f"internal error: KeyError: 'planted'; please report it with {tmp_path / 'error.log'}"
+    )
+    assert "Traceback" in (tmp_path / "error.log").read_text("utf-8")
+    assert Verdict(comparisons).exit_code == 70
