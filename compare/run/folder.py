@@ -58,7 +58,7 @@ def _refuse_another(out: Path, before: Any, run: dict[str, Any]) -> None:
     """Raise InputError where a folder holds another run."""
     instead = "give a new folder"
     if not is_sealed(before):
-        raise InputError(f"--out {out}: {RUN_FILE} is damaged, which says what it is a run of: {instead}")
+        raise InputError(f"--out {out}: {RUN_FILE} is damaged, or of an earlier version: {instead}")
     if any(before.get(key) != run[key] for key in ("cases", "versions")):
         raise InputError(f"--out {out} is not empty; it may hold another run: {instead}")
     for name, hashes in run["data"].items():

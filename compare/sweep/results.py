@@ -32,7 +32,7 @@ class Results:
             made_with = sealed({"backends": list(backends), "versions": versions_of(backends)})
             before = read_json(out / SWEEP_FILE)
             if (out / SWEEP_FILE).exists() and not is_sealed(before):
-                raise InputError(f"--out {out}: {SWEEP_FILE} is damaged: give a new folder")
+                raise InputError(f"--out {out}: {SWEEP_FILE} is damaged, or of an earlier version: give a new folder")
             if before not in (None, made_with):
                 raise InputError(f"--out {out} holds a sweep with other backends or versions: give a new folder")
             try:
