@@ -64,7 +64,9 @@ class SideChild:
             if message["kind"] == "defect":
                 raise SideError(message["error"], died=True)
             function = "torch_side" if self.runner == REFERENCE_RUNNER else "keras_side"
-            function = next((name for name in ("torch_step", "scheduler") if f" {name}()" in message["error"]), function)
+            function = next(
+                (name for name in ("torch_step", "scheduler") if f" {name}()" in message["error"]), function
+            )
             line = message.get("line") or line_of(self.file, function)
             raise InputError(f"{self.file}:{line}: {function}(): {message['error']}")
         return message
@@ -159,13 +161,23 @@ def explain_values(pair: Pair, backend: str) -> Comparison:
     return _comparison(pair, backend, found, trace, observation)
 
 
-def _comparison(pair: Pair, backend: str, found: dict[str, Any], trace: dict[str, Any], observation: Observation) -> Comparison:
+def _comparison(
+    pair: Pair, backend: str, found: dict[str, Any], trace: dict[str, Any], observation: Observation
+) -> Comparison:
     causes = sorted(found["causes"], key=lambda cause: _order(cause))
     differences = []
     for entry in found["differences"]:
         words = entry["message"] or _ratio_words(entry)
         differences.append(
-            Difference("differs", entry["step"], entry["phase"], words, entry["tensor"], _finite(entry["error"]), _finite(entry["tolerance"]))
+            Difference(
+                "differs",
+                entry["step"],
+                entry["phase"],
+                words,
+                entry["tensor"],
+                _finite(entry["error"]),
+                _finite(entry["tolerance"]),
+            )
         )
     forward = next((cause for cause in causes if cause["phase"] in ("forward", "loss") and cause["source"]), None)
     if forward is not None and differences:

@@ -72,9 +72,24 @@ class KerasSide:
 
         inputs, targets, weights = self.data
         count = len(_first(inputs))
-        self.batches = schedule(count, int(self.namespace.get("batch_size", 32)), int(self.namespace.get("epochs", 1)), self.namespace.get("seed"))
+        self.batches = schedule(
+            count,
+            int(self.namespace.get("batch_size", 32)),
+            int(self.namespace.get("epochs", 1)),
+            self.namespace.get("seed"),
+        )
         make = execute(self.file, self.code)["keras_side"]
-        self.traced = trace(make, int(self.namespace.get("seed") or 0), inputs, targets, weights, self.namespace.get("class_weight"), self.batches, zeroed, choices)
+        self.traced = trace(
+            make,
+            int(self.namespace.get("seed") or 0),
+            inputs,
+            targets,
+            weights,
+            self.namespace.get("class_weight"),
+            self.batches,
+            zeroed,
+            choices,
+        )
         return self.traced
 
     def operations(self, step: int, steps: Any = None) -> dict[str, Any]:
@@ -84,7 +99,16 @@ class KerasSide:
         inputs, targets, weights = self.data
         make = execute(self.file, self.code)["keras_side"]
         taken = self.traced["steps"] if steps is None else steps
-        return operations(make, int(self.namespace.get("seed") or 0), inputs, targets, weights, self.namespace.get("class_weight"), taken, step)
+        return operations(
+            make,
+            int(self.namespace.get("seed") or 0),
+            inputs,
+            targets,
+            weights,
+            self.namespace.get("class_weight"),
+            taken,
+            step,
+        )
 
 
 class TorchSide:
@@ -121,7 +145,10 @@ def _first(tree: Any) -> np.ndarray:
 
 def checked_data(side: Any, made: Any) -> Any:
     """What data() returned as (inputs, targets, sample weights or None); raises InputError."""
-    line = next((n for n, text in enumerate(Path(side.file).read_text("utf-8").splitlines(), 1) if text.startswith("def data")), 1)
+    line = next(
+        (n for n, text in enumerate(Path(side.file).read_text("utf-8").splitlines(), 1) if text.startswith("def data")),
+        1,
+    )
     location = f"{side.file}:{line}: data()"
     if not isinstance(made, tuple | list) or len(made) not in (2, 3):
         raise InputError(f"{location} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
@@ -142,7 +169,9 @@ def checked_data(side: Any, made: Any) -> Any:
         each(check, tree)
     if len(counts) > 1:
         raise InputError(f"{location} returned arrays of {sorted(counts)} rows; give each input its target")
-    plain = lambda a: np.ascontiguousarray(a.astype(np.float32) if a.dtype.kind == "f" else a.astype(np.int64) if a.dtype.kind in "iu" else a)  # noqa: E731
+    plain = lambda a: np.ascontiguousarray(
+        a.astype(np.float32) if a.dtype.kind == "f" else a.astype(np.int64) if a.dtype.kind in "iu" else a
+    )  # noqa: E731
     return (*[each(plain, tree) for tree in made], None)[:3]
 
 

@@ -51,17 +51,26 @@ class Deviation:
         return self.step, PHASES.index(self.phase) if self.phase in PHASES else len(PHASES)
 
 
-def compare(step: int, phase: str, tensor: str, keras: Any, torch: Any, members: Sequence[Any], floor: float) -> Deviation:
+def compare(
+    step: int, phase: str, tensor: str, keras: Any, torch: Any, members: Sequence[Any], floor: float
+) -> Deviation:
     """Compare one tensor; raises nothing: what is missing, of another shape or infinite on one side differs."""
     if keras is None or torch is None:
-        return Deviation(step, phase, tensor, math.inf, 0.0, 0.0, None, f"only {'PyTorch' if keras is None else 'Keras'} has it")
+        return Deviation(
+            step, phase, tensor, math.inf, 0.0, 0.0, None, f"only {'PyTorch' if keras is None else 'Keras'} has it"
+        )
     keras, torch = np.asarray(keras, np.float64), np.asarray(torch, np.float64)
     if keras.shape != torch.shape:
-        return Deviation(step, phase, tensor, math.inf, 0.0, 0.0, None, f"shape {keras.shape} in Keras, {torch.shape} in PyTorch")
+        return Deviation(
+            step, phase, tensor, math.inf, 0.0, 0.0, None, f"shape {keras.shape} in Keras, {torch.shape} in PyTorch"
+        )
     if not (np.isfinite(keras).all() and np.isfinite(torch).all()):
         return Deviation(step, phase, tensor, math.inf, 0.0, 0.0, None, "not finite")
     scale = float(np.max(np.abs(keras), initial=0.0))
-    noise = max((float(np.max(np.abs(np.asarray(m, np.float64) - torch), initial=0.0)) for m in members if m is not None), default=0.0)
+    noise = max(
+        (float(np.max(np.abs(np.asarray(m, np.float64) - torch), initial=0.0)) for m in members if m is not None),
+        default=0.0,
+    )
     tolerance = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
     return Deviation(
         step, phase, tensor, float(np.max(np.abs(keras - torch), initial=0.0)), tolerance, scale, _ratio(keras, torch)
@@ -85,7 +94,15 @@ class StepComparison:
 
     def loss(self, step: Any, members: Sequence[Any]) -> Deviation:
         """The losses of a step."""
-        return compare(step.number, "loss", "loss", self.trace["steps"][step.number]["loss"], step.loss, [m.loss for m in members], 0.0)
+        return compare(
+            step.number,
+            "loss",
+            "loss",
+            self.trace["steps"][step.number]["loss"],
+            step.loss,
+            [m.loss for m in members],
+            0.0,
+        )
 
     def gradients(self, step: Any, members: Sequence[Any], frozen: set[str]) -> Iterator[Deviation]:
         """The gradients as the loss gives them."""
@@ -99,13 +116,19 @@ class StepComparison:
                 continue
             wanted = self.transfer.gradient(name, keras, np.shape(step.before[name]))
             own = step.own[name]
-            if wanted is None and own is not None and any(path in self.trace["trainable"] for path in self.transfer.maps[name].paths):
+            if (
+                wanted is None
+                and own is not None
+                and any(path in self.trace["trainable"] for path in self.transfer.maps[name].paths)
+            ):
                 wanted = np.zeros_like(own)
             if wanted is None:
                 continue
             if own is None and not np.any(wanted):
                 continue
-            yield compare(step.number, "gradient", name, wanted, own, [m.own.get(name) for m in members], 4 * UNIT * largest)
+            yield compare(
+                step.number, "gradient", name, wanted, own, [m.own.get(name) for m in members], 4 * UNIT * largest
+            )
 
     def clips(self, step: Any, frozen: set[str]) -> Iterator[Deviation]:
         """The gradients as the update takes them."""
@@ -136,7 +159,10 @@ class StepComparison:
                     own = own + step.after[other].astype(np.float64)
             if wanted is None:
                 continue
-            size, distance = float(np.max(np.abs(step.before[name]), initial=0.0)), float(np.max(np.abs(wanted), initial=0.0))
+            size, distance = (
+                float(np.max(np.abs(step.before[name]), initial=0.0)),
+                float(np.max(np.abs(wanted), initial=0.0)),
+            )
             if name.endswith("running_var"):
                 # PyTorch keeps the unbiased variance, Keras the biased: a difference of n / (n - 1) that both document.
                 wanted, own, distance = self._biased(step, name, wanted, own, distance)

@@ -127,7 +127,12 @@ def _own(
 ) -> set[str]:  # fmt: skip
     """Take the user's own maps; returns the variables that they use."""
     asked: set[str] = set()
-    probe = Named({path: np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape) for path, shape in variables.items()})
+    probe = Named(
+        {
+            path: np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+            for path, shape in variables.items()
+        }
+    )
     for name, source in own.items():
         if name not in parameters:
             raise InputError(f"parameter_map names {name!r}, which the module has not; it has {', '.join(parameters)}")
@@ -143,9 +148,7 @@ def _own(
 
             made = np.asarray(function(Spy(probe)))
             if tuple(made.shape) != tuple(shape):
-                raise InputError(
-                    f"parameter_map[{name!r}] returned shape {made.shape}, {name} has {tuple(shape)}"
-                )
+                raise InputError(f"parameter_map[{name!r}] returned shape {made.shape}, {name} has {tuple(shape)}")
         else:
             try:
                 path = probe.path(source)
@@ -181,9 +184,13 @@ def _by_shape(path: str, shape: Sequence[int], wanted: Sequence[int]) -> Callabl
     return None
 
 
-def _fit_first(found: Transfer, keras: dict[str, Group], names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _fit_first(
+    found: Transfer, keras: dict[str, Group], names: list[str], shapes: Mapping[str, tuple[int, ...]]
+) -> bool:
     for layer, group in keras.items():
-        fitted = _fit_cell(group, names, shapes) or ({} if "recurrent_kernel" in group else _fit_plain(group, names, shapes))
+        fitted = _fit_cell(group, names, shapes) or (
+            {} if "recurrent_kernel" in group else _fit_plain(group, names, shapes)
+        )
         if fitted:
             found.maps.update(fitted)
             used = {path for made in fitted.values() for path in made.paths}
@@ -201,6 +208,8 @@ def _fit_cell(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ..
     kernel, recurrent, bias = (group.get(name) for name in ("kernel", "recurrent_kernel", "bias"))
     inward = next((name for name in names if "weight_ih" in name), None)
     onward = next((name for name in names if "weight_hh" in name), None)
+    if bias is not None and set(group) == {"bias"} and all("bias_" in name for name in names):
+        return _fit_biases(bias, names, shapes)
     if kernel is None or recurrent is None or inward is None or onward is None:
         return {}
     if tuple(shapes[inward]) != kernel[1][::-1] or tuple(shapes[onward]) != recurrent[1][::-1]:
@@ -217,6 +226,24 @@ def _fit_cell(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ..
         if len(bias[1]) == 2:
             row = int("bias_hh" in name)
             made[name] = Map(lambda v, row=row: gates(v[path][row], order), (path,))
+        else:
+            partner = "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih")
+            made[name] = Map(lambda v: gates(v[path], order), (path,), partner)
+    return made
+
+
+def _fit_biases(
+    bias: tuple[str, tuple[int, ...]], names: list[str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Map]:
+    """The biases of a recurrent layer whose kernels the user maps."""
+    path, shape = bias
+    if any(tuple(shapes[name]) != shape[-1:] for name in names):
+        return {}
+    order = GRU_ORDER if len(shape) == 2 or "gru" in path else (0,)
+    made = {}
+    for name in names:
+        if len(shape) == 2:
+            made[name] = Map(lambda v, row=int("bias_hh" in name): gates(v[path][row], order), (path,))
         else:
             partner = "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih")
             made[name] = Map(lambda v: gates(v[path], order), (path,), partner)
@@ -245,7 +272,9 @@ def _fit_plain(group: Group, names: list[str], shapes: Mapping[str, tuple[int, .
     return made
 
 
-def _cells(found: Transfer, keras: dict[str, Group], left: list[list[str]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _cells(
+    found: Transfer, keras: dict[str, Group], left: list[list[str]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Hand-written cells: one matrix for input and state, as tutorials have it."""
     for names in list(left):
         for layer, group in list(keras.items()):
@@ -272,7 +301,9 @@ def _cells(found: Transfer, keras: dict[str, Group], left: list[list[str]], shap
 
 def _refuse(left: list[list[str]], keras: dict[str, Group], shapes: Mapping[str, tuple[int, ...]]) -> None:
     ours = ", ".join(f"{name} {tuple(shapes[name])}" for names in left for name in names)
-    theirs = ", ".join(f"{path} {shape}" for group in keras.values() for path, shape in group.values()) or "nothing more"
+    theirs = (
+        ", ".join(f"{path} {shape}" for group in keras.values() for path, shape in group.values()) or "nothing more"
+    )
     raise InputError(
         f"no weights of the Keras model fit PyTorch's {ours}; Keras has {theirs}: make both models of the same sizes, "
         "or give parameter_map"

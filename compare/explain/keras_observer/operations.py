@@ -38,7 +38,12 @@ class LayerCalls:
                 watcher.stack.pop()
             kept = lambda tree: [array(t) for t in keras.tree.flatten(tree) if isinstance(t, torch.Tensor)]  # noqa: E731
             watcher.calls.append(
-                {"name": layer.name, "class": type(layer).__name__, "inputs": kept((args, kwargs)), "outputs": kept(result)}
+                {
+                    "name": layer.name,
+                    "class": type(layer).__name__,
+                    "inputs": kept((args, kwargs)),
+                    "outputs": kept(result),
+                }
             )
             return result
 

@@ -68,7 +68,11 @@ class Model:
         for layer in self.layers():
             for variable in layer._trainable_variables + layer._non_trainable_variables:
                 place[id(variable)] = order.get(id(layer), len(order))
-        held = [v for v in self.model.weights if np.dtype(keras.backend.standardize_dtype(v.dtype).replace("bfloat16", "float32")).kind == "f"]
+        held = [
+            v
+            for v in self.model.weights
+            if np.dtype(keras.backend.standardize_dtype(v.dtype).replace("bfloat16", "float32")).kind == "f"
+        ]
         return sorted(held, key=lambda variable: place.get(id(variable), len(order)))
 
     @contextmanager
@@ -157,7 +161,9 @@ def trace(
         CHOICES[name](held.model, value)
     model, optimizer = held.model, held.optimizer
     initial = held.weights()
-    trainable = [path for path, v in held.variables.items() if v.trainable and any(v is t for t in model.trainable_variables)]
+    trainable = [
+        path for path, v in held.variables.items() if v.trainable and any(v is t for t in model.trainable_variables)
+    ]
     start = disturbed(initial, trainable)
     start |= {path: np.zeros_like(start[path]) for path in zeroed}
     held.assign(start)
@@ -223,7 +229,9 @@ def trace(
 
 
 def _path(held: Model, variable: Any) -> str | None:
-    return held.paths.get(id(variable)) or next((p for p, v in held.variables.items() if v.path == getattr(variable, "path", None)), None)
+    return held.paths.get(id(variable)) or next(
+        (p for p, v in held.variables.items() if v.path == getattr(variable, "path", None)), None
+    )
 
 
 def _penalty(model: Any) -> float:
@@ -247,10 +255,26 @@ def _layers(held: Model) -> list[dict[str, Any]]:
     for layer in held.layers():
         entry: dict[str, Any] = {"name": layer.name, "class": type(layer).__name__, "trainable": bool(layer.trainable)}
         for source in (layer, getattr(layer, "cell", None)):
-            for name in ("activation", "recurrent_activation", "epsilon", "momentum", "reset_after", "stateful", "rate", "units", "merge_mode", "go_backwards", "return_sequences", "dropout", "recurrent_dropout"):
+            for name in (
+                "activation",
+                "recurrent_activation",
+                "epsilon",
+                "momentum",
+                "reset_after",
+                "stateful",
+                "rate",
+                "units",
+                "merge_mode",
+                "go_backwards",
+                "return_sequences",
+                "dropout",
+                "recurrent_dropout",
+            ):
                 value = getattr(source, name, None)
                 if value is not None and source is not None:
-                    entry[name] = value if isinstance(value, int | float | bool | str) else getattr(value, "__name__", str(value))
+                    entry[name] = (
+                        value if isinstance(value, int | float | bool | str) else getattr(value, "__name__", str(value))
+                    )
         owned = [*layer._trainable_variables, *layer._non_trainable_variables]
         entry["variables"] = [held.paths[id(v)] for v in owned if id(v) in held.paths]
         found.append(entry)
@@ -276,7 +300,10 @@ def _from_logits(model: Any, value: bool) -> None:
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if not isinstance(loss, keras.losses.Loss):
         name = str(loss_of(model)["name"])
-        loss = getattr(keras.losses, "".join(part.capitalize() for part in name.replace("crossentropy", "_crossentropy").split("_")))()
+        loss = getattr(
+            keras.losses,
+            "".join(part.capitalize() for part in name.replace("crossentropy", "_crossentropy").split("_")),
+        )()
     new = type(loss).from_config({**loss.get_config(), "from_logits": value})
     model.compile(optimizer=model.optimizer, loss=new, run_eagerly=True)
 

@@ -45,6 +45,11 @@ class Setup:
         """The same with more patches."""
         return replace(self, patches={**self.patches, **patches}, by_value=self.by_value or by_value)
 
+    def without_values(self) -> "Setup":
+        """The same without what was put in by value, which is right at one step alone."""
+        kept = {place: patch for place, patch in self.patches.items() if not getattr(patch, "by_value", False)}
+        return replace(self, patches=kept)
+
     def merged(self, other: "Setup") -> "Setup":
         """Both together."""
         return Setup(
@@ -73,8 +78,16 @@ class Step:
 class Work:
     """What does not change from run to run: the pair file, the data, Keras's trace, how weights are transferred."""
 
-    def __init__(self, execute: Callable[[], dict[str, Any]], inputs: Tree, targets: Tree, weights: Any, trace: Mapping[str, Any]) -> None:
-        self.execute, self.inputs, self.targets, self.sample_weights, self.trace = execute, inputs, targets, weights, trace
+    def __init__(
+        self, execute: Callable[[], dict[str, Any]], inputs: Tree, targets: Tree, weights: Any, trace: Mapping[str, Any]
+    ) -> None:
+        self.execute, self.inputs, self.targets, self.sample_weights, self.trace = (
+            execute,
+            inputs,
+            targets,
+            weights,
+            trace,
+        )
         self.transfer = Transfer()
 
     @property
@@ -86,8 +99,8 @@ class Work:
 class Training:
     """One training from the start with a module of its own."""
 
-    def __init__(self, work: Work, setup: Setup | None = None, noise: int | None = None) -> None:
-        self.work, self.setup = work, setup or Setup()
+    def __init__(self, work: Work, setup: Setup | None = None, noise: int | None = None, kernel: Any = None) -> None:
+        self.work, self.setup, self.kernel = work, setup or Setup(), kernel
         self.options = work.execute()
         self.made: dict[int, Site | None] = {}
         self.noise = None if noise is None else np.random.default_rng(noise)
@@ -210,7 +223,7 @@ class Training:
         leaves |= dict(named("x", x)) | dict(named("y", y))
         recorder = step.recorder = Recorder(
             leaves, self.setup.patches, lambda: self.stack[-1] if self.stack else ("", None), self._backward,
-            values, self.noise,
+            values, self.noise, kernel=self.kernel, attached="keep_gradient" in self.setup.flags,
         )  # fmt: skip
         custom = None if "plain_step" in self.setup.flags else self.options.get("torch_step")
         with self._functions(), recorder:
@@ -218,12 +231,16 @@ class Training:
                 custom(self.module, self.loss, self.optimizer, x, y)
             else:
                 self._default_step(x, y, keras["batch"])
-        if not step.backwards:
+        if not step.backwards and not number:
             raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
         step.loss = recorder.loss_value
         self.losses.append(step.loss)
         self._step_scheduler(number)
-        step.before = {n: self.work.transfer.given(n, keras["before"], t.shape) for n, t in self.named.items() if n in self.work.transfer.maps}
+        step.before = {
+            n: self.work.transfer.given(n, keras["before"], t.shape)
+            for n, t in self.named.items()
+            if n in self.work.transfer.maps
+        }
         step.after = {name: array(tensor) for name, tensor in self.named.items()}
         return step
 
@@ -284,7 +301,16 @@ class Training:
                 self.kept = {name: getattr(nn.utils, name) for name in CLIPPING}
                 for name in CLIPPING:
                     setattr(nn.utils, name, training._clipping(name, self.kept[name]))
-                self.autocast = torch.autocast.__init__
+                self.autocast, self.no_grad = torch.autocast.__init__, torch.no_grad.__enter__
+                if "keep_gradient" in training.setup.flags:
+                    enter = self.no_grad
+
+                    def entered(this: Any) -> None:
+                        enter(this)
+                        if training.current.recorder is not None and training.current.recorder.on:
+                            torch.set_grad_enabled(this.prev)
+
+                    torch.no_grad.__enter__ = entered  # type: ignore[method-assign]
                 if "no_autocast" in training.setup.flags:
                     original = self.autocast
 
@@ -299,6 +325,7 @@ class Training:
             def __exit__(self, *details: Any) -> None:
                 for name in CLIPPING:
                     setattr(nn.utils, name, self.kept[name])
+                torch.no_grad.__enter__ = self.no_grad  # type: ignore[method-assign]
                 torch.autocast.__init__ = self.autocast  # type: ignore[method-assign]
                 if self.flags is not None:
                     self.flags.__exit__(*details)
@@ -379,7 +406,13 @@ class Training:
         was = self.module.training
         self.module.eval()
         self.stack.clear()
-        recorder = Recorder(leaves, self.setup.patches, lambda: self.stack[-1] if self.stack else ("", None), values=False, noise=self.noise)
+        recorder = Recorder(
+            leaves,
+            self.setup.patches,
+            lambda: self.stack[-1] if self.stack else ("", None),
+            values=False,
+            noise=self.noise,
+        )
         extra = [] if self.work.sample_weights is None else [self.tensors(self.work.sample_weights, batch)]
         with torch.no_grad(), self._functions(), recorder:
             recorder.finish(self.loss(self.call(x), y, *extra))

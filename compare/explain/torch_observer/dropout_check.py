@@ -27,7 +27,9 @@ def compare(investigation: Any) -> Iterator[dict[str, Any]]:
     yield from _matched(investigation, training, keras, torch, last)
 
 
-def _matched(investigation: Any, training: Training, keras: Sequence[Any], torch: Sequence[Any], last: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def _matched(
+    investigation: Any, training: Training, keras: Sequence[Any], torch: Sequence[Any], last: Sequence[Any]
+) -> Iterator[dict[str, Any]]:
     active = [call for call in torch if call.active and call.rate > 0]
     source = lambda call: None if training.source(call.site) is None else training.source(call.site).as_json("torch")  # noqa: E731
     told = {"tensor": "dropout", "before": max(len(keras), len(torch)), "source": source(torch[0]) if torch else None}
@@ -47,7 +49,11 @@ def _matched(investigation: Any, training: Training, keras: Sequence[Any], torch
             unmatched.append(call)
         else:
             left.remove(partner)
-    if unmatched and len(unmatched) == len(left) and all(_shape(a["shape"]) == _shape(b.value.shape) for a, b in zip(unmatched, left, strict=True)):
+    if (
+        unmatched
+        and len(unmatched) == len(left)
+        and all(_shape(a["shape"]) == _shape(b.shape) for a, b in zip(unmatched, left, strict=True))
+    ):
         a, b = unmatched[0], left[0]
         if any(a["rate"] != b.rate for a, b in zip(unmatched, left, strict=True)):
             yield {
@@ -85,26 +91,22 @@ def _shape(shape: Sequence[int]) -> tuple[int, ...]:
 def _partner(call: Any, left: Sequence[Any]) -> Any:
     alike = [
         other for other in left
-        if abs(other.rate - call["rate"]) < 1e-9 and other.kind in ("dropout", "dropout_", "dropout1d", "feature_dropout")
-        and _dropped(other) == _shape(call["shape"])
+        if abs(other.rate - call["rate"]) < 1e-9 and "alpha" not in other.kind and _shape(other.shape) == _shape(call["shape"])
     ]  # fmt: skip
     if call["value"] is None or not alike:
         return alike[0] if alike else None
     if trivial(np.asarray(call["value"])):  # inside a cell: a mask is drawn for nothing but ones
         return None
     for other in alike:
+        if other.value is None:
+            continue
         scale = float(np.max(np.abs(other.value), initial=0.0)) or 1.0
-        if other.value.size == call["value"].size and arrangement(other.value.astype(float), call["value"].astype(float), NEAR * scale) not in (None, "scrambled"):
+        if other.value.size == call["value"].size and arrangement(
+            other.value.astype(float), call["value"].astype(float), NEAR * scale
+        ) not in (None, "scrambled"):
             return other
     # Where the forward pass goes wrong before, values do not tell; the shape and the rate do.
     return alike[0]
-
-
-def _dropped(call: Any) -> tuple[int, ...]:
-    shape = call.value.shape
-    if call.kind in ("dropout1d", "feature_dropout") and len(shape) == 3:
-        return _shape(shape[:2])
-    return _shape(shape)
 
 
 def _fix(unmatched: Sequence[Any]) -> str:
@@ -114,7 +116,11 @@ def _fix(unmatched: Sequence[Any]) -> str:
             f"keras.layers.Dropout({rate:g}) between the layers, instead of dropout= or recurrent_dropout= inside one; "
             "nn.LSTM has none"
         )
-    spatial = [call for call in unmatched if call["value"] is not None and tuple(call["shape"]) != tuple(np.shape(call["value"]))]
+    spatial = [
+        call
+        for call in unmatched
+        if call["value"] is not None and tuple(call["shape"]) != tuple(np.shape(call["value"]))
+    ]
     if spatial:
         return f"F.dropout1d(x.transpose(1, 2), {spatial[0]['rate']:g}, self.training).transpose(1, 2)  # whole features, as SpatialDropout1D"
     if unmatched:
@@ -123,8 +129,14 @@ def _fix(unmatched: Sequence[Any]) -> str:
 
 
 def _keras_words(calls: Sequence[Any]) -> str:
-    return "; ".join(dict.fromkeys(f"{c['rate']:g} of {'×'.join(map(str, c['shape'][1:]))}" for c in calls[:4])) or "nothing more"
+    return (
+        "; ".join(dict.fromkeys(f"{c['rate']:g} of {'×'.join(map(str, c['shape'][1:]))}" for c in calls[:4]))
+        or "nothing more"
+    )
 
 
 def _torch_words(calls: Sequence[Any]) -> str:
-    return "; ".join(dict.fromkeys(f"{c.rate:g} of {'×'.join(map(str, c.value.shape[1:]))}" for c in calls[:4])) or "nothing more"
+    return (
+        "; ".join(dict.fromkeys(f"{c.rate:g} of {'×'.join(map(str, c.shape[1:]))}" for c in calls[:4]))
+        or "nothing more"
+    )

@@ -58,35 +58,74 @@ def _targets(context: Context) -> Iterator[Program]:
     predicted, wanted = context.tensors[0].shape, context.tensors[1].shape
     if predicted != wanted and np.prod(predicted) == np.prod(wanted):
         code = "loss(prediction.squeeze(-1), y)" if len(predicted) > len(wanted) else "loss(prediction, y.squeeze(-1))"
-        yield context.put("loss-broadcast", code, simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape), *a[2:], **k)), cost=0)
+        yield context.put(
+            "loss-broadcast",
+            code,
+            simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape), *a[2:], **k)),
+            cost=0,
+        )
 
 
 def _broadcast(context: Context) -> Iterator[Program]:
     """A difference of prediction and target by hand that broadcasts."""
     tensors = context.tensors
-    if context.operation.name in ("sub", "__sub__", "mul", "__mul__") and len(tensors) == 2 and tensors[0].shape != tensors[1].shape:
+    if (
+        context.operation.name in ("sub", "__sub__", "mul", "__mul__")
+        and len(tensors) == 2
+        and tensors[0].shape != tensors[1].shape
+    ):
         if np.prod(tensors[0].shape) == np.prod(tensors[1].shape):
-            yield context.put("loss-broadcast", "(prediction - y.view_as(prediction))", simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape))), onward=True)
+            yield context.put(
+                "loss-broadcast",
+                "(prediction - y.view_as(prediction))",
+                simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape))),
+                onward=True,
+            )
 
 
 def _options(context: Context) -> Iterator[Program]:
     operation = context.operation
     for reduction in ("mean", "sum"):
         code = f"reduction={reduction!r}"
-        yield context.put("loss-reduction", code, simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], **{**_kept(k), "reduction": w})))
-    if operation.options.get("weight") is not None or operation.options.get("pos_weight") is not None or len(context.tensors) > 2:
+        yield context.put(
+            "loss-reduction",
+            code,
+            simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], **{**_kept(k), "reduction": w})),
+        )
+    if (
+        operation.options.get("weight") is not None
+        or operation.options.get("pos_weight") is not None
+        or len(context.tensors) > 2
+    ):
         for reduction in ("mean", "sum"):
-            yield context.put("class-weights", "the loss without weights, or class_weight in Keras too", simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], reduction=w)), cost=0)
+            yield context.put(
+                "class-weights",
+                "the loss without weights, or class_weight in Keras too",
+                simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], reduction=w)),
+                cost=0,
+            )
     delta = (context.keras["loss"]["arguments"] or {}).get("delta")
     if delta is not None or operation.name in ("huber_loss", "smooth_l1_loss"):
         value = 1.0 if delta is None else float(delta)
-        yield context.put("loss-function", f"nn.HuberLoss(delta={value:g})", simple(lambda o, a, k, r, d=value: F.huber_loss(a[0], a[1], delta=d)))
+        yield context.put(
+            "loss-function",
+            f"nn.HuberLoss(delta={value:g})",
+            simple(lambda o, a, k, r, d=value: F.huber_loss(a[0], a[1], delta=d)),
+        )
     if operation.options.get("label_smoothing"):
-        yield context.put("loss-function", "nn.CrossEntropyLoss()  # without label_smoothing", simple(lambda o, a, k, r: o.function(*a[:2], **{**k, "label_smoothing": 0.0})))
+        yield context.put(
+            "loss-function",
+            "nn.CrossEntropyLoss()  # without label_smoothing",
+            simple(lambda o, a, k, r: o.function(*a[:2], **{**k, "label_smoothing": 0.0})),
+        )
 
 
 def _kept(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name in ("weight", "pos_weight", "beta", "delta", "ignore_index", "label_smoothing") and value is not None}
+    return {
+        name: value
+        for name, value in options.items()
+        if name in ("weight", "pos_weight", "beta", "delta", "ignore_index", "label_smoothing") and value is not None
+    }
 
 
 def _functions(context: Context) -> Iterator[Program]:
@@ -95,13 +134,18 @@ def _functions(context: Context) -> Iterator[Program]:
         if name in MODULES and name != operation.name:
             cause, code = "loss-function", MODULES[name]
             if (operation.name, name) == ("binary_cross_entropy_with_logits", "binary_cross_entropy"):
-                cause, code = "from-logits", "return the logits from forward(); BCEWithLogitsLoss applies the sigmoid itself"
+                cause, code = (
+                    "from-logits",
+                    "return the logits from forward(); BCEWithLogitsLoss applies the sigmoid itself",
+                )
             if (operation.name, name) == ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
                 cause = "from-logits"
             yield context.put(cause, code, simple(lambda o, a, k, r, f=function: f(a[0], a[1])), cost=2)
     if operation.name in ("cross_entropy", "cross_entropy_loss"):
         code = "return the logits from forward(); CrossEntropyLoss applies the softmax itself"
-        yield context.put("from-logits", code, simple(lambda o, a, k, r: F.nll_loss(torch.log(a[0].clamp(min=EPSILON)), a[1])), cost=1)
+        yield context.put(
+            "from-logits", code, simple(lambda o, a, k, r: F.nll_loss(torch.log(a[0].clamp(min=EPSILON)), a[1])), cost=1
+        )
     code = "nn.NLLLoss() on torch.log of the probabilities, or CrossEntropyLoss on the logits"
     yield context.put("from-logits", code, simple(lambda o, a, k, r: F.nll_loss(torch.log(a[0]), a[1])), cost=2)
     for word, function in (("True", _softmax_loss), ("False", _probability_loss)):
@@ -147,22 +191,62 @@ def _sizes(context: Context) -> Iterator[Program]:
         if size > 1:
             patches: dict[Any, Any] = {"loss": AtTheLoss(1 / size)}
             code = "loss.mean() instead of loss.sum()" if word in ("batch", "elements") else f"loss / {size}"
-            yield Program("loss-reduction", f"{code}  # the number of {word}", patches, 3, operation=context.operation, onward=True)
-            yield Program("loss-reduction", f"loss * {size}  # the number of {word}", {"loss": AtTheLoss(float(size))}, 3, operation=context.operation, onward=True)
+            yield Program(
+                "loss-reduction",
+                f"{code}  # the number of {word}",
+                patches,
+                3,
+                operation=context.operation,
+                onward=True,
+            )
+            yield Program(
+                "loss-reduction",
+                f"loss * {size}  # the number of {word}",
+                {"loss": AtTheLoss(float(size))},
+                3,
+                operation=context.operation,
+                onward=True,
+            )
 
 
 def _given(context: Context) -> Iterator[Program]:
     """Another target or input than data() gave: what is given in its place."""
+    drawn: dict[Any, Any] = {}
+    for operation in context.operations:
+        if operation.inputs and operation.inputs[0][0] is None:
+            for key, tensor in context.training.current.recorder.live.items():
+                if (
+                    isinstance(key[0], str)
+                    and key[0] in ("x", "y")
+                    and tuple(tensor.shape) == operation.outputs[0].shape
+                ):
+                    drawn.setdefault(operation.number, _Given(key))
+    if drawn and context.operation.number in drawn:
+        code = "module(x) and loss(prediction, y) in torch_step(), with the x and y that it is given"
+        yield Program("batch-order", code, drawn, 0, operation=context.operation)
     for place, value in enumerate(context.tensors):
         if value.key[0] is not None and not isinstance(value.key[0], int):
             continue
         for key, tensor in context.training.current.recorder.live.items():
             if not (isinstance(key[0], str) and (key[0] in ("x", "y") or key[0][:2] in ("x[", "y["))):
                 continue
-            if tensor.numel() != int(np.prod(value.shape)) or tensor.is_floating_point() != value.dtype.is_floating_point:
+            if (
+                tensor.numel() != int(np.prod(value.shape))
+                or tensor.is_floating_point() != value.dtype.is_floating_point
+            ):
                 continue
             cause = _data_cause(context, value, tensor, key[0][0])
             yield context.put(cause, f"{key[0]} as data() gives it", _Leaf(place, key), cost=2)
+
+
+class _Given:
+    """Puts a batch's own tensor in the place of a result."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def __call__(self, recorder: Recorder, operation: Operation, args: Any, options: Any, result: Any) -> Any:
+        return recorder.live[self.key].to(result.dtype)
 
 
 class _Leaf:

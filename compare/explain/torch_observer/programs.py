@@ -15,9 +15,38 @@ from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, 
 
 REDUCTIONS = ("mean", "sum", "max", "min", "amax", "amin", "logsumexp", "std", "var", "median")
 WITH_AXIS = (*REDUCTIONS, "softmax", "log_softmax", "cat", "concat", "stack", "flip", "cumsum", "norm")
-RESHAPES = ("view", "reshape", "flatten", "view_as", "unflatten", "squeeze", "transpose", "permute", "t", "T", "swapaxes", "contiguous", "mT")
+RESHAPES = (
+    "view",
+    "reshape",
+    "flatten",
+    "view_as",
+    "unflatten",
+    "squeeze",
+    "transpose",
+    "permute",
+    "t",
+    "T",
+    "swapaxes",
+    "contiguous",
+    "mT",
+)
 INDEXING = ("__getitem__", "select", "index_select", "narrow")
-SUMS = ("add", "__add__", "__radd__", "sub", "__sub__", "__rsub__", "rsub", "mul", "__mul__", "__rmul__", "div", "__truediv__", "add_", "mul_")
+SUMS = (
+    "add",
+    "__add__",
+    "__radd__",
+    "sub",
+    "__sub__",
+    "__rsub__",
+    "rsub",
+    "mul",
+    "__mul__",
+    "__rmul__",
+    "div",
+    "__truediv__",
+    "add_",
+    "mul_",
+)
 PRODUCTS = ("matmul", "bmm", "__matmul__", "sum", "mean", "einsum", "linear")
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "{0}": lambda t: t,
@@ -133,7 +162,9 @@ def propose(context: Context) -> Iterator[Program]:
         yield from _joined(context)
     if name in ACTIVATION_NAMES:
         for code, function in ACTIVATIONS.items():
-            yield context.put("activation", code.format(context.text), simple(lambda o, a, k, r, f=function: f(a[0])), cost=2)
+            yield context.put(
+                "activation", code.format(context.text), simple(lambda o, a, k, r, f=function: f(a[0])), cost=2
+            )
     if name in SUMS:
         yield from _arithmetic(context)
     if name in PRODUCTS or name in SUMS:
@@ -141,9 +172,15 @@ def propose(context: Context) -> Iterator[Program]:
     if name in ("linear", "matmul", "__matmul__", "addmm", *FUSED):
         for code, function in list(ACTIVATIONS.items())[1:]:
             patch = simple(lambda o, a, k, r, f=function: repeated(o, *with_tensor(a, k, 0, f(nth(a, k, 0)))))
-            yield context.put("activation", code.format(f"{context.text}'s input" if name == "linear" else context.text), patch, cost=3)
+            yield context.put(
+                "activation",
+                code.format(f"{context.text}'s input" if name == "linear" else context.text),
+                patch,
+                cost=3,
+            )
     if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
         yield from _norms(context)
+    yield from _exchanged(context)
     yield from _chains(context)
     yield from _changed_inputs(context)
 
@@ -172,6 +209,9 @@ def _reshapes(context: Context) -> Iterator[Program]:
 def _selection_cause(context: Context, index: Any) -> str:
     """What a choice from a tensor is called, by where the tensor comes from."""
     key = context.tensors[0].key
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, Argument) for part in parts) and (key[0] is None or str(key[0])[:1] in "xy"):
+        return "batch-order"
     if key[0] == "x" or str(key[0]).startswith("x["):
         return "window-offset"
     if str(key[0]).startswith("y"):
@@ -180,7 +220,8 @@ def _selection_cause(context: Context, index: Any) -> str:
     while maker is not None and maker.name in (*RESHAPES, "_pad_packed_sequence", "index_select") and maker.inputs:
         key, maker = maker.inputs[0], context.maker(maker.inputs[0])
     if maker is not None and maker.name in FUSED:
-        two = bool(maker.arguments[7]) if len(maker.arguments) > 7 and isinstance(maker.arguments[7], bool) else False
+        packed = isinstance(maker.arguments[1], Argument) and not maker.arguments[1].dtype.is_floating_point
+        two = bool(maker.arguments[8 if packed else 7])
         if key[1] == 0:
             return "backward-last-state" if two else "last-step"
         return "selection"
@@ -206,7 +247,12 @@ def _indices(context: Context) -> Iterator[Program]:
             half = given.shape[axis] // 2
             if isinstance(index, tuple) and given.shape[axis] == 2 * half and half == operation.outputs[0].shape[-1]:
                 for word, part in ((f"[..., :{half}]", slice(0, half)), (f"[..., {half}:]", slice(half, None))):
-                    yield context.put("selection", f"{code}{word}", simple(lambda o, a, k, r, p=part: a[0][..., p].reshape(r.shape)), cost=2)
+                    yield context.put(
+                        "selection",
+                        f"{code}{word}",
+                        simple(lambda o, a, k, r, p=part: a[0][..., p].reshape(r.shape)),
+                        cost=2,
+                    )
     if len(given.shape) == TIME_AXES and given.dtype.is_floating_point:
         yield context.put(
             cause, f"{context.text}[torch.arange(len({context.text})), lengths - 1]",
@@ -214,8 +260,16 @@ def _indices(context: Context) -> Iterator[Program]:
         )  # fmt: skip
         half = given.shape[-1] // 2
         if given.shape[-1] % 2 == 0:
-            for word, order in (("torch.cat([{0}[:, -1, :{1}], {0}[:, 0, {1}:]], -1)", False), ("torch.cat([{0}[:, 0, {1}:], {0}[:, -1, :{1}]], -1)", True)):
-                yield context.put("backward-last-state", word.format(context.text, half), simple(lambda o, a, k, r, h=half, s=order: _ends(a[0], h, s).reshape(r.shape)), cost=2)
+            for word, order in (
+                ("torch.cat([{0}[:, -1, :{1}], {0}[:, 0, {1}:]], -1)", False),
+                ("torch.cat([{0}[:, 0, {1}:], {0}[:, -1, :{1}]], -1)", True),
+            ):
+                yield context.put(
+                    "backward-last-state",
+                    word.format(context.text, half),
+                    simple(lambda o, a, k, r, h=half, s=order: _ends(a[0], h, s).reshape(r.shape)),
+                    cost=2,
+                )
 
 
 def _ends(sequence: torch.Tensor, half: int, swapped: bool) -> torch.Tensor:
@@ -245,8 +299,13 @@ def _moved_slices(context: Context, index: Any, cause: str) -> Iterator[Program]
                 moved.append(part)
         else:
             if tuple(moved) != tuple(parts):
-                code = ", ".join(":" if p == slice(None) else f"{p.start}:{p.stop}" if isinstance(p, slice) else repr(p) for p in moved)
-                yield context.put(cause, f"{context.text}[{code}]", simple(lambda o, a, k, r, m=tuple(moved): a[0][m]), cost=2)
+                code = ", ".join(
+                    ":" if p == slice(None) else f"{p.start}:{p.stop}" if isinstance(p, slice) else repr(p)
+                    for p in moved
+                )
+                yield context.put(
+                    cause, f"{context.text}[{code}]", simple(lambda o, a, k, r, m=tuple(moved): a[0][m]), cost=2
+                )
 
 
 def _axes(context: Context) -> Iterator[Program]:
@@ -262,6 +321,10 @@ def _axes(context: Context) -> Iterator[Program]:
 
         return simple(run)
 
+    if operation.outputs[0].size == 1 and name in REDUCTIONS:
+        for word in ("mean", "sum"):
+            code = f"loss.{word}() instead of loss.{name}()"
+            yield context.put("loss-reduction", code, simple(lambda o, a, k, r, w=word: getattr(a[0], w)()), cost=0)
     for axis in range(rank):
         yield context.put("reduction-axis", f"the same with dim={axis}", other(axis))
         if name in REDUCTIONS:
@@ -273,7 +336,12 @@ def _axes(context: Context) -> Iterator[Program]:
             patch = simple(lambda o, a, k, r, i=index: _as_result(a[0][i], r))
             yield context.put("last-step", f"{context.text}{word}", patch, cost=1)
         half = context.tensors[0].shape[-1] // 2
-        yield context.put("backward-last-state", f"torch.cat([{context.text}[:, -1, :{half}], {context.text}[:, 0, {half}:]], -1)", simple(lambda o, a, k, r, h=half: _as_result(_ends(a[0], h, False), r)), cost=2)
+        yield context.put(
+            "backward-last-state",
+            f"torch.cat([{context.text}[:, -1, :{half}], {context.text}[:, 0, {half}:]], -1)",
+            simple(lambda o, a, k, r, h=half: _as_result(_ends(a[0], h, False), r)),
+            cost=2,
+        )
 
 
 def _as_result(value: torch.Tensor, result: Any) -> Any:
@@ -285,14 +353,28 @@ def _as_result(value: torch.Tensor, result: Any) -> Any:
 def _joined(context: Context) -> Iterator[Program]:
     operation = context.operation
     makers = [context.maker(key) for key in operation.inputs]
-    states = [m for m in makers if m is not None and m.name in ("__getitem__", "select") and len(m.arguments) > 1 and isinstance(m.arguments[1], int)]
+    states = [
+        m
+        for m in makers
+        if m is not None
+        and m.name in ("__getitem__", "select")
+        and len(m.arguments) > 1
+        and isinstance(m.arguments[1], int)
+    ]
     same = len(states) == len(makers) > 1 and len({m.inputs[0] for m in states}) == 1
     cause = "bidirectional-merge" if same else "join-order"
     if operation.name in ("cat", "concat", "concatenate", "stack", "hstack"):
-        yield context.put(cause, "the parts in the other order", simple(lambda o, a, k, r: o.function(list(a[0])[::-1], *a[1:], **k)))
+        yield context.put(
+            cause, "the parts in the other order", simple(lambda o, a, k, r: o.function(list(a[0])[::-1], *a[1:], **k))
+        )
         if len(context.tensors) > 2:
             for turn in list(permutations(range(len(context.tensors))))[1:24]:
-                yield context.put(cause, f"the parts in the order {turn}", simple(lambda o, a, k, r, t=turn: o.function([a[0][i] for i in t], *a[1:], **k)), cost=2)
+                yield context.put(
+                    cause,
+                    f"the parts in the order {turn}",
+                    simple(lambda o, a, k, r, t=turn: o.function([a[0][i] for i in t], *a[1:], **k)),
+                    cost=2,
+                )
     if same:
         count = context.maker(operation.inputs[0]).arguments[0].shape[0]  # type: ignore[union-attr]
         text = (operands(source_of(states[0].site).expression) if states[0].site else ["h"])[0]
@@ -303,7 +385,9 @@ def _joined(context: Context) -> Iterator[Program]:
 
             def moved(recorder: Recorder, o: Operation, args: Any, options: Any, result: Any, to: Any = to) -> Any:
                 parts = [recorder.live[source][i] for i in to]
-                return o.function(parts, *args[1:], **options) if isinstance(args[0], list | tuple) else o.function(*parts)
+                return (
+                    o.function(parts, *args[1:], **options) if isinstance(args[0], list | tuple) else o.function(*parts)
+                )
 
             code = ", ".join(f"{text}[{i}]" for i in to) + " in place of " + ", ".join(f"{text}[{i}]" for i in was)
             yield context.put("selection", code, moved)
@@ -340,9 +424,16 @@ def _scales(context: Context) -> Iterator[Program]:
     shape = context.tensors[0].shape
     factors = {"0.5": 0.5, "2": 2.0}
     for axis, length in enumerate(shape[1:], 1):
-        factors |= {f"{length} ** -0.5": length**-0.5, f"{length} ** 0.5": length**0.5, f"(1 / {length})": 1 / length, f"{length}": float(length)}
+        factors |= {
+            f"{length} ** -0.5": length**-0.5,
+            f"{length} ** 0.5": length**0.5,
+            f"(1 / {length})": 1 / length,
+            f"{length}": float(length),
+        }
     for word, factor in factors.items():
-        yield context.put("forward-code", f"({context.expression}) * {word}", simple(lambda o, a, k, r, f=factor: r * f), cost=3)
+        yield context.put(
+            "forward-code", f"({context.expression}) * {word}", simple(lambda o, a, k, r, f=factor: r * f), cost=3
+        )
 
 
 def _norms(context: Context) -> Iterator[Program]:
@@ -373,7 +464,12 @@ def _norms(context: Context) -> Iterator[Program]:
 def _chains(context: Context) -> Iterator[Program]:
     """One activation in place of all that is done to a tensor alone, from this operation on."""
     operation, operations = context.operation, context.operations
-    if not context.tensors or len(operation.outputs) != 1 or not operation.inputs or not context.tensors[0].dtype.is_floating_point:
+    if (
+        not context.tensors
+        or len(operation.outputs) != 1
+        or not operation.inputs
+        or not context.tensors[0].dtype.is_floating_point
+    ):
         return
     shape, end, length = operation.outputs[0].shape, operation, 0
     if tuple(context.tensors[0].shape) != tuple(shape):
@@ -390,7 +486,49 @@ def _chains(context: Context) -> Iterator[Program]:
             def chain(recorder: Recorder, o: Operation, args: Any, options: Any, result: Any, f: Any = function) -> Any:
                 return f(recorder.live[source]).reshape(result.shape)
 
-            yield Program("activation", code.format(context.text), {end.number: chain}, 2, operation=operation, onward=True)
+            cause = (
+                {"x": "scaling", "y": "target-shift"}.get(str(source[0])[:1], "activation")
+                if code == "{0}"
+                else "activation"
+            )
+            yield Program(cause, code.format(context.text), {end.number: chain}, 2, operation=operation, onward=True)
+
+
+def _exchanged(context: Context) -> Iterator[Program]:
+    """This operation and the one that alone takes what it makes, in the other order."""
+    first = context.operation
+    users = [o for o in context.operations[first.number + 1 :] if (first.number, 0) in o.inputs]
+    if len(users) != 1 or not context.tensors or users[0].name in INDEXING or first.name in (*INDEXING, *RESHAPES):
+        return
+    second = users[0]
+    if (
+        not first.inputs
+        or not second.inputs
+        or first.outputs[0].shape != second.outputs[0].shape
+        or second.inputs[0] != (first.number, 0)
+    ):
+        return
+
+    def instead(other: Operation) -> Patch:
+        def run(recorder: Recorder, o: Operation, args: Any, options: Any, result: Any) -> Any:
+            leaves, spec = tree_flatten((other.arguments, other.options))
+            live = [recorder.live[v.key] if isinstance(v, Argument) and v.key in recorder.live else v for v in leaves]
+            place = next(i for i, v in enumerate(leaves) if isinstance(v, Argument))
+            live[place] = nth(args, options, 0)
+            changed, more = tree_unflatten(live, spec)
+            return other.function(*changed, **more)
+
+        return run
+
+    names = [o.where[0] if o.where and o.where[0] else o.name for o in (first, second)]
+    yield Program(
+        "layer-order",
+        f"in forward(): {names[1]} before {names[0]}",
+        {first.place: instead(second), second.place: instead(first)},
+        0,
+        operation=first,
+        onward=True,
+    )
 
 
 def _changed_inputs(context: Context) -> Iterator[Program]:
@@ -405,13 +543,20 @@ def _changed_inputs(context: Context) -> Iterator[Program]:
             ways += [("{0}.flip(1)", lambda t: t.flip(1)), ("{0}.flip(0)", lambda t: t.flip(0))]
             ways.append(("{0} one timestep later", lambda t: torch.cat([torch.zeros_like(t[:, :1]), t[:, :-1]], 1)))
             half = size // 2
-            ways.append((f"{{0}} with the second half of its features reversed in time", lambda t, h=half: torch.cat([t[..., :h], t[..., h:].flip(1)], -1)))
+            ways.append(
+                (
+                    f"{{0}} with the second half of its features reversed in time",
+                    lambda t, h=half: torch.cat([t[..., :h], t[..., h:].flip(1)], -1),
+                )
+            )
         if rank >= 2:
             ways.append(("{0}.transpose(0, 1)", lambda t: t.transpose(0, 1)))
             if rank == TIME_AXES:
                 ways.append(("{0}.transpose(1, 2)", lambda t: t.transpose(1, 2)))
             if size % 2 == 0:
-                ways.append(("the halves of {0} exchanged", lambda t, h=size // 2: torch.cat([t[..., h:], t[..., :h]], -1)))
+                ways.append(
+                    ("the halves of {0} exchanged", lambda t, h=size // 2: torch.cat([t[..., h:], t[..., :h]], -1))
+                )
         for code, function in ways:
             cause = "axis-order" if "transpose" in code else "join-order" if "halves" in code else "forward-code"
             patch = simple(lambda o, a, k, r, j=place, f=function: repeated(o, *with_tensor(a, k, j, f(nth(a, k, j)))))

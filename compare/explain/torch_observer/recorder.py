@@ -62,7 +62,8 @@ class Operation:
 class DropoutCall:
     """One dropout: what it was given, its rate, and whether it was at work."""
 
-    value: np.ndarray
+    value: np.ndarray | None
+    shape: tuple[int, ...]
     rate: float
     active: bool
     site: Site | None
@@ -75,7 +76,8 @@ Patch = Callable[["Recorder", Operation, Any, Any, Any], Any]
 class Recorder(TorchFunctionMode):
     """Records the operations up to `backward`; `patches` by place or number give other results (counterfactuals).
 
-    Dropout is the identity and is noted. `noise` rounds every result at random (Monte Carlo arithmetic).
+    Dropout is the identity and is noted. `noise` rounds every result at random (Monte Carlo arithmetic); `kernel`
+    computes fused kernels by themselves, so that they are rounded inside.
     """
 
     def __init__(
@@ -87,10 +89,13 @@ class Recorder(TorchFunctionMode):
         values: bool = True,
         noise: np.random.Generator | None = None,
         stacks: bool = False,
+        kernel: Callable[[str, Any, Callable[[torch.Tensor], torch.Tensor]], Any] | None = None,
+        attached: bool = False,
     ) -> None:
         super().__init__()
         self.patches, self.where, self.backward = dict(patches or {}), where, backward
-        self.values, self.noise, self.stacks = values, noise, stacks
+        self.values, self.noise, self.stacks, self.kernel = values, noise, stacks, kernel
+        self.attached = attached
         self.operations: list[Operation] = []
         self.dropouts: list[DropoutCall] = []
         self.live: dict[Key, torch.Tensor] = {}
@@ -140,6 +145,8 @@ class Recorder(TorchFunctionMode):
 
     def _call(self, function: Any, name: str, args: Any, options: Any) -> Any:
         given = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
+        if self.attached and name in ("detach", "detach_", "data") and given and given[0].grad_fn is not None:
+            return given[0]
         if name in DROPOUTS:
             return self._dropout(name, args, options)
         if name in FUSED:
@@ -148,7 +155,11 @@ class Recorder(TorchFunctionMode):
             len(self.operations), name, function, *tree_map(self._described, (args, options)),
             [self.key_of(tensor) for tensor in given], users_site(3), self.where(),
         )  # fmt: skip
-        result = function(*args, **options)
+        if self.kernel is not None and name in FUSED and isinstance(args[2], list | tuple):
+            # Rounded at random inside too, timestep by timestep.
+            result = self.kernel(name, args, lambda value: self._rounded(value, []))
+        else:
+            result = function(*args, **options)
         tensors = [tensor for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor)]
         if name in PASSED or not tensors:
             for tensor in tensors:
@@ -178,7 +189,10 @@ class Recorder(TorchFunctionMode):
     def _dropout(self, name: str, args: Any, options: Any) -> Any:
         rate = float(options.get("p", args[1] if len(args) > 1 else 0.5))
         active = bool(options.get("training", args[2] if len(args) > 2 else True))
-        self.dropouts.append(DropoutCall(array(args[0]), rate, active, users_site(4), name))
+        shape = tuple(args[0].shape)
+        if name in ("dropout1d", "feature_dropout") and len(shape) > 2:
+            shape = (*shape[:2], *(1 for _ in shape[2:]))
+        self.dropouts.append(DropoutCall(array(args[0]), shape, rate, active, users_site(4), name))
         kept = args[0].clone()
         self._known[id(kept)] = self.key_of(args[0])
         self._held.append(kept)
@@ -189,7 +203,15 @@ class Recorder(TorchFunctionMode):
         place = next((i for i, value in enumerate(args) if isinstance(value, float)), None)
         if place is None or not args[place]:
             return args
-        self.dropouts.append(DropoutCall(np.empty(0), float(args[place]), bool(args[place + 1]), users_site(4), "between layers"))
+        x, states = (
+            args[0],
+            next(value for value in args[1:3] if isinstance(value, tuple | list) or value.is_floating_point()),
+        )
+        state = states if isinstance(states, torch.Tensor) else states[0]
+        shape = (*x.shape[:-1], state.shape[-1] * (2 if args[place + 2] else 1))
+        for _ in range(int(args[place - 1]) - 1):
+            call = DropoutCall(None, shape, float(args[place]), bool(args[place + 1]), users_site(4), "between layers")
+            self.dropouts.append(call)
         return (*args[:place], 0.0, *args[place + 1 :])
 
     def _rounded(self, value: Any, given: list[torch.Tensor]) -> Any:
@@ -199,7 +221,8 @@ class Recorder(TorchFunctionMode):
         if value.untyped_storage().data_ptr() in storages:  # a view, or in place: nothing was rounded
             return value
         assert self.noise is not None
-        unit = torch.finfo(value.dtype).eps / 2
+        # Half precision is no rounding of the comparison: what it does is a difference.
+        unit = min(torch.finfo(value.dtype).eps, torch.finfo(torch.float32).eps) / 2
         signs = torch.from_numpy(self.noise.integers(-1, 2, tuple(value.shape)).astype(np.float32))
         return value * (1 + 2 * unit * signs.to(value.dtype))
 

@@ -29,7 +29,9 @@ def _outputs(context: Context) -> Iterator[Program]:
             if outputs[first].shape != outputs[second].shape or outputs[first].dtype != outputs[second].dtype:
                 continue
 
-            def exchanged(recorder: Recorder, o: Operation, args: Any, options: Any, result: Any, a: int = first, b: int = second) -> Any:
+            def exchanged(
+                recorder: Recorder, o: Operation, args: Any, options: Any, result: Any, a: int = first, b: int = second
+            ) -> Any:
                 return tuple(result[b] if i == a else result[a] if i == b else part for i, part in enumerate(result))
 
             word = "h for c" if operation.name == "lstm" else f"outputs {first} and {second} exchanged"
@@ -54,8 +56,16 @@ def _earlier(context: Context) -> Iterator[Program]:
                 text = context.texts[place] if len(context.texts) > place else f"input {place}"
                 where = source_of(other.site) if other.site else None
                 code = f"{where.expression if where else other.name}, of line {where.line if where else '?'}, in place of {text}"
-                cause = "initial-state" if operation.name in FUSED and place in (1, 2) else "state-choice" if _state(context, place) else "forward-code"
-                yield Program(cause, code, {operation.number: _Other(place, (other.number, output))}, 3, operation=operation)
+                cause = (
+                    "initial-state"
+                    if operation.name in FUSED and place in (1, 2)
+                    else "state-choice"
+                    if _state(context, place)
+                    else "forward-code"
+                )
+                yield Program(
+                    cause, code, {operation.number: _Other(place, (other.number, output))}, 3, operation=operation
+                )
 
 
 def _parameter(value: Argument) -> bool:
@@ -99,18 +109,35 @@ def _rounds(context: Context) -> Iterator[Program]:
             continue
         for rounds in others.values():
             value = rounds[0].outputs[0]
-            if len(rounds) != len(mine) or value.size != int(np.prod(given.shape)) or not context.aligned.get((rounds[0].number, 0)):
+            if (
+                len(rounds) != len(mine)
+                or value.size != int(np.prod(given.shape))
+                or not context.aligned.get((rounds[0].number, 0))
+            ):
                 continue
             where = source_of(rounds[0].site)  # type: ignore[arg-type]  # only those with a site are kept
             text = context.texts[place] if len(context.texts) > place else f"input {place}"
             for shift in (0, -1):
                 if shift == 0 and rounds[0].number > operation.number:
                     patch: Any = _Series(place, [torch.from_numpy(o.outputs[0]) for o in rounds])
-                    yield Program("forward-code", f"{where.expression} of the same round, which is computed after it (line {where.line}), in place of {text}", {operation.place: patch}, 4, True, operation)
+                    yield Program(
+                        "forward-code",
+                        f"{where.expression} of the same round, which is computed after it (line {where.line}), in place of {text}",
+                        {operation.place: patch},
+                        4,
+                        True,
+                        operation,
+                    )
                 else:
                     patch = _Round(place, [o.number for o in mine], [o.number for o in rounds], shift)
                     when = "of the same round" if shift == 0 else "of the round before"
-                    yield Program("forward-code", f"{where.expression} {when} (line {where.line}), in place of {text}", {operation.place: patch}, 4, operation=operation)
+                    yield Program(
+                        "forward-code",
+                        f"{where.expression} {when} (line {where.line}), in place of {text}",
+                        {operation.place: patch},
+                        4,
+                        operation=operation,
+                    )
 
 
 class _Round:
@@ -130,6 +157,8 @@ class _Round:
 
 class _Series:
     """Takes one value after the other; gradients go on as if they were the user's."""
+
+    by_value = True
 
     def __init__(self, place: int, values: list[torch.Tensor]) -> None:
         self.place, self.values, self.turn = place, values, 0

@@ -55,15 +55,25 @@ def propose(seen: Seen) -> list[Candidate]:
 def _biases(seen: Seen) -> Iterator[Candidate]:
     parameters = dict(seen.training.module.named_parameters())
     maps = seen.work.transfer.maps
-    second = [name for name, made in maps.items() if made.extra and name in parameters and parameters[name].requires_grad]
+    second = [
+        name for name, made in maps.items() if made.extra and name in parameters and parameters[name].requires_grad
+    ]
     held = {id(p) for group in seen.training.optimizer.param_groups for p in group["params"]}
     second = [name for name in second if id(parameters[name]) in held]
     if second:
         code = "; ".join(f"module.{name}.requires_grad_(False)" for name in second)
-        yield Candidate("two-biases", code, Setup(freeze=tuple(second)), "PyTorch trains two biases where Keras has one.", 1)
+        yield Candidate(
+            "two-biases", code, Setup(freeze=tuple(second)), "PyTorch trains two biases where Keras has one.", 1
+        )
     alone = [name for name in seen.work.transfer.alone if name in parameters and parameters[name].requires_grad]
     if alone:
-        yield Candidate("missing-bias", "bias=False, or use_bias=True in Keras: " + ", ".join(alone), Setup(freeze=tuple(alone)), "", 1)
+        yield Candidate(
+            "missing-bias",
+            "bias=False, or use_bias=True in Keras: " + ", ".join(alone),
+            Setup(freeze=tuple(alone)),
+            "",
+            1,
+        )
 
 
 def _frozen(seen: Seen) -> Iterator[Candidate]:
@@ -73,14 +83,36 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
     mapped = {name: made for name, made in maps.items() if name in named and not made.extra}
     frozen = [name for name, made in mapped.items() if set(made.paths) & trainable and not named[name].requires_grad]
     if frozen:
-        yield Candidate("frozen-parameter", "; ".join(f"module.{n}.requires_grad_(True)" for n in frozen), Setup(train=tuple(frozen)), "", 1)
-    apart = [name for name, made in mapped.items() if set(made.paths) & trainable and named[name].requires_grad and id(named[name]) not in held]
+        yield Candidate(
+            "frozen-parameter",
+            "; ".join(f"module.{n}.requires_grad_(True)" for n in frozen),
+            Setup(train=tuple(frozen)),
+            "",
+            1,
+        )
+    apart = [
+        name
+        for name, made in mapped.items()
+        if set(made.paths) & trainable and named[name].requires_grad and id(named[name]) not in held
+    ]
     if apart:
         code = f"torch.optim.{type(seen.training.optimizer).__name__}(module.parameters(), …)  # it holds only some of them"
-        yield Candidate("frozen-parameter", code, Setup(train=tuple(apart)), f"The optimizer does not hold {', '.join(apart[:3])}.", 1)
+        yield Candidate(
+            "frozen-parameter",
+            code,
+            Setup(train=tuple(apart)),
+            f"The optimizer does not hold {', '.join(apart[:3])}.",
+            1,
+        )
     still = [name for name, made in mapped.items() if not set(made.paths) & trainable and named[name].requires_grad]
     if still:
-        yield Candidate("frozen-parameter", "; ".join(f"module.{n}.requires_grad_(False)" for n in still), Setup(freeze=tuple(still)), "Keras's layer has trainable=False.", 1)
+        yield Candidate(
+            "frozen-parameter",
+            "; ".join(f"module.{n}.requires_grad_(False)" for n in still),
+            Setup(freeze=tuple(still)),
+            "Keras's layer has trainable=False.",
+            1,
+        )
 
 
 def _accumulated(seen: Seen) -> Iterator[Candidate]:
@@ -91,6 +123,7 @@ def _accumulated(seen: Seen) -> Iterator[Candidate]:
         for step in seen.steps for name in step.own
     )  # fmt: skip
     missed = [step.number for step in seen.steps if not step.updates]
+    missed = missed if len(missed) < len(seen.steps) else missed[:1]
     if piled or missed:
         message = f"PyTorch makes no optimizer step at steps {missed[:6]}, Keras at every one." if missed else (
             "The gradients of earlier steps are still there: optimizer.zero_grad() is missing."
@@ -189,14 +222,30 @@ def _rule(seen: Seen) -> Iterator[Candidate]:
     if torch is None or keras["rule"] != torch["rule"]:
         code = f"torch.optim.{CLASSES.get(keras['rule'], '…')}(module.parameters(), lr={keras['learning_rate']:g})"
         choices = {key: value for key, value in keras.items() if key != "learning_rate"}
-        yield Candidate("optimizer-rule", code, Setup(rule=choices), f"Keras trains with {seen.work.trace['optimizer']}, PyTorch with {name}.", 3)
+        yield Candidate(
+            "optimizer-rule",
+            code,
+            Setup(rule=choices),
+            f"Keras trains with {seen.work.trace['optimizer']}, PyTorch with {name}.",
+            3,
+        )
         return
-    differing = {k: keras[k] for k in keras if k in torch and not _same(keras[k], torch[k]) and k not in ("rule", "learning_rate")}
+    differing = {
+        k: keras[k]
+        for k in keras
+        if k in torch and not _same(keras[k], torch[k]) and k not in ("rule", "learning_rate")
+    }
     for cause, names in _causes(keras["rule"]).items():
         choices = {k: differing[k] for k in names if k in differing}
         if not choices or (cause == "momentum-rule" and not (keras.get("momentum") or torch.get("momentum"))):
             continue
-        yield Candidate(cause, _fix(cause, name, choices, keras), Setup(rule=choices), _words(choices, torch), 4 if cause in INHERENT else 2)
+        yield Candidate(
+            cause,
+            _fix(cause, name, choices, keras),
+            Setup(rule=choices),
+            _words(choices, torch),
+            4 if cause in INHERENT else 2,
+        )
 
 
 def own_modules(module: nn.Module) -> Mapping[str, Any]:

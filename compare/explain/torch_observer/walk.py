@@ -79,6 +79,9 @@ class View:
             )  # fmt: skip
             self.good[key] = bool((hit is not None and hit.good) or fed)
         bad = [key for key in sorted(self.used) if not self.good[key] and not trivial(self.value(key))]
+        # Whole numbers (lengths, an order of rows) have no counterparts: they count where they are made of the data.
+        data = [key for key in bad if self.value(key).dtype.kind == "f" or _of_data(self.operations[key[0]])]
+        bad = data or bad
         lone = [key for key in bad if self.value(key).size == 1]
         # Sums on the way to the loss have no counterparts of their own: the loss as a whole is judged.
         self.bad = [key for key in bad if key not in lone] or lone[:1]
@@ -106,7 +109,9 @@ class View:
 class Walk:
     """Walks one step; `mapped` is what Keras computes in it, operation by operation."""
 
-    def __init__(self, work: Work, setup: Setup, step: int, mapped: Mapping[str, Any], journal: "Journal", tolerance: float) -> None:
+    def __init__(
+        self, work: Work, setup: Setup, step: int, mapped: Mapping[str, Any], journal: "Journal", tolerance: float
+    ) -> None:
         self.work, self.setup, self.step, self.mapped, self.journal = work, setup, step, mapped, journal
         self.index = Index(mapped["values"])
         keras = work.steps[step]
@@ -212,14 +217,35 @@ class Walk:
             found.append(f"it makes {shape}, which Keras has nowhere")
         return f"{operation.name}: " + "; ".join(found) + "."
 
-    def _search(self, training: Training, view: View, key: Key, blocked: set[Any]) -> tuple[tuple[Program, View] | None, list[str]]:
+    def _search(
+        self, training: Training, view: View, key: Key, blocked: set[Any]
+    ) -> tuple[tuple[Program, View] | None, list[str]]:
         operation = view.operations[key[0]]
         near = self._near(view, operation)
         options: list[tuple[int, Program]] = []
         for distance, site in enumerate(near):
-            context = Context(site, view.operations, view.aligned, training, self.step, self.work.steps[self.step]["penalty"], self.work.trace)
-            for make in (recurrent_programs.state_programs, recurrent_programs.propose, loss_programs.propose, programs.propose, tensor_programs.propose):
-                if make is loss_programs.propose and not loss_programs.in_loss(view.operations, site) and not _unknown(site):
+            context = Context(
+                site,
+                view.operations,
+                view.aligned,
+                training,
+                self.step,
+                self.work.steps[self.step]["penalty"],
+                self.work.trace,
+            )
+            for make in (
+                recurrent_programs.state_programs,
+                recurrent_programs.padding_programs,
+                recurrent_programs.propose,
+                loss_programs.propose,
+                programs.propose,
+                tensor_programs.propose,
+            ):
+                if (
+                    make is loss_programs.propose
+                    and not loss_programs.in_loss(view.operations, site)
+                    and not _unknown(site)
+                ):
                     continue
                 options += [(distance, p) for p in _guarded(make, context) if not set(p.patches) & blocked]
         options.sort(key=lambda option: (option[1].cost > 3, option[0] > 0, option[1].cost, option[0]))
@@ -312,10 +338,15 @@ class Walk:
         began = time.monotonic()
         for value in self.index.values:
             given = value.label[:1] in "xy" and value.label[1:2] in ("", "[")
-            if given or value.array.size != size or value.array.dtype.kind != "f" or time.monotonic() - began > SECONDS_A_FINDING:
+            if (
+                given
+                or value.array.size != size
+                or value.array.dtype.kind != "f"
+                or time.monotonic() - began > SECONDS_A_FINDING
+            ):
                 continue
             a = squeezed(value.array)
-            for turned in ([a, a.T] if a.ndim == 2 else [a, a.swapaxes(0, 1), a.swapaxes(1, 2)] if a.ndim == 3 else [a]):
+            for turned in [a, a.T] if a.ndim == 2 else [a, a.swapaxes(0, 1), a.swapaxes(1, 2)] if a.ndim == 3 else [a]:
                 tensor = torch.from_numpy(np.ascontiguousarray(turned).reshape(shape).astype(np.float32))
                 setup = Setup({operation.number: _put(tensor, output)}, by_value=True)
                 try:
@@ -330,6 +361,10 @@ class Walk:
         if best is None or (not best[2].agrees and len(best[2].bad) >= len(view.bad)):
             return None
         return best[1], True, best[3]
+
+
+def _of_data(operation: Operation) -> bool:
+    return any(isinstance(key[0], str) and key[0][:1] == "y" for key in operation.inputs)
 
 
 def _unknown(operation: Operation) -> bool:
@@ -361,6 +396,7 @@ def _put(tensor: torch.Tensor, output: int) -> Any:
         parts = [new if i == output else leaf for i, leaf in enumerate(result)]
         return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
 
+    patch.by_value = True  # type: ignore[attr-defined]  # Setup.without_values asks for it
     return patch
 
 
