@@ -155,9 +155,8 @@ class Index:
         self._put(Cut(value), float((a * a).sum()), float(a.sum()), a.size)
         for axis in range(a.ndim):
             length = a.shape[axis]
-            if length == 1 or a.size == length:
-                if not (a.ndim == 1 and value.array.dtype.kind in "iu"):
-                    continue
+            if (length == 1 or a.size == length) and not (a.ndim == 1 and value.array.dtype.kind in "iu"):
+                continue
             rest = tuple(i for i in range(a.ndim) if i != axis)
             sums, squares = np.atleast_1d(a.sum(rest)), np.atleast_1d((a * a).sum(rest))
             for start, stop in self._ranges(value.array, axis):

@@ -1,5 +1,6 @@
 """A pair explained by its values: both sides' processes started, asked, restarted where one dies, and what they found told."""
 
+import select
 import subprocess
 import sys
 import tempfile
@@ -20,15 +21,16 @@ MOST_RESTARTS = 4
 class SideChild:
     """One side's process."""
 
-    def __init__(self, runner: str, file: Path, folder: Path) -> None:
-        self.runner, self.file = runner, file
+    def __init__(self, runner: str, file: Path, folder: Path, timeout: float) -> None:
+        self.runner, self.file, self.timeout = runner, file, timeout
         self.log = folder / f"{runner}.log"
         with self.log.open("ab") as errors:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - this interpreter and this project
                 [sys.executable, "-m", "compare.explain.observing_child", runner, str(file)], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=errors, env=worker_environment(runner, 1) | {"TMPDIR": str(folder)}, start_new_session=True,
             )  # fmt: skip
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.channel = Channel(self.process.stdout, self.process.stdin)  # type: ignore[arg-type]
         self.ready = False
 
@@ -47,6 +49,10 @@ class SideChild:
         return self._checked(self._receive())
 
     def _receive(self) -> Any:
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
+            self.end()
+            raise SideError(f"{self.runner} said nothing for {self.timeout:g} s and was ended", died=True)
         try:
             return self.channel.receive()
         except EOFError:
@@ -88,12 +94,12 @@ def line_of(file: Path, function: str) -> int:
 class Observation:
     """Both sides of a pair at work."""
 
-    def __init__(self, pair: Pair, backend: str) -> None:
-        self.pair, self.backend = pair, backend
+    def __init__(self, pair: Pair, backend: str, timeout: float = 600) -> None:
+        self.pair, self.backend, self.timeout = pair, backend, timeout
         self.folder = tempfile.TemporaryDirectory(prefix="rnn-parity-")
         path = Path(self.folder.name)
-        self.keras = SideChild(keras_runner(backend), pair.file, path)
-        self.torch = SideChild(REFERENCE_RUNNER, pair.file, path)
+        self.keras = SideChild(keras_runner(backend), pair.file, path, timeout)
+        self.torch = SideChild(REFERENCE_RUNNER, pair.file, path, timeout)
         self.map: SideChild | None = None
         self.died: list[str] = []
 
@@ -119,7 +125,7 @@ class Observation:
                     raise
                 # What was being tried killed the process: it is left out, and the side is started again.
                 self.died.append(journal.read_text("utf-8"))
-                self.torch = SideChild(REFERENCE_RUNNER, self.pair.file, Path(self.folder.name))
+                self.torch = SideChild(REFERENCE_RUNNER, self.pair.file, Path(self.folder.name), self.timeout)
         raise SideError(f"the process of {REFERENCE_RUNNER} died {MOST_RESTARTS + 1} times", died=True)
 
     def _investigate(self, journal: Path) -> dict[str, Any]:
@@ -139,19 +145,19 @@ class Observation:
             self.keras.send("operations", **options)
             return self.keras.receive()["done"]
         if self.map is None:
-            self.map = SideChild(keras_runner("torch"), self.pair.file, Path(self.folder.name))
+            self.map = SideChild(keras_runner("torch"), self.pair.file, Path(self.folder.name), self.timeout)
             self.map.send("read")
             self.map.receive()
         self.map.send("operations", **options, steps=self.trace["steps"])
         return self.map.receive()["done"]
 
 
-def explain_values(pair: Pair, backend: str) -> Comparison:
+def explain_values(pair: Pair, backend: str, timeout: float = 600) -> Comparison:
     """Observe both sides of a pair, and say where they first differ, in which line, and why.
 
     Raises InputError, with the file's own line, for a mistake in the pair file.
     """
-    observation = Observation(pair, backend)
+    observation = Observation(pair, backend, timeout)
     try:
         found, trace = observation.run()
     except SideError as error:

@@ -17,6 +17,7 @@ import numpy as np
 
 from compare.errors import InputError
 from compare.explain.batches import each, schedule
+from compare.explain.pair_side import OPTIONS, check_options, line_of
 from compare.workers.backends import REFERENCE_RUNNER, keep_tensorflow_out
 
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -58,6 +59,9 @@ class KerasSide:
         self.file = file
         self.code = compile(Path(file).read_text("utf-8"), file, "exec")
         self.namespace = execute(file, self.code)
+        check_options(
+            file, self.namespace, {n: self.namespace[n] for n in OPTIONS if self.namespace.get(n) is not None}
+        )
         self.data: Any = None
 
     def read(self) -> dict[str, Any]:
@@ -145,10 +149,7 @@ def _first(tree: Any) -> np.ndarray:
 
 def checked_data(side: Any, made: Any) -> Any:
     """What data() returned as (inputs, targets, sample weights or None); raises InputError."""
-    line = next(
-        (n for n, text in enumerate(Path(side.file).read_text("utf-8").splitlines(), 1) if text.startswith("def data")),
-        1,
-    )
+    line = line_of(side.file, "data")
     location = f"{side.file}:{line}: data()"
     if not isinstance(made, tuple | list) or len(made) not in (2, 3):
         raise InputError(f"{location} returned {type(made).__name__}; return inputs, targets as NumPy arrays")
@@ -169,10 +170,15 @@ def checked_data(side: Any, made: Any) -> Any:
         each(check, tree)
     if len(counts) > 1:
         raise InputError(f"{location} returned arrays of {sorted(counts)} rows; give each input its target")
-    plain = lambda a: np.ascontiguousarray(
-        a.astype(np.float32) if a.dtype.kind == "f" else a.astype(np.int64) if a.dtype.kind in "iu" else a
-    )  # noqa: E731
-    return (*[each(plain, tree) for tree in made], None)[:3]
+    return (*[each(_plain, tree) for tree in made], None)[:3]
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in a type that both frameworks take, float32 or int64."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 
 def answer(side: Any, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
@@ -202,7 +208,7 @@ def main(runner: str, file: str) -> None:
     keep_tensorflow_out(runner)
     try:
         side = (TorchSide if runner == REFERENCE_RUNNER else KerasSide)(file)
-    except BaseException as error:  # noqa: BLE001 - reading the user's file may raise anything
+    except BaseException as error:
         traceback.print_exc()
         channel.send({"error": f"{file}:1: {type(error).__name__}: {error}", "kind": "input"})
         return

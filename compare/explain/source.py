@@ -5,7 +5,7 @@ import linecache
 import sys
 import sysconfig
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -35,7 +35,7 @@ class Source:
         }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_users(file: str) -> bool:
     """Whether a file is the user's: none of Python's, of an installed library or of this project."""
     return not file.startswith((*LIBRARIES, "<"))

@@ -225,10 +225,10 @@ def _fit_cell(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ..
         path = bias[0]
         if len(bias[1]) == 2:
             row = int("bias_hh" in name)
-            made[name] = Map(lambda v, row=row: gates(v[path][row], order), (path,))
+            made[name] = Map(lambda v, row=row, path=path: gates(v[path][row], order), (path,))
         else:
             partner = "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih")
-            made[name] = Map(lambda v: gates(v[path], order), (path,), partner)
+            made[name] = Map(lambda v, path=path: gates(v[path], order), (path,), partner)
     return made
 
 

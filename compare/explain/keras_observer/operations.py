@@ -1,8 +1,7 @@
 """The user's Keras model on PyTorch, every operation of a step's forward pass and loss: the map that values are sought in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -23,6 +22,10 @@ class LayerCalls:
     def __init__(self) -> None:
         self.stack: list[str] = []
         self.calls: list[dict[str, Any]] = []
+
+    def path(self) -> str:
+        """The layers that are at work, the model itself left out."""
+        return "/".join(self.stack[1:])
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -62,7 +65,7 @@ def operations(
     rows = lambda tree, batch: each(lambda a: a[batch], tree)  # noqa: E731
     held = Model(make, seed, rows(inputs, steps[0]["batch"]))
     stateful = any(getattr(layer, "stateful", False) for layer in held.layers())
-    layers, recorder, dropped = LayerCalls(), None, None
+    layers, recorder, calls = LayerCalls(), None, []
     for number in range(0 if stateful else wanted, wanted + 1):
         step = steps[number]
         held.assign(step["before"])
@@ -73,14 +76,15 @@ def operations(
             options["class_weight"] = class_weight
         layers = LayerCalls()
         leaves = {path: variable.value for path, variable in held.variables.items()}
-        recorder = Recorder(leaves, where=lambda: "/".join(layers.stack[1:]), stacks=True)
+        recorder = Recorder(leaves, where=layers.path, stacks=True)
         with Dropouts() as dropped, layers.watched(), recorder:
-            dropped.where = lambda: "/".join(layers.stack[1:])
+            dropped.where = layers.path
             try:
                 held.model.train_on_batch(rows(inputs, step["batch"]), rows(targets, step["batch"]), **options)
             except RuntimeError:  # a stateful layer's second backward pass on PyTorch: Keras's own defect
                 if recorder.loss is None:
                     raise
+        calls = dropped.calls
     assert recorder is not None
     step = steps[wanted]
     values = [Value(name, a, 0) for name, a in named("x", rows(inputs, step["batch"]))]
@@ -89,7 +93,7 @@ def operations(
     return {
         "values": values, "loss": recorder.loss_value,
         "calls": [{"name": c["name"], "class": c["class"], "inputs": c["inputs"]} for c in layers.calls],
-        "dropouts": [] if dropped is None else dropped.calls,
+        "dropouts": calls,
     }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from keras.src import backend as keras_backend
 
 from compare.explain.batches import Tree, arrays_of, each
-from compare.explain.keras_observer.parts import clipping_of, loss_of, rule_of
+from compare.explain.keras_observer.description import clipping_of, loss_of
+from compare.explain.keras_observer.update_rule import rule_of
 
 # Constant initial values (zero biases, gammas of one) are moved so far, so that nothing is equal by accident.
 MOVED = 0.3
@@ -118,7 +119,7 @@ class Dropouts:
             )  # fmt: skip
             try:
                 value = numbers(inputs)
-            except Exception:  # noqa: BLE001 - a traced value on JAX has no numbers
+            except Exception:
                 value = None
             self.calls.append({"rate": float(rate), "shape": shape, "value": value, "where": self.where()})
             return inputs
@@ -136,7 +137,7 @@ def disturbed(weights: Mapping[str, np.ndarray], trainable: Sequence[str]) -> di
     found = {}
     for path, value in weights.items():
         moved = value
-        if value.size and np.ptp(value) == 0 or _unit_forget(value):
+        if (value.size and np.ptp(value) == 0) or _unit_forget(value):
             if path.endswith("variance"):
                 moved = value * draw.uniform(0.5, 1.5, value.shape)
             elif path in trainable or "moving" in path:
@@ -237,7 +238,7 @@ def _path(held: Model, variable: Any) -> str | None:
 def _penalty(model: Any) -> float:
     try:
         return float(sum(float(np.ravel(numbers(loss))[0]) for loss in model.losses))
-    except Exception:  # noqa: BLE001 - add_loss of a forward pass may not be there yet
+    except Exception:
         return 0.0
 
 

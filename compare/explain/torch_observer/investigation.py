@@ -218,8 +218,8 @@ class Investigation:
         if self._mentions("autocast"):
             code = "no torch.autocast, or keras.mixed_precision.set_global_policy('mixed_bfloat16') in Keras too"
             tries.append(Candidate("reduced-precision", code, Setup(flags=frozenset({"no_autocast"}))))
-        if tf32.in_use(seen.training.module):
-            code = "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False"
+        if tf32.in_use(*{p.device.type for p in seen.training.module.parameters()}):
+            code = 'torch.set_float32_matmul_precision("highest"); torch.backends.cudnn.allow_tf32 = False'
             tries.append(Candidate("tf32", code, Setup(flags=frozenset({"no_tf32"}))))
         first = seen.deviations[0]
         for candidate in tries:
@@ -301,7 +301,7 @@ class Investigation:
             for number in range(step):
                 training.step(number)
             value = training.forward(step).recorder.loss_value
-        except Exception:  # noqa: BLE001 - without one of the changes the others may not fit
+        except Exception:
             return float("inf")
         keras = self.work.steps[step]
         wanted = min((keras["loss"], keras["loss"] - keras["penalty"]), key=lambda loss: abs(loss - value))
@@ -350,7 +350,7 @@ class Investigation:
         def left(some: Sequence[Candidate]) -> set[tuple[int, str, str]] | None:
             try:
                 return {(d.step, d.phase, d.tensor) for d in self.observed(self._merged(some)).deviations}
-            except Exception:  # noqa: BLE001 - a change that cannot be made is none
+            except Exception:
                 return None
 
         usable = [c for c in candidates if left([c]) is not None]
@@ -390,7 +390,7 @@ class Investigation:
                 training = Training(self.work, self.setup, noise)
                 recorder = training.evaluate(keras["weights"])
                 values.append(recorder.loss_value)
-        except Exception as error:  # noqa: BLE001 - the loss may be made for training alone
+        except Exception as error:
             self.notes.append(f"the evaluation was not compared: {type(error).__name__}: {str(error)[:120]}")
             return
         wanted = keras["loss"] - (0.0 if self.setup.penalties else keras["penalty"])

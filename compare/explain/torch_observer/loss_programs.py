@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
+import torch.nn.functional as F
 
 from compare.explain.torch_observer.programs import Context, Program, simple
 from compare.explain.torch_observer.recorder import Argument, Operation, Recorder
@@ -73,14 +73,14 @@ def _broadcast(context: Context) -> Iterator[Program]:
         context.operation.name in ("sub", "__sub__", "mul", "__mul__")
         and len(tensors) == 2
         and tensors[0].shape != tensors[1].shape
+        and np.prod(tensors[0].shape) == np.prod(tensors[1].shape)
     ):
-        if np.prod(tensors[0].shape) == np.prod(tensors[1].shape):
-            yield context.put(
-                "loss-broadcast",
-                "(prediction - y.view_as(prediction))",
-                simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape))),
-                onward=True,
-            )
+        yield context.put(
+            "loss-broadcast",
+            "(prediction - y.view_as(prediction))",
+            simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape))),
+            onward=True,
+        )
 
 
 def _options(context: Context) -> Iterator[Program]:
@@ -212,18 +212,17 @@ def _sizes(context: Context) -> Iterator[Program]:
 def _given(context: Context) -> Iterator[Program]:
     """Another target or input than data() gave: what is given in its place."""
     drawn: dict[Any, Any] = {}
+    own = {key: tensor for key, tensor in context.training.current.recorder.live.items() if key[0] in ("x", "y")}
+    foreign: set[int] = set()
     for operation in context.operations:
-        if operation.inputs and operation.inputs[0][0] is None:
-            for key, tensor in context.training.current.recorder.live.items():
-                if (
-                    isinstance(key[0], str)
-                    and key[0] in ("x", "y")
-                    and tuple(tensor.shape) == operation.outputs[0].shape
-                ):
+        if all(key[0] is None or key[0] in foreign for key in operation.inputs):
+            foreign.add(operation.number)
+            for key, tensor in own.items():
+                if tuple(tensor.shape) == operation.outputs[0].shape:
                     drawn.setdefault(operation.number, _Given(key))
-    if drawn and context.operation.number in drawn:
+    if drawn and context.operation.number in foreign:
         code = "module(x) and loss(prediction, y) in torch_step(), with the x and y that it is given"
-        yield Program("batch-order", code, drawn, 0, operation=context.operation)
+        yield Program("batch-order", code, drawn, 0, operation=context.operation, onward=True)
     for place, value in enumerate(context.tensors):
         if value.key[0] is not None and not isinstance(value.key[0], int):
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
+import torch.nn.functional as F
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from compare.explain.source import operands, source_of
@@ -393,7 +393,7 @@ def _joined(context: Context) -> Iterator[Program]:
             yield context.put("selection", code, moved)
     tensors = context.tensors
     if len(tensors) == 2 and tensors[0].shape == tensors[1].shape and all(t.dtype.is_floating_point for t in tensors):
-        words = (context.texts + ["a", "b"])[:2]
+        words = [*context.texts, "a", "b"][:2]
         for code, function in (
             ("{0} + {1}", lambda a, b: a + b), ("({0} + {1}) / 2", lambda a, b: (a + b) / 2), ("{0} * {1}", lambda a, b: a * b),
             ("torch.cat([{0}, {1}], -1)", lambda a, b: torch.cat([a, b], -1)),
@@ -423,7 +423,7 @@ def _scales(context: Context) -> Iterator[Program]:
         return
     shape = context.tensors[0].shape
     factors = {"0.5": 0.5, "2": 2.0}
-    for axis, length in enumerate(shape[1:], 1):
+    for length in shape[1:]:
         factors |= {
             f"{length} ** -0.5": length**-0.5,
             f"{length} ** 0.5": length**0.5,
@@ -495,7 +495,7 @@ def _chains(context: Context) -> Iterator[Program]:
 
 
 def _exchanged(context: Context) -> Iterator[Program]:
-    """This operation and the one that alone takes what it makes, in the other order."""
+    """The operation and the one that alone takes what it makes, in the other order."""
     first = context.operation
     users = [o for o in context.operations[first.number + 1 :] if (first.number, 0) in o.inputs]
     if len(users) != 1 or not context.tensors or users[0].name in INDEXING or first.name in (*INDEXING, *RESHAPES):
@@ -545,7 +545,7 @@ def _changed_inputs(context: Context) -> Iterator[Program]:
             half = size // 2
             ways.append(
                 (
-                    f"{{0}} with the second half of its features reversed in time",
+                    "{0} with the second half of its features reversed in time",
                     lambda t, h=half: torch.cat([t[..., :h], t[..., h:].flip(1)], -1),
                 )
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn import functional as F
 
 from compare.explain.torch_observer.programs import Context, Program, simple
 from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, Recorder
@@ -138,10 +138,10 @@ def _gate_orders(context: Context, weights: int | None) -> Iterator[Program]:
             )
         }
     elif "lstm" in operation.name:
-        orders = {
-            turn: ("lstm-gate-order", "i, f, c, o = np.split(kernel, 4, axis=1); weight = kernel.T  # the same order")
-            for turn in LSTM_ORDERS
-        }
+        orders = dict.fromkeys(
+            LSTM_ORDERS,
+            ("lstm-gate-order", "i, f, c, o = np.split(kernel, 4, axis=1); weight = kernel.T  # the same order"),
+        )
     else:
         return
 

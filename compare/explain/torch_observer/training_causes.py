@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compare.explain.causes.training import CLASSES, INHERENT, _causes, _fix, _same, _words
+from compare.explain.causes.training import CLASSES, INHERENT, causes_of_choices, choices_message, rule_fix, same_choice
 from compare.explain.source import Site
 from compare.explain.step_comparison import Deviation
 from compare.explain.torch_observer.checked_steps import Setup, Step, Training, Work
@@ -197,7 +197,7 @@ def _clipping(seen: Seen) -> Iterator[Candidate]:
 
 def _rates(seen: Seen) -> Iterator[Candidate]:
     ours = np.array([step["learning_rate"] for step in seen.work.steps])
-    theirs = np.array([rate for rate in seen.training.rates])
+    theirs = np.array(seen.training.rates)
     count = min(len(ours), len(theirs))
     if not count or np.allclose(ours[:count], theirs[:count], rtol=1e-5, atol=0.0):
         return
@@ -233,17 +233,17 @@ def _rule(seen: Seen) -> Iterator[Candidate]:
     differing = {
         k: keras[k]
         for k in keras
-        if k in torch and not _same(keras[k], torch[k]) and k not in ("rule", "learning_rate")
+        if k in torch and not same_choice(keras[k], torch[k]) and k not in ("rule", "learning_rate")
     }
-    for cause, names in _causes(keras["rule"]).items():
+    for cause, names in causes_of_choices(keras["rule"]).items():
         choices = {k: differing[k] for k in names if k in differing}
         if not choices or (cause == "momentum-rule" and not (keras.get("momentum") or torch.get("momentum"))):
             continue
         yield Candidate(
             cause,
-            _fix(cause, name, choices, keras),
+            rule_fix(cause, name, choices, keras),
             Setup(rule=choices),
-            _words(choices, torch),
+            choices_message(choices, torch),
             4 if cause in INHERENT else 2,
         )
 

@@ -278,7 +278,7 @@ class Walk:
                 return None
             try:
                 return View(self, self.run(self.setup.with_patches(program.patches)).current.recorder)
-            except Exception:  # noqa: BLE001 - a program that cannot run is none
+            except Exception:
                 return None
 
     def _proof(self, program: Program, before: View, after: View, key: Key) -> tuple[int, int] | None:
@@ -351,7 +351,7 @@ class Walk:
                 setup = Setup({operation.number: _put(tensor, output)}, by_value=True)
                 try:
                     after = View(self, self.run(self.setup.merged(setup)).current.recorder)
-                except Exception:  # noqa: BLE001 - a value that does not fit is none
+                except Exception:  # noqa: S112 - a value that does not fit is none
                     continue
                 score = (after.agrees, -len(after.bad), -value.rank)
                 if best is None or score > best[0]:
@@ -380,7 +380,7 @@ def _guarded(make: Callable[[Context], Iterator[Program]], context: Context) -> 
     try:
         for program in make(context):
             found.append(program)
-    except Exception:  # noqa: BLE001 - what a generator cannot read of an operation it does not propose
+    except Exception:
         return found
     return found
 
