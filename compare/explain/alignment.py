@@ -52,7 +52,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How values lie among Keras's: `whole`, `flipped`, `parts`, `padded` (zeros at padding), or `scrambled`."""
+    """How values lie among Keras's: `whole`, `flipped`, `parts`, `rows` (in another order), `padded`, or `scrambled`."""
 
     kind: str
     text: str
@@ -122,6 +122,16 @@ def arrangement(a: np.ndarray, b: np.ndarray, tolerance: float) -> str | None:
             if close(a, np.flip(c, axis), tolerance):
                 return f"flipped along axis {axis}"
     return "scrambled" if close(np.sort(a.ravel()), np.sort(b.ravel()), tolerance) else None
+
+
+def same_rows(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    """Whether two arrays have the same rows, in another order."""
+    if a.ndim < 2 or a.shape != b.shape:
+        return False
+    flat = [c.reshape(len(c), -1).astype(np.float64) for c in (a, b)]
+    weights = np.random.default_rng(0).random(flat[0].shape[1])
+    ordered = [c[np.argsort(c @ weights)] for c in flat]
+    return close(ordered[0], ordered[1], tolerance)
 
 
 class Index:
@@ -222,7 +232,11 @@ class Index:
             other = self._parts(array, tolerance) or self._padded(array, tolerance)
             if other is not None:
                 return other
-        return None if hit is None else Alignment("scrambled", str(hit[1]), hit[1])
+        if hit is None:
+            return None
+        if same_rows(array, hit[1].array, tolerance):
+            return Alignment("rows", f"{hit[1]}, its rows in another order", hit[1])
+        return Alignment("scrambled", str(hit[1]), hit[1])
 
     def _parts(self, array: np.ndarray, tolerance: float) -> Alignment | None:
         """Whether the array is made of equal parts that are all Keras's, beside each other along one axis."""

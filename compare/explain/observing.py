@@ -11,7 +11,7 @@ from compare.errors import InputError
 from compare.explain.observing_child import Channel
 from compare.explain.pair_file import Pair
 from compare.explain.processes import SideError
-from compare.judge.verdict import Cause, Comparison, Difference
+from compare.judge.verdict import PHASES, Cause, Comparison, Difference
 from compare.known.catalogue import catalogue
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
 
@@ -173,7 +173,10 @@ def _comparison(
     causes = sorted(found["causes"], key=lambda cause: _order(cause))
     differences = []
     for entry in found["differences"]:
-        words = entry["message"] or _ratio_words(entry)
+        same = [
+            d for d in found["differences"] if d["step"] == entry["step"] and d["phase"] in ("loss", "gradient", "clip")
+        ]
+        words = entry["message"] or _ratio_words(entry, not same)
         differences.append(
             Difference(
                 "differs",
@@ -199,13 +202,10 @@ def _comparison(
     return Comparison(
         case=pair.name, runner=keras_runner(backend), reference=REFERENCE_RUNNER, dtype="float32",
         status="differs" if differences else "agrees", checks=found["checks"], steps=found["steps"],
-        max_relative_loss_difference=found["loss_difference"], largest_share_of_allowed=found["largest"],
+        max_relative_loss_difference=found["loss_difference"], trajectory_tolerance_ratio=found["largest"],
         differences=differences, notes=notes, versions={"keras": trace["version"], "torch": found["torch"]},
         causes=[_cause(cause) for cause in causes], unexplained=found["unexplained"] is not None,
     )  # fmt: skip
-
-
-PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
 
 
 def _order(cause: dict[str, Any]) -> tuple[int, int]:
@@ -216,10 +216,12 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) != float("inf") and value == value else None
 
 
-def _ratio_words(entry: dict[str, Any]) -> str:
+def _ratio_words(entry: dict[str, Any], before_agrees: bool) -> str:
     if entry["ratio"] is not None and abs(entry["ratio"] - 1) > 0.005:
         if entry["phase"] == "update":
-            return f"PyTorch moved this tensor {entry['ratio']:.3g} times as far."
+            head = "The gradients agree. " if before_agrees else ""
+            times = f"{entry['ratio']:.2f}" if 0.01 < abs(entry["ratio"]) < 1000 else f"{entry['ratio']:.3g}"
+            return f"{head}PyTorch moved this tensor {times} times as far."
         return f"PyTorch's is {entry['ratio']:.3g} times Keras's."
     return "The two sides differ by more than rounding."
 
@@ -229,5 +231,5 @@ def _cause(cause: dict[str, Any]) -> Cause:
     return Cause(
         name=cause["name"], confirmed=cause["confirmed"], message=known.message if known is not None else "", fix=cause["fix"],
         error_before=_finite(cause["error_before"]), error_after=_finite(cause["error_after"]), step=cause["step"], phase=cause["phase"],
-        tensor=cause["tensor"], found=cause["found"], proof=known.proof if known is not None else "", source=cause["source"],
+        tensor=cause["tensor"], observation=cause["found"], proof=known.proof if known is not None else "", source=cause["source"],
     )  # fmt: skip

@@ -123,6 +123,7 @@ class Training:
         self.clip_calls: list[dict[str, Any]] = []
         self.current = Step(-1)
         self.losses: list[float] = []
+        self.rates: list[float] = []
         self._only_forward = False
         self._raw: dict[str, np.ndarray | None] = {}
         self._watch()

@@ -48,6 +48,7 @@ def propose(context: Context) -> Iterator[Program]:
         yield from _targets(context)
         yield from _options(context)
         yield from _functions(context)
+        yield from _orders(context)
     if operation.outputs[0].size == 1 or operation.name in LOSSES:
         yield from _sizes(context)
     yield from _given(context)
@@ -64,6 +65,32 @@ def _targets(context: Context) -> Iterator[Program]:
             simple(lambda o, a, k, r: o.function(a[0], a[1].reshape(a[0].shape), *a[2:], **k)),
             cost=0,
         )
+
+
+def _orders(context: Context) -> Iterator[Program]:
+    """The targets in an order of rows that is made in the step."""
+    count = context.tensors[1].shape[0] if context.tensors[1].shape else 0
+    for operation in context.operations:
+        for output, value in enumerate(operation.outputs):
+            if (
+                value.dtype.kind == "i"
+                and value.shape == (count,)
+                and count > 1
+                and np.array_equal(np.sort(value), np.arange(count))
+            ):
+
+                def ordered(
+                    recorder: Recorder,
+                    o: Operation,
+                    args: Any,
+                    options: Any,
+                    result: Any,
+                    key: Any = (operation.number, output),
+                ) -> Any:
+                    return o.function(args[0], args[1][recorder.live[key]], *args[2:], **options)
+
+                code = "prediction[order.argsort()]  # where x[order] is computed, or loss(prediction, y[order])"
+                yield context.put("batch-order", code, ordered, cost=0)
 
 
 def _broadcast(context: Context) -> Iterator[Program]:
