@@ -6,7 +6,6 @@ from compare.errors import InputError
 from compare.explain.bug_report import write_bug_report
 from compare.explain.explanation import explain
 from compare.explain.investigation import Investigation
-from compare.explain.observing import explain_values
 from compare.explain.pair_file import Pair
 from compare.explain.processes import SideError, Sides
 from compare.judge.verdict import Comparison
@@ -22,22 +21,8 @@ def explain_pair(pair: Pair, backend: str, out: Path | None = None, timeout: flo
     missing = missing_backend(pair, backend)
     if missing is not None:
         return missing
-    comparison = explain_values(pair, backend, timeout)
-    if not comparison.unexplained:
-        return comparison
-    named = _by_kinds(pair, backend, out, timeout)
-    return comparison if named is None else named
-
-
-def _by_kinds(pair: Pair, backend: str, out: Path | None, timeout: float) -> Comparison | None:
-    """What the search by kinds of layers finds where values explain not all, with a bug report where it does not either."""
-    try:
-        with Sides(backend, timeout) as sides:
-            comparison = explain_with(sides, pair, out)
-    except InputError:
-        return None
-    open_end = any("no known cause" in note for note in comparison.notes)
-    return comparison if comparison.status == "differs" and comparison.causes and not open_end else None
+    with Sides(backend, timeout) as sides:
+        return explain_with(sides, pair, out)
 
 
 def missing_backend(pair: Pair, backend: str) -> Comparison | None:
