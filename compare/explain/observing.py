@@ -11,11 +11,12 @@ from compare.errors import InputError
 from compare.explain.observing_child import Channel
 from compare.explain.pair_file import Pair
 from compare.explain.processes import SideError
-from compare.judge.verdict import PHASES, Cause, Comparison, Difference
+from compare.judge.verdict import Cause, Comparison, Difference
 from compare.known.catalogue import catalogue
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner, worker_environment
 
 MOST_RESTARTS = 4
+PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
 
 
 class SideChild:

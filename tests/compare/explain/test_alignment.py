@@ -1,4 +1,4 @@
-"""Where values lie among Keras's: turned, cut, flipped, in other rows or scrambled."""
+"""Where values lie among Keras's: turned, cut, flipped, in parts or scrambled."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CASES = {
     "one timestep": (KERAS[:, -1], "whole"),
     "axes joined": (KERAS.reshape(30, 4), "whole"),
     "backwards in time": (KERAS[:, ::-1], "flipped"),
-    "rows in another order": (KERAS[[2, 0, 1, 5, 4, 3]], "rows"),
+    "rows in another order": (KERAS[[2, 0, 1, 5, 4, 3]], "parts"),
     "a view for a permute": (KERAS.reshape(6, 4, 5), "scrambled"),
     "other numbers": (KERAS + 0.01, None),
 }
