@@ -19,8 +19,9 @@ class Defect:
     """A defect of a framework: on which runner, in which cases, how it shows, and what a user is told.
 
     `owns` says which differences of a single step, where nothing but the step itself can be at fault, are its doing;
-    `proof` changes a reference as the defect has it: what is within its tolerance then is its doing too. `fails` is of a runner's error. Where it is: the `source` in the framework. What drifts apart from the first such
-    difference on is its doing too, and nothing else is.
+    `proof` changes a reference as the defect has it: what is within its tolerance then is its doing too. `fails` is of
+    a runner's error, `source` the location in the framework. What drifts apart from the first such difference on is its
+    doing too, and nothing else is.
     """
 
     name: str
