@@ -21,11 +21,6 @@ def keras_first_layer(side):
     _without_mask(side.model.get_layer("layer0"))
 
 
-def keras_destroyed(side):
-    """Keras side: the first layer does not hand its mask on, as every recurrent layer of Keras 3.16.0.dev."""
-    side.model.get_layer("layer0").supports_masking = False
-
-
 def _torch_without_mask(side, index):
     import torch
 

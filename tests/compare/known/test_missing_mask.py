@@ -27,7 +27,6 @@ TAGGING = PADDED | {
     [
         ("keras-torch", "keras_first_layer", PADDED, "layer0"),
         ("keras-torch", "keras_second_layer", PADDED, "layer1"),
-        ("keras-torch", "keras_destroyed", TAGGING, "layer1 and the loss"),
         ("torch", "torch_first_layer", PADDED, "layer0"),
         ("torch", "torch_second_layer", TAGGING, "layer1"),
     ],
