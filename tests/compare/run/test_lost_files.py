@@ -12,7 +12,7 @@ from helpers.small_runs import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compare.config.case import with_fields
+from compare.config.case import Case, with_fields
 from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison, Verdict
 from compare.run import training
@@ -55,7 +55,7 @@ def finished(clean_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Finish
     """A copy of the clean run of a GRU."""
     out = tmp_path_factory.mktemp("finished")
     shutil.copytree(clean_run.folder / "gru", out / "gru")
-    job = Job(read_experiment(clean_run.folder / "gru" / "experiment"), [BACKEND])
+    job = Job(read_experiment(clean_run.folder / "gru" / "experiment", Case.model_validate), [BACKEND])
     run = Finished(out, job, clean_run.comparison("gru", f"keras-{BACKEND}"))
     again = run.judge()
     assert (again.status, again.checks) == ("agrees", run.whole.checks)
