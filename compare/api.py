@@ -28,7 +28,7 @@ from compare.run.kernels import required_kernels
 from compare.run.plan import plan, prepare
 from compare.run.training import run_cases
 from compare.storage import new_folder, write_json
-from compare.workers.backends import choose_backends, machine
+from compare.workers.backends import check_device, choose_backends, machine
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event
 
@@ -109,6 +109,7 @@ def run(
     out: str | Path | None = None,
     jobs: int | None = None,
     timeout: float = 600,
+    device: str = "cpu",
     kernels: Sequence[str] = (),
     progress: bool = False,
     command: str = "compare.run",
@@ -126,6 +127,7 @@ def run(
         out: folder of traces and reports; `runs/<time>` if None. Given again, a run that was interrupted goes on.
         jobs: trainings at a time; the number of cores if None.
         timeout: the longest silence of a runner, in seconds.
+        device: what all runners compute on, "cpu" or "cuda".
         kernels: "[RUNNER=]NAME" each: a runner (default: every Keras runner) that ran another recurrent kernel failed.
         progress: whether to show on standard error how it goes.
         command: how the report says that it was made.
@@ -133,7 +135,7 @@ def run(
     Raises InputError for what cannot be used, before anything is trained.
 
     """
-    check_work(jobs, timeout)
+    check_work(jobs, timeout, device)
     chosen_backends = choose_backends([backends] if isinstance(backends, str) else list(backends or ()))
     kernel_of = required_kernels(kernels, chosen_backends)
     seeded = {} if seed is None else {"seed": seed}
@@ -141,12 +143,12 @@ def run(
     chosen = [experiment.case for experiment in experiments]
     folder = Path(out or folder_of_now())
     trainings = sum(len(plan(experiment, chosen_backends, folder)) for experiment in experiments)
-    with run_folder(folder, experiments, chosen_backends):
-        with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout) as pool:
+    with run_folder(folder, experiments, chosen_backends, device):
+        with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout, device=device) as pool:
             with show_progress(trainings, chosen, progress) as on_event:
                 verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
             threads = pool.threads
-        write_reports(verdict, chosen, folder, threads, command)
+        write_reports(verdict, chosen, folder, threads, command, device)
     return RunResult(chosen, verdict, folder)
 
 
@@ -186,8 +188,9 @@ def choose_cases(
     return chosen if folds is None else [fold for case in chosen for fold in fold_cases(case, folds)]
 
 
-def check_work(jobs: int | None, timeout: float) -> None:
-    """Raise InputError for numbers that no work can be done with."""
+def check_work(jobs: int | None, timeout: float, device: str = "cpu") -> None:
+    """Raise InputError for numbers that no work can be done with, and an unknown device."""
+    check_device(device)
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs} must be at least 1")
     if not timeout > 0:
@@ -205,10 +208,18 @@ def show_progress(
     return ProgressLines(trainings)
 
 
-def write_reports(verdict: Verdict, cases: Sequence[Case], out: Path, threads: int, command: str) -> None:
+def write_reports(
+    verdict: Verdict, cases: Sequence[Case], out: Path, threads: int, command: str, device: str = "cpu"
+) -> None:
     """Write a run's reports into its folder."""
     versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
-    conditions = {**machine(), **versions, "threads for each runner": str(threads), "command": command}
+    conditions = {
+        **machine(),
+        **versions,
+        "device": device,
+        "threads for each runner": str(threads),
+        "command": command,
+    }
     write_html(verdict, cases, conditions, out / "report.html")
     write_junit(verdict, out / "junit.xml")
 

@@ -1,7 +1,16 @@
 """The Keras side: SimpleRNN, LSTM and GRU models in backend-agnostic Keras 3."""
 
 from keras_models.dropout_probe import dropout_probe
-from keras_models.execution import execution, narrowed_operations, release, set_precision, set_seed, threads, versions
+from keras_models.execution import (
+    execution,
+    narrowed_operations,
+    place,
+    release,
+    set_precision,
+    set_seed,
+    threads,
+    versions,
+)
 from keras_models.fit import fit
 from keras_models.forecast import forecast
 from keras_models.layers import CELLS
@@ -27,6 +36,7 @@ __all__ = [
     "load_non_trainable",
     "load_slots",
     "narrowed_operations",
+    "place",
     "predict",
     "read_non_trainable",
     "read_slots",

@@ -56,6 +56,18 @@ def narrowed_operations(dtype: str) -> list[str]:
     return [name for name, probe in PROBES.items() if keras.backend.standardize_dtype(probe(value).dtype) != dtype]
 
 
+def place(model: Model, device: str) -> None:
+    """Put a model on a device, "cpu" or "cuda"; what it is given goes there too.
+
+    Raises RuntimeError where there is no such device.
+    """
+    # A backend chooses one device for everything, before anything is built: the environment of the process says which.
+    obtained = backends.load().device_of(model)
+    if obtained != device:
+        name = keras.backend.backend()
+        raise RuntimeError(f"device {device} was asked for, and {name} {versions()[name]} computes on {obtained}")
+
+
 def set_seed(seed: int, sample: int = 0) -> None:
     """Seed what draws initial weights and dropout masks; `sample` numbers trainings that differ in their masks."""
     if keras.backend.backend() == "tensorflow":

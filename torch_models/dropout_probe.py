@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from torch_models.training import Arrays, to_tensors
-from torch_models.weights import Model, directions
+from torch_models.weights import Model, device_of, directions
 
 # Rows of ones for each dropout, enough to tell a rate of 0.2 from one of 0.21.
 ROWS = 256
@@ -21,19 +21,20 @@ def dropout_probe(model: Model, inputs: Arrays) -> dict[str, Any]:
     """
     settings = model.settings
     model.train()
+    device = device_of(model)
     tensors = to_tensors(model, _many_rows(inputs, settings.stateful))
     first, second = dict(model.stages(tensors)), dict(model.stages(tensors))
     masks = {}
     for index, layer in enumerate(model.layers):
         if settings.dropout:
-            masks[f"dropout{index}"] = model._dropout({}, index, torch.ones(ROWS, settings.width))
+            masks[f"dropout{index}"] = model._dropout({}, index, torch.ones(ROWS, settings.width, device=device))
         for direction, single in directions(layer):
             for kind, width in (
                 ("input_dropout", single.weight_ih_l0.shape[1]),
                 ("recurrent_dropout", settings.units),
             ):
                 if getattr(settings, kind):
-                    drawn = model._cell_masks({}, kind, torch.ones(ROWS, 1, width))
+                    drawn = model._cell_masks({}, kind, torch.ones(ROWS, 1, width, device=device))
                     masks[f"layer{index}.{direction}.{kind}"] = drawn
     return {
         "random": [name for name in first if not torch.equal(first[name], second[name])],

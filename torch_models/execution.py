@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_models.training import Arrays, to_tensors
-from torch_models.weights import Model, load_non_trainable, read_non_trainable
+from torch_models.weights import Model, device_of, load_non_trainable, read_non_trainable
 
 # The operations by which a kernel is known, looked for in this order; else it is "loop", ATen's own over the timesteps.
 MARKS = {"cudnn": "_cudnn_rnn", "onednn": "mkldnn_rnn_layer", "fused": "_thnn_fused"}
@@ -28,7 +28,7 @@ class _Operations(TorchDispatchMode):
 
 def execution(model: Model, inputs: Arrays) -> dict[str, Any]:
     """Say what runs a training step: kernel, flags that change its result, device, compute dtype of every layer."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     non_trainable = read_non_trainable(model)
     with _Operations() as operations:
         model(to_tensors(model, inputs))
@@ -66,6 +66,16 @@ def narrowed_operations(dtype: str) -> list[str]:
     """Name the operations that return something narrower than `dtype` for inputs of it; none if all keep it."""
     del dtype
     return []
+
+
+def place(model: Model, device: str) -> None:
+    """Put a model on a device, "cpu" or "cuda"; what it is given goes there too.
+
+    Raises RuntimeError where there is no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device cuda was asked for, and torch {torch.__version__} finds no CUDA device")
+    model.to(device)
 
 
 def set_seed(seed: int, sample: int = 0) -> None:

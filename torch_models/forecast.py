@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from torch_models.layers import State, run
-from torch_models.weights import Model
+from torch_models.weights import Model, device_of
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def forecast(model: Model, history: np.ndarray, future: int) -> np.ndarray:
             value = outputs[:, 0]
         return model.head(value)
 
-    inputs = torch.from_numpy(np.ascontiguousarray(history))
+    inputs = torch.from_numpy(np.ascontiguousarray(history)).to(device_of(model))
     for time in range(history.shape[1]):
         value = step(inputs[:, time])
     values = [value]

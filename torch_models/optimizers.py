@@ -118,7 +118,7 @@ def read_slots(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, np.n
         dtype = layouts(model)[0].value().cpu().numpy().dtype
         slots["u_product"] = np.asarray(optimizer.param_groups[0]["u_product"], dtype)
     elif isinstance(optimizer, torch.optim.NAdam):
-        slots["u_product"] = optimizer.state[layouts(model)[0].parameter].get("mu_product", torch.ones(())).numpy()
+        slots["u_product"] = optimizer.state[layouts(model)[0].variable].get("mu_product", torch.ones(())).cpu().numpy()
     return slots
 
 

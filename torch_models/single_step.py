@@ -7,7 +7,7 @@ import torch
 
 from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.training import Arrays, prepare, to_tensors, total_loss
-from torch_models.weights import Model, layouts, load_non_trainable, read_non_trainable, to_canonical
+from torch_models.weights import Model, device_of, layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
 class SingleStep:
@@ -33,7 +33,8 @@ class SingleStep:
         prepare(model, self.loss, optimizer)
         load_slots(model, optimizer, slots, iterations)
         before = to_canonical(model)
-        x, y = to_tensors(model, inputs), torch.from_numpy(np.ascontiguousarray(targets))
+        x = to_tensors(model, inputs)
+        y = torch.from_numpy(np.ascontiguousarray(targets)).to(device_of(model))
         arrays = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
         record = {"targets": _numpy(y)} | {f"weights/{name}": tensor for name, tensor in before.items()}
         record |= {f"inputs/{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -62,4 +63,4 @@ class SingleStep:
 
 def _numpy(value: torch.Tensor) -> np.ndarray:
     # A copy: a step changes in place what stands here.
-    return value.detach().numpy().copy()
+    return value.detach().cpu().numpy().copy()

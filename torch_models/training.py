@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from torch_models.model import Inputs
-from torch_models.weights import Layout, Model, group_norms, layouts
+from torch_models.weights import Layout, Model, device_of, group_norms, layouts
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 Draw = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -116,7 +116,7 @@ def compile_steps(
 
     def run_steps(inputs: Arrays, targets: np.ndarray) -> np.ndarray:
         rows = []
-        for x, y in zip(batches_of(model, inputs), torch.from_numpy(targets), strict=True):
+        for x, y in zip(batches_of(model, inputs), torch.from_numpy(targets).to(device_of(model)), strict=True):
             outputs = model(x)
             error = total_loss(model, loss, outputs, y, x)
             optimizer.zero_grad()
@@ -125,9 +125,11 @@ def compile_steps(
                 before = [layout.value().clone() for layout in parts]
             optimizer.step()
             with torch.no_grad():
-                updates = [layout.value() - old for layout, old in zip(parts, before, strict=True)]
-                gradients = [layout.gradient() for layout in parts]
-                rows.append(torch.cat([error.detach()[None], norms(gradients), norms(updates)]))
+                row = [error.detach()[None]]
+                if parts:
+                    updates = [layout.value() - old for layout, old in zip(parts, before, strict=True)]
+                    row += [norms([layout.gradient() for layout in parts]), norms(updates)]
+                rows.append(torch.cat(row))
         return torch.stack(rows).cpu().numpy().astype(np.float64)
 
     return run_steps
@@ -154,12 +156,13 @@ def batches_of(model: Model, inputs: Arrays) -> Iterator[Inputs]:
 
 def to_tensors(model: Model, arrays: Arrays) -> Inputs:
     """Turn a batch's arrays into tensors, in the layout that the model takes."""
+    device = device_of(model)
     if isinstance(arrays, Mapping):
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
         if model.settings.sequence_first:
             tensors["sequence"] = tensors["sequence"].transpose(0, 1)
         return tensors
-    tensor = torch.from_numpy(np.ascontiguousarray(arrays))
+    tensor = torch.from_numpy(np.ascontiguousarray(arrays)).to(device)
     return tensor.transpose(0, 1) if model.settings.sequence_first else tensor
 
 
@@ -185,7 +188,7 @@ def predict(model: Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray:
 def train_stock(model: Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> Callable[[int], None]:
     """Return what trains a number of epochs as a framework's users do, with Adam and mse, nothing recorded."""
     loss, optimizer = torch.nn.MSELoss(), torch.optim.Adam(model.parameters())
-    x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+    x, y = (torch.from_numpy(array).to(device_of(model)) for array in (inputs, targets))
 
     def train_epochs(epochs: int) -> None:
         for _ in range(epochs):

@@ -154,6 +154,11 @@ def load_non_trainable(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
         state.copy_(torch.from_numpy(tensors[name]))
 
 
+def device_of(model: Model) -> torch.device:
+    """Return the device that a model is on, to which all that it is given must go."""
+    return next(model.parameters()).device
+
+
 def _non_trainable(model: Model) -> dict[str, torch.Tensor]:
     states = {}
     for index in range(model.settings.layers):
@@ -188,6 +193,6 @@ def group_norms(parts: list[Layout]) -> Callable[[list[torch.Tensor]], torch.Ten
         for layout, value in zip(parts, values, strict=True):
             grouped = value.square().view(layout.shape)
             squares.append(grouped.sum(dim=layout.other_axes).view(-1))
-        return torch.cat(squares).sqrt_() if squares else torch.empty(0)
+        return torch.cat(squares).sqrt_()
 
     return norms

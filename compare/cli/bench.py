@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from compare.cli.options import add_backend_option
+from compare.cli.options import add_backend_option, add_device_option
 from compare.errors import InputError
 
 
@@ -19,6 +19,7 @@ def add_bench(commands: Any) -> None:
     bench.set_defaults(command=_bench)
     bench.add_argument("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
     add_backend_option(bench)
+    add_device_option(bench)
     bench.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, repeatable")
     bench.add_argument("--rounds", type=int, metavar="N", help="rounds of each way of training (default: 9)")
     bench.add_argument("--write", metavar="FILE", help="write a Markdown table, and its plot beside it as SVG")
@@ -34,11 +35,12 @@ def _bench(options: argparse.Namespace) -> int:
     from compare.config.case import parse_setting
     from compare.report.bench_table import draw_bench, markdown, print_bench
     from compare.storage import file_to_write, write_text
-    from compare.workers.backends import choose_backends, machine
+    from compare.workers.backends import check_device, choose_backends, machine
 
     rounds = ROUNDS if options.rounds is None else options.rounds
     if rounds < 1:
         raise InputError(f"--rounds {rounds} must be at least 1")
+    check_device(options.device)
     cases = choose_cases(options.cases or None, dict(map(parse_setting, options.set)))
     backends = choose_backends(options.backend)
     table = file_to_write("--write", options.write) if options.write else None
@@ -49,7 +51,7 @@ def _bench(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr, flush=True)
 
     try:
-        bench = run_bench(cases, backends, rounds, say)
+        bench = run_bench(cases, backends, rounds, say, options.device)
     except BenchError as error:
         print(f"rnn-parity: {error}", file=sys.stderr)
         return 3

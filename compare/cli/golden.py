@@ -52,7 +52,7 @@ def _record(options: argparse.Namespace) -> int:
     from compare.workers.pool import Pool
     from compare.workers.temporary_folder import TemporaryFolder
 
-    check_work(options.jobs, options.timeout)
+    check_work(options.jobs, options.timeout, options.device)
     backends = choose_backends(options.backend)
     experiments = prepare(chosen_cases(options))
     golden, interpreters = Path(options.golden), read_interpreters(options.python)
@@ -61,7 +61,7 @@ def _record(options: argparse.Namespace) -> int:
     trainings = sum(len(plan(experiment, backends, golden)) for experiment in experiments)
     with (
         TemporaryFolder() as logs,
-        Pool(logs, jobs, options.timeout, interpreters=interpreters) as pool,
+        Pool(logs, jobs, options.timeout, interpreters=interpreters, device=options.device) as pool,
         show_progress(trainings, cases, not options.quiet) as on_event,
     ):
         verdict, recorded = record_golden(experiments, backends, golden, pool, on_event)
@@ -81,7 +81,7 @@ def _check(options: argparse.Namespace) -> int:
     from compare.workers.interpreters import read_interpreters
     from compare.workers.pool import Pool
 
-    check_work(options.jobs, options.timeout)
+    check_work(options.jobs, options.timeout, options.device)
     chosen = choose_backends(options.backend) if options.backend or os.environ.get("KERAS_BACKEND") else None
     goldens = choose_golden(Path(options.golden), options.cases, chosen)
     interpreters = read_interpreters(options.python)
@@ -90,10 +90,10 @@ def _check(options: argparse.Namespace) -> int:
     tasks = sum(len(trainings(golden, out)) for golden in goldens)
     jobs = options.jobs or os.cpu_count() or 1
     with results_folder(out):
-        with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters) as pool:
+        with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters, device=options.device) as pool:
             with show_progress(tasks, cases, not options.quiet) as on_event:
                 verdict = check_golden(goldens, out, pool, on_event)
             threads = pool.threads
-        write_reports(verdict, cases, out, threads, command_line())
+        write_reports(verdict, cases, out, threads, command_line(), options.device)
     print_outcome(options, verdict, out)
     return verdict.exit_code

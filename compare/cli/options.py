@@ -74,9 +74,15 @@ def add_out_option(command: argparse.ArgumentParser) -> None:
 def add_work_options(command: argparse.ArgumentParser, timeout: str = "longest silence of a runner") -> None:
     """Add what says how the work is done and what is printed; `timeout` says what is timed."""
     command.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
+    add_device_option(command)
     add_timeout_option(command, timeout)
     command.add_argument("--json", action="store_true", help="the outcome on standard output, nothing else there")
     command.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
+
+
+def add_device_option(command: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    command.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda, of all runners (default: cpu)")
 
 
 def add_timeout_option(command: argparse.ArgumentParser, timed: str = "longest silence of a runner") -> None:

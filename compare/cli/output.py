@@ -40,5 +40,6 @@ def print_outcome(
         print_known_differences(console, matched)
         console.print()
     print_verdict(console, verdict)
+    console.print(f"Device: {options.device}", markup=False)
     if out is not None:
         console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)

@@ -36,6 +36,7 @@ def _run(options: argparse.Namespace) -> int:
         out=options.out,
         jobs=options.jobs,
         timeout=options.timeout,
+        device=options.device,
         kernels=options.require_kernel,
         progress=not options.quiet,
         command=command_line(),

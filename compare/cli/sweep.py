@@ -36,13 +36,15 @@ def _sweep(options: argparse.Namespace) -> int:
     from compare.sweep.table import write_table
     from compare.workers.backends import machine
 
-    check_work(options.jobs, options.timeout)
+    check_work(options.jobs, options.timeout, options.device)
     if options.address is not None and options.on != "ray":
         raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
+    if options.device != "cpu" and options.on == "ray":
+        raise InputError("on Ray every runner computes on the CPU; give --device cpu or --on local")
     sweep = read_sweep(Path(options.file))
     points = list(sweep.points())
     out = Path(options.out or folder_of_now())
-    where = Where(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address)
+    where = Where(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address, options.device)
     done = 0
 
     def say(line: str) -> None:
@@ -57,7 +59,7 @@ def _sweep(options: argparse.Namespace) -> int:
     outcome = run_sweep(sweep, points, out, where, say, on_done)
     table = write_table(outcome.rows, out)
     page = out / "report.html"
-    environment = {**machine(), "where": options.on, "command": command_line()}
+    environment = {**machine(), "where": options.on, "device": options.device, "command": command_line()}
     write_sweep_page(sweep, outcome, environment, table, page)
     if options.json:
         print(json.dumps(outcome.as_json()))

@@ -7,6 +7,7 @@ from typing import Any
 
 from compare.golden.store import Golden, kept_steps
 from compare.judge import Comparison, Difference, Verdict, judge
+from compare.judge.completeness import require_one_device
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
 from compare.run.judging import Failure, judge_failed, step_references, with_causes
@@ -80,6 +81,7 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
         reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
         with_ensemble = read_trace(reference)
         members = [read_trace(task.out) for task in tasks if task.member and task.member.precision == precision]
+        require_one_device((expected[0], today, with_ensemble, *members))
     except TraceError as error:
         return failed(str(error))
     references = None

@@ -7,7 +7,15 @@ import numpy as np
 from compare.experiment.experiment import Experiment
 from compare.judge.metrics import predictions_shape
 from compare.judge.verdict import Difference
-from compare.trace.trace import Trace
+from compare.trace.trace import Trace, TraceError
+
+
+def require_one_device(traces: Sequence[Trace]) -> None:
+    """Raise TraceError where trainings that are compared ran on different devices, whose rounding is another."""
+    devices = [(trace.manifest["runner"], trace.manifest["execution"]["device"]) for trace in traces]
+    if len({device for _, device in devices}) > 1:
+        each = ", ".join(f"{runner} ran on {device}" for runner, device in dict.fromkeys(devices))
+        raise TraceError(f"the trainings ran on different devices: {each}; give all runners one --device")
 
 
 def required_columns(experiment: Experiment) -> list[str]:

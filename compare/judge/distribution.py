@@ -31,8 +31,10 @@ def judge_samples(
     Same experiment; the same parts are random; at each location the rate and the scale are those of the case;
     predictions follow from the last weights of each training; the mean training loss of the last epoch is the same on
     both sides (Welch's t-test; Welch 1947). `shared` is the comparison of both sides with shared masks, in which each
-    step is compared: what differs there differs here. Without it no step is.
+    step is compared: what differs there differs here. Without it no step is. Raises TraceError for trainings on
+    different devices.
     """
+    completeness.require_one_device((*expected, *obtained))
     first, other = expected[0], obtained[0]
     runner = other.manifest["runner"]
     last_steps = {epoch: epoch * experiment.steps_per_epoch - 1 for epoch in experiment.checkpoint_epochs}

@@ -40,7 +40,9 @@ def judge(
     The members are of the ensemble of the expected side, or of `with_ensemble`, in the precision in which the obtained
     side computes; all are trainings of this experiment. The references are of the checked steps, None where no step is
     to be checked; `checked_steps` are those of which there must be one, by default all that an experiment records.
+    Raises TraceError for trainings on different devices.
     """
+    completeness.require_one_device((expected, obtained, *members))
     step_of = _last_steps(expected, obtained, experiment)
     completeness_checks = (
         completeness.experiment_differences(expected, obtained),

@@ -33,7 +33,9 @@ def folder_of_now() -> Path:
 
 
 @contextlib.contextmanager
-def run_folder(out: Path, experiments: Sequence[Experiment], backends: Sequence[str]) -> Iterator[None]:
+def run_folder(
+    out: Path, experiments: Sequence[Experiment], backends: Sequence[str], device: str = "cpu"
+) -> Iterator[None]:
     """Hold the folder of a run, new or of the same run, whose finished trainings need not be repeated.
 
     Raises InputError where it cannot be written, is held by another process, or holds something else: another run, or
@@ -42,6 +44,7 @@ def run_folder(out: Path, experiments: Sequence[Experiment], backends: Sequence[
     run = {
         "cases": [json.loads(experiment.case.to_json()) for experiment in experiments],
         "versions": versions_of(backends),
+        "device": device,
         "data": {experiment.case.name: _hashes(experiment) for experiment in experiments},
     }
     with results_folder(out, RUN_FILE):
@@ -59,7 +62,7 @@ def _refuse_another(out: Path, before: Any, run: dict[str, Any]) -> None:
     instead = "give a new folder"
     if not is_sealed(before):
         raise InputError(f"--out {out}: {RUN_FILE} is damaged, or of an earlier version: {instead}")
-    if any(before.get(key) != run[key] for key in ("cases", "versions")):
+    if any(before.get(key) != run[key] for key in ("cases", "versions", "device")):
         raise InputError(f"--out {out} is not empty; it may hold another run: {instead}")
     for name, hashes in run["data"].items():
         changed = [part for part, value in hashes.items() if before["data"][name][part] != value]

@@ -84,7 +84,7 @@ class RayChannel:
         actor = ray.remote(Actor).options(
             num_cpus=0,  # the pool limits how many work at a time; those kept warm take no core
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": worker_variables(runner, threads)},
+            runtime_env={"env_vars": worker_variables(runner, threads, device="cpu")},
         )
         self.actor = actor.remote(service, runner)
         # What is still to come: the version first, then what came of each task.

@@ -27,6 +27,7 @@ class Where:
     jobs: int
     timeout: float
     address: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -130,4 +131,12 @@ def _pool(out: Path, where: Where) -> Pool | RayPool:
     # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
     if where.kind == "ray":
         return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES, services=SERVICES)
-    return Pool(out / "logs", where.jobs, where.timeout, threads=1, retries=RETRIES, services=SERVICES)
+    return Pool(
+        out / "logs",
+        where.jobs,
+        where.timeout,
+        threads=1,
+        retries=RETRIES,
+        services=SERVICES,
+        device=where.device,
+    )

@@ -26,6 +26,10 @@ BACKENDS = {
     "jax": Backend("jax", ("jax",)),
 }
 
+# What all runners of a comparison compute on, and by what a process is told.
+DEVICES = ("cpu", "cuda")
+DEVICE_VARIABLE = "RNN_PARITY_DEVICE"
+
 # The native PyTorch runner, against which every Keras runner is compared.
 REFERENCE_RUNNER = "torch"
 
@@ -90,8 +94,21 @@ def choose_backends(requested: list[str] | None, environment: Mapping[str, str] 
     return names
 
 
-def worker_variables(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what a runner's process has set: its Keras backend, its number of threads, quiet logs."""
+def check_device(device: str) -> None:
+    """Raise InputError for an unknown device."""
+    if device not in DEVICES:
+        raise InputError(f"--device {device!r} is unknown; {nearest(device, DEVICES)}")
+
+
+def device_of_process(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the device on which this process, a runner's, is to compute."""
+    return environment.get(DEVICE_VARIABLE, "cpu")
+
+
+def worker_variables(
+    runner: str, threads: int, environment: Mapping[str, str] = os.environ, device: str | None = None
+) -> dict[str, str]:
+    """Return what a runner's process has set: its Keras backend, number of threads, device (None: any), quiet logs."""
     changed = {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
@@ -103,6 +120,11 @@ def worker_variables(runner: str, threads: int, environment: Mapping[str, str] =
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "PYTHONUNBUFFERED": "1",
     }
+    if device is not None:
+        # Keras's torch backend takes whatever accelerator there is, Apple's too, unless it is told.
+        changed |= {DEVICE_VARIABLE: device, "KERAS_TORCH_DEVICE": device}
+    if device == "cpu":
+        changed |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     if threads == 1:
         changed["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     if runner != REFERENCE_RUNNER:
@@ -110,10 +132,12 @@ def worker_variables(runner: str, threads: int, environment: Mapping[str, str] =
     return changed
 
 
-def worker_environment(runner: str, threads: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def worker_environment(
+    runner: str, threads: int, environment: Mapping[str, str] = os.environ, device: str | None = None
+) -> dict[str, str]:
     """Return the environment of a runner's process: this one's, with what the runner has set."""
     inherited = {name: value for name, value in environment.items() if name != "KERAS_BACKEND"}
-    return inherited | worker_variables(runner, threads, environment)
+    return inherited | worker_variables(runner, threads, environment, device)
 
 
 def keep_tensorflow_out(runner: str) -> None:

@@ -82,9 +82,9 @@ def _probe(path: str, needed: Sequence[str]) -> Any:
         return None
 
 
-def interpreter_environment(runner: str, threads: int, packages: Path) -> dict[str, str]:
+def interpreter_environment(runner: str, threads: int, packages: Path, device: str | None = None) -> dict[str, str]:
     """Return the environment of a runner's process in another interpreter, which finds our packages in a folder."""
-    return _without_ours(worker_environment(runner, threads)) | {"PYTHONPATH": str(packages)}
+    return _without_ours(worker_environment(runner, threads, device=device)) | {"PYTHONPATH": str(packages)}
 
 
 def link_packages(folder: Path) -> Path:

@@ -141,6 +141,7 @@ class Pool(WorkerPool):
     """Runs tasks on child processes, whose logs are kept in a folder; see `WorkerPool`.
 
     A runner of `interpreters` works in the interpreter given for it, checked by `compare.workers.interpreters`.
+    All runners compute on one device.
     """
 
     def __init__(
@@ -152,9 +153,10 @@ class Pool(WorkerPool):
         interpreters: Mapping[str, str] | None = None,
         retries: int = 0,
         services: Mapping[str, str] | None = None,
+        device: str = "cpu",
     ) -> None:
         super().__init__(jobs, timeout, retries, services)
-        self.logs = logs
+        self.logs, self.device = logs, device
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
         self.interpreters = interpreters or {}
         self._count = 0
@@ -173,7 +175,7 @@ class Pool(WorkerPool):
         self._count += 1
         log = self.logs / f"{runner}-{self._count}.log"
         service = self.services.get(runner, TRAINING)
-        return ChildProcess(service, runner, self.threads, log, self.interpreters.get(runner))
+        return ChildProcess(service, runner, self.threads, log, self.interpreters.get(runner), self.device)
 
     def wait(self) -> Iterable[Worker]:
         with selectors.DefaultSelector() as selector:

@@ -34,11 +34,17 @@ class ChildProcess:
     """A process that runs a service for a runner, with a temporary folder that goes with it.
 
     What it prints goes to `log`, by default in that folder; `interpreter` is another Python to run it in, checked by
-    `compare.workers.interpreters`.
+    `compare.workers.interpreters`. The runner computes on `device`, by default on what its framework takes by itself.
     """
 
     def __init__(
-        self, service: str, runner: str, threads: int, log: Path | None = None, interpreter: str | None = None
+        self,
+        service: str,
+        runner: str,
+        threads: int,
+        log: Path | None = None,
+        interpreter: str | None = None,
+        device: str | None = None,
     ) -> None:
         self._temporary = TemporaryFolder()
         self.folder = self._temporary.path
@@ -46,11 +52,11 @@ class ChildProcess:
         self.heard = time.monotonic()
         self._rest = b""
         self._replies: deque[Reply] = deque()
-        command, environment = [sys.executable], worker_environment(runner, threads)
+        command, environment = [sys.executable], worker_environment(runner, threads, device=device)
         if interpreter is not None:
             # Nothing of the folder that this was started in may be imported there in place of what is installed.
             command = [interpreter, "-P"]
-            environment = interpreter_environment(runner, threads, link_packages(self.folder / "packages"))
+            environment = interpreter_environment(runner, threads, link_packages(self.folder / "packages"), device)
         try:
             with self.log.open("wb") as errors:
                 self._process = subprocess.Popen(

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from compare.experiment.experiment import Experiment
+from compare.workers.backends import device_of_process
 
 # What a framework has made: `compare` hands it on and looks at it through its package alone.
 Model = object
@@ -37,6 +38,8 @@ class Package(Protocol):
     def set_seed(self, seed: int, sample: int = 0) -> None: ...
 
     def build(self, **settings: Any) -> Model: ...
+
+    def place(self, model: Model, device: str) -> None: ...
 
     def build_loss(self, name: str) -> Loss: ...
 
@@ -107,6 +110,7 @@ class Side:
         self.narrowed = package.narrowed_operations(case.dtype)
         package.set_seed(case.seed, sample)
         self.model = package.build(**self.model_arguments())
+        package.place(self.model, device_of_process())
         self.loss = package.build_loss(case.training.loss)
         # What is compiled, and what else can serve for the next case of the same shape.
         self.programs: dict[str, Any] = {}

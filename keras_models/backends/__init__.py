@@ -1,6 +1,6 @@
 """What each Keras backend does in its own way: a loop of training steps, a single step, and to say what runs.
 
-Each module has `compile_steps`, `compile_single_step` and `execution`.
+Each module has `compile_steps`, `compile_single_step`, `execution` and `device_of`.
 """
 
 import importlib

@@ -115,6 +115,13 @@ def compile_single_step(model: keras.Model, layer_outputs: Callable[[Any], dict[
     return outputs_of_layers, loss_and_gradients, apply_gradients
 
 
+def device_of(model: keras.Model) -> str:
+    """Return what JAX computes on: "cpu" or "cuda"."""
+    del model  # all arrays go to the first device
+    platform = jax.devices()[0].platform
+    return "cuda" if platform == "gpu" else platform
+
+
 def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, read off the traced program, and the flags of its result."""
 
@@ -125,12 +132,12 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     program = str(jax.make_jaxpr(outputs)(inputs))
     marks = {"cudnn": "cudnn", "scan": "scan["}
     kernel = next((name for name, mark in marks.items() if mark in program), "unrolled")
-    device = jax.devices()[0].platform
+    device = device_of(model)
     precision = jax.config.jax_default_matmul_precision
     return {
         "kernel": kernel,
         # On a GPU JAX's default matmul precision uses TF32; on a CPU there is none.
-        "tf32": device == "gpu" and precision in (None, "default", "tensorfloat32", "high"),
+        "tf32": device == "cuda" and precision in (None, "default", "tensorfloat32", "high"),
         "deterministic": device == "cpu" or "xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
         "device": device,
     }

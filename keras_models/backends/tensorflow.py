@@ -99,6 +99,12 @@ def compile_single_step(model: keras.Model, layer_outputs: Callable[[Any], dict[
     return _traced_once(_free_batches(model))(layer_outputs), loss_and_gradients, apply_gradients
 
 
+def device_of(model: keras.Model) -> str:
+    """Return what TensorFlow computes on: "cpu" or "cuda"."""
+    del model  # TensorFlow takes a GPU wherever it sees one
+    return "cuda" if tf.config.list_physical_devices("GPU") else "cpu"
+
+
 def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
     """Say which recurrent kernel a training step runs, read off the graph, and the flags that change its result."""
     graph = (
@@ -113,10 +119,11 @@ def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:
         kernel = "cudnn"
     else:
         kernel = "while-loop" if operations & {"While", "StatelessWhile"} else "unrolled"
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    device = device_of(model)
+    on_gpu = device == "cuda"
     return {
         "kernel": kernel,
         "tf32": on_gpu and bool(tf.config.experimental.tensor_float_32_execution_enabled()),
         "deterministic": not on_gpu or os.environ.get("TF_DETERMINISTIC_OPS") in ("1", "true"),
-        "device": "gpu" if on_gpu else "cpu",
+        "device": device,
     }

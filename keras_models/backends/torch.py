@@ -26,10 +26,13 @@ def compile_steps(
     norms_of = group_norms(parts)
     forward, loss_of = direct_call(model) or partial(model, training=True), direct_loss(model)
 
+    def to_device(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(values[0].device)
+
     def run_steps(inputs: Any, targets: np.ndarray) -> np.ndarray:
         rows = []
-        tensors = keras.tree.map_structure(torch.from_numpy, inputs)
-        for step, y in enumerate(torch.from_numpy(targets)):
+        tensors, labels = keras.tree.map_structure(to_device, (inputs, targets))
+        for step, y in enumerate(labels):
             x = keras.tree.map_structure(operator.itemgetter(step), tensors)
             loss = loss_of(y, forward(x))
             gradients = torch.autograd.grad(loss, values)
@@ -87,6 +90,11 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.setdefault(self.layer, set()).add(str(function))
         return function(*args, **(kwargs or {}))
+
+
+def device_of(model: keras.Model) -> str:
+    """Return what torch computes on: "cpu" or "cuda"."""
+    return model.trainable_variables[0].value.device.type
 
 
 def execution(model: keras.Model, inputs: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from helpers.damaged_traces import RUNNERS, DamagedTraces
 from helpers.small_runs import STEPS, STEPS_PER_EPOCH, Run
 
 from compare.judge import Comparison
+from compare.trace.trace import TraceError
 
 SIDES = pytest.mark.parametrize("side", ["expected", "obtained"])
 KERNEL = "layer0/forward/kernel/forget"
@@ -46,6 +47,14 @@ def test_a_trace_agrees_with_itself(traces: DamagedTraces) -> None:
         "obtained", lambda columns, rows: (traces.read("expected").columns, traces.read("expected").rows)
     )
     assert traces.judge().max_relative_loss_difference == 0
+
+
+@pytest.mark.parametrize("side", ["obtained", "member-float32-2"])
+def test_unequal_devices_are_refused(traces: DamagedTraces, side: str) -> None:
+    """Trainings on a GPU are not judged against trainings on a CPU, and the message says which ran where."""
+    traces.change_manifest(side, lambda manifest: manifest["execution"].update(device="cuda"))
+    with pytest.raises(TraceError, match=r"torch ran on cpu, .* ran on cuda; give all runners one --device"):
+        traces.judge()
 
 
 @pytest.mark.parametrize("column", [f"gradient/{KERNEL}", f"update/{KERNEL}", "loss"])

@@ -5,7 +5,14 @@ import importlib.util
 import pytest
 
 from compare.errors import InputError, nearest
-from compare.workers.backends import BACKENDS, choose_backends, version, worker_environment
+from compare.workers.backends import (
+    BACKENDS,
+    check_device,
+    choose_backends,
+    device_of_process,
+    version,
+    worker_environment,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,26 @@ def test_each_runner_has_its_own_backend(runner: str, backend: str | None) -> No
     assert environment.get("KERAS_BACKEND") == backend
     assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["HOME"] == "/home"
+
+
+def test_every_runner_is_told_its_device() -> None:
+    """On the CPU no runner sees a GPU, which some frameworks would take by themselves; with cuda all do."""
+    variables = [
+        worker_environment(runner, 1, {"CUDA_VISIBLE_DEVICES": "0"}, "cpu") for runner in ("torch", "keras-jax")
+    ]
+    for environment in variables:
+        assert environment["CUDA_VISIBLE_DEVICES"] == ""
+        assert environment["JAX_PLATFORMS"] == environment["KERAS_TORCH_DEVICE"] == "cpu"
+        assert device_of_process(environment) == "cpu"
+    environment = worker_environment("keras-torch", 1, {"CUDA_VISIBLE_DEVICES": "0"}, "cuda")
+    assert environment["CUDA_VISIBLE_DEVICES"] == "0"
+    assert device_of_process(environment) == environment["KERAS_TORCH_DEVICE"] == "cuda"
+
+
+def test_an_unknown_device_is_refused() -> None:
+    """A device that no runner has is told with those that they have."""
+    with pytest.raises(InputError, match="--device 'gpu' is unknown; .*accepted: cpu, cuda"):
+        check_device("gpu")
 
 
 @pytest.mark.parametrize(
