@@ -13,6 +13,7 @@ from rich.console import Console
 
 from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
 from compare.errors import InputError
+from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
 from compare.explain.pair_file import read_pair
 from compare.judge import Comparison, Verdict
@@ -185,12 +186,17 @@ def choose_cases(
     """Load cases, the default suite if None, replace fields, and make a case of each fold; raises InputError."""
     several = [cases] if isinstance(cases, CaseLike) else DEFAULT_SUITE if cases is None else cases
     chosen = [with_fields(case if isinstance(case, Case) else load_case(case), fields) for case in several]
-    return chosen if folds is None else [fold for case in chosen for fold in fold_cases(case, folds)]
+    if folds is None:
+        return chosen
+    for case in chosen:
+        check_size(with_fields(case, {"data.folds": folds, "data.fold": 1}) if folds > 1 else case)
+    return [fold for case in chosen for fold in fold_cases(case, folds)]
 
 
 def check_work(jobs: int | None, timeout: float, device: str = "cpu") -> None:
     """Raise InputError for numbers that no work can be done with, and an unknown device."""
     check_device(device)
+    check_jobs(jobs)
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs} must be at least 1")
     if not timeout > 0:

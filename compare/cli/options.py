@@ -1,6 +1,7 @@
 """The options that several commands take."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def add_work_options(command: argparse.ArgumentParser, timeout: str = "longest s
     """Add what says how the work is done and what is printed; `timeout` says what is timed."""
     command.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")
     add_device_option(command)
+    add_limit_options(command)
     add_timeout_option(command, timeout)
     command.add_argument("--json", action="store_true", help="the outcome on standard output, nothing else there")
     command.add_argument("--quiet", action="store_true", help="no progress, only the conclusion")
@@ -83,6 +85,25 @@ def add_work_options(command: argparse.ArgumentParser, timeout: str = "longest s
 def add_device_option(command: argparse.ArgumentParser) -> None:
     """Add `--device`."""
     command.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda, of all runners (default: cpu)")
+
+
+class _Limit(argparse.Action):
+    """A limit, kept in the environment, where every process finds it."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if not value > 0:
+            raise InputError(f"{option} {value:g} must be more than 0")
+        os.environ[str(self.const)] = str(value)
+
+
+def add_limit_options(command: argparse.ArgumentParser) -> None:
+    """Add the soft limits of what a case may take, estimated before anything is allocated."""
+    for option, unit, variable, default in (
+        ("--limit-memory", "GIB", "RNN_PARITY_LIMIT_MEMORY", "this machine's"),
+        ("--limit-hours", "HOURS", "RNN_PARITY_LIMIT_HOURS", "24"),
+    ):
+        what = f"refuse cases that would take more (default: {default})"
+        command.add_argument(option, action=_Limit, const=variable, type=float, metavar=unit, help=what)
 
 
 def add_timeout_option(command: argparse.ArgumentParser, timed: str = "longest silence of a runner") -> None:

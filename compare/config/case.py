@@ -6,8 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from compare.config.data import DATASET_TASKS, PATHS, DataConfig, Task
 from compare.config.model import ModelConfig
@@ -16,6 +17,13 @@ from compare.config.training import TrainingConfig
 from compare.errors import InputError, nearest
 
 Dtype = Literal["float32", "float64"]
+
+# What a run writes into its folder beside the cases' own folders, and how such files end.
+RUN_FILES = ("logs", "lock", "experiment", "cases", "traces", "nul", "con")
+RUN_FILE_ENDS = (".json", ".jsonl", ".html", ".xml", ".log", ".lock", ".tmp", ".csv", ".toml", ".safetensors")
+
+# What leaves room for `-fold12` and the like in a file name, of 255 bytes at most.
+LONGEST_NAME = 200
 
 # What is run where no case is named.
 DEFAULT_SUITE = ("simple_rnn", "lstm", "gru")
@@ -40,6 +48,25 @@ class Case(Section):
     model: ModelConfig
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder_of_its_own(cls, name: str) -> str:
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"has {len(name)} characters, and names a folder; give {LONGEST_NAME} or fewer")
+        if name.lower() in RUN_FILES or name.lower().endswith(RUN_FILE_ENDS):
+            raise ValueError(f"{name!r} is, or may be, a file of the run itself; give another name")
+        return name
+
+    @model_validator(mode="after")
+    def _numbers_fit_the_dtype(self) -> Self:
+        largest = float(np.finfo(self.dtype).max)
+        for section in ("model", "data", "training"):
+            for name, value in getattr(self, section):
+                numbers = value if isinstance(value, tuple) else (value,)
+                if any(isinstance(number, float) and number > largest for number in numbers):
+                    raise ValueError(f"{section}.{name} = {value} is beyond {self.dtype}, {largest:.3g} at most")
+        return self
 
     @model_validator(mode="after")
     def _dataset_serves_the_task(self) -> Self:
@@ -79,7 +106,7 @@ def case_from_toml(text: str, source: str = "TOML") -> Case:
     """Read a case from TOML; raises InputError with the line of a syntax error or each field that is wrong."""
     try:
         fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"{source} is not valid TOML: {error}") from None
     return make_case(fields, source)
 
@@ -100,6 +127,8 @@ def load_case(name: str | Path) -> Case:
     file = Path(name)
     if file.suffix != ".toml":
         raise InputError(f"case {name!r} is unknown; {nearest(str(name), built_in_names())}, or a .toml file")
+    if file.exists() and not file.is_file():  # to read from a pipe might never end
+        raise InputError(f"case file {str(name)!r} is not a file")
     try:
         case = case_from_toml(file.read_text("utf-8"), str(name))
     except OSError as error:
@@ -160,7 +189,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text!r} is not FIELD=VALUE, for example model.units=32")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also a number of thousands of digits
         return name, value
 
 

@@ -73,10 +73,10 @@ class DataConfig(Section):
     label_column: str = "label"
     file: str | None = None
     folder: str | None = None
-    window: int = Field(default=10, ge=1)
+    window: int = Field(default=10, ge=1, lt=2**31)
     horizon: int = Field(default=1, ge=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
-    folds: int | None = Field(default=None, ge=2)
+    folds: int | None = Field(default=None, ge=2, lt=2**31)
     fold: int | None = Field(default=None, ge=1)
     future: int = Field(default=0, ge=0)
     sampled: int = Field(default=0, ge=0)
@@ -86,8 +86,8 @@ class DataConfig(Section):
     calendar: bool = False
     examples: int | None = Field(default=None, ge=2)
     channels: int = Field(default=3, ge=1)
-    classes: int | None = Field(default=None, ge=2)
-    vocabulary: int | None = Field(default=None, ge=3)
+    classes: int | None = Field(default=None, ge=2, lt=2**31)
+    vocabulary: int | None = Field(default=None, ge=3, lt=2**31)
     padding: Literal["none", "right", "left", "scattered"] = "none"
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ class TrainingConfig(Section):
     """
 
     epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, lt=2**31)
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw", "adamax", "nadam", "adagrad", "adadelta"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     momentum: float = Field(default=0, ge=0, le=1)
@@ -49,7 +49,7 @@ class TrainingConfig(Section):
     clipnorm: float | None = Field(default=None, gt=0)
     global_clipnorm: float | None = Field(default=None, gt=0)
     schedule: Literal["constant", "exponential", "cosine", "piecewise"] = "constant"
-    decay_steps: int | None = Field(default=None, ge=1)
+    decay_steps: int | None = Field(default=None, ge=1, lt=2**31)
     decay_rate: float | None = Field(default=None, gt=0)
     boundaries: tuple[int, ...] = Field(default=(), strict=False)
     values: tuple[float, ...] = Field(default=(), strict=False)

@@ -1,5 +1,7 @@
 """A user's own series from a CSV file with a header line."""
 
+import csv
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,15 @@ import numpy as np
 
 from compare.data.series import Series
 from compare.errors import InputError, nearest
+
+# The first bytes of what is compressed, whatever its name.
+COMPRESSED = {
+    "gzip": b"\x1f\x8b",
+    "zip": b"PK\x03\x04",
+    "bzip2": b"BZh",
+    "xz": b"\xfd7zXZ\x00",
+    "zstd": b"\x28\xb5\x2f\xfd",
+}
 
 
 def read_csv(path: str, target: str, features: Sequence[str] = ()) -> Series:
@@ -32,11 +43,12 @@ def read_table(path: str, names: Sequence[str], **options: Any) -> Any:
 
     if not Path(path).is_file():
         raise InputError(f"CSV file {path!r} does not exist or is not a file")
+    _check_content(path)
     try:
         with warnings.catch_warnings():
             # A row longer than the header would shift every column; pandas only warns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, skipinitialspace=True, index_col=False, **options)
+            table = pd.read_csv(path, skipinitialspace=True, index_col=False, compression=None, **options)
     except pd.errors.EmptyDataError:
         raise InputError(f"CSV file {path!r} is empty; expected a header line and rows") from None
     except UnicodeDecodeError:
@@ -54,9 +66,32 @@ def read_table(path: str, names: Sequence[str], **options: Any) -> Any:
     return table
 
 
+def _check_content(path: str) -> None:
+    """Raise InputError for what is no text, by its first bytes, and for columns of one name."""
+    try:
+        with Path(path).open("rb") as stream:
+            start = stream.read(2**16)
+    except OSError as error:
+        raise InputError(f"CSV file {path!r} cannot be read: {error.strerror}") from None
+    for kind, magic in COMPRESSED.items():
+        if start.startswith(magic):
+            raise InputError(f"CSV file {path!r} is compressed ({kind}); give it uncompressed")
+    if b"\0" in start:
+        raise InputError(f"CSV file {path!r} is not UTF-8 text: it has NUL bytes")
+    try:
+        header = next(csv.reader(io.StringIO(start.decode("utf-8-sig", "replace")), skipinitialspace=True), [])
+    except csv.Error:
+        return  # the reader of the whole file says what is wrong
+    for name in header:
+        if name and header.count(name) > 1:
+            raise InputError(f"CSV file {path!r} has {header.count(name)} columns {name!r}; give each its own name")
+
+
 def _numbers(column: Any, path: str) -> np.ndarray:
     import pandas as pd
 
+    if pd.api.types.is_bool_dtype(column):
+        raise InputError(f"CSV file {path!r}, column {column.name!r} has True and False; give 1 and 0")
     numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if wrong.size:

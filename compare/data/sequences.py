@@ -15,9 +15,16 @@ from compare.data.examples import Examples
 from compare.data.generated_speech import speech
 from compare.data.padding import pad
 from compare.data.parts import draw_order, held_out, split
+from compare.data.precision import check_range
 from compare.errors import InputError
 
 FORM = "inputs (examples, time, features), lengths (examples,), targets, and labels (classes,) as text if there are any"
+
+# Bytes of an NPZ file's arrays; a small file may say that it unpacks to any size.
+LARGEST = 2**33
+
+# More than these must have been seen once each, if nothing says how many classes there are.
+MOST_CLASSES = 1000
 
 # Kinds of NumPy's dtypes.
 WHOLE_NUMBERS = "iu"
@@ -51,7 +58,11 @@ def sequences(case: Case) -> Examples:
     order = draw_order(generator, len(checked.inputs), data.examples)
     held = held_out(len(order), data.test_fraction)
     rows = [checked.inputs[row, : checked.lengths[row]].astype(np.float64) for row in order]
+    check_range(np.concatenate(rows), case.dtype, f"{source}: the inputs")
+    if case.task == "forecasting":
+        check_range(checked.targets, case.dtype, f"{source}: the targets")
     rows = standardise(rows, training=len(order) - held)
+    check_range(np.concatenate(rows), case.dtype, f"{source}: the standardised inputs")
     inputs, mask = pad(rows, data.window, data.padding)
     if case.task == "tagging":
         targets, _ = pad([checked.targets[row, : checked.lengths[row]] for row in order], data.window, data.padding)
@@ -64,11 +75,16 @@ def sequences(case: Case) -> Examples:
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
     """Read the arrays of an NPZ file; raises InputError where it is missing, damaged or holds Python objects."""
+    if Path(path).exists() and not Path(path).is_file():  # to read from a pipe might never end
+        raise InputError(f"NPZ file {path!r} is not a file")
     try:
         with Path(path).open("rb") as stream:
             content = np.load(stream, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
                 raise InputError(f"NPZ file {path!r} holds one array; expected {FORM}")
+            size = sum(info.file_size for info in content.zip.infolist()) if content.zip is not None else 0
+            if size > LARGEST:
+                raise InputError(f"NPZ file {path!r} says that it holds {size:,} bytes; {LARGEST:,} are read at most")
             return {name: content[name] for name in content.files}
     except OSError as error:
         raise InputError(f"NPZ file {path!r} cannot be read: {error.strerror or error}") from None
@@ -111,6 +127,11 @@ def check(arrays: Mapping[str, np.ndarray], source: str, task: Task, window: int
     if targets.shape != expected or targets.dtype.kind not in WHOLE_NUMBERS:
         raise InputError(f"{source}: targets are {_form(targets)}, expected whole numbers {expected} for {task}")
     seen = np.where(real, targets, 0) if task == "tagging" else targets
+    if not classes and not names and int(seen.max()) >= max(MOST_CLASSES, seen.size):
+        raise InputError(
+            f"{source}: the largest of {seen.size} labels is {int(seen.max())}, which would make as many classes; "
+            "give labels from 0 on without gaps"
+        )
     count = classes or len(names) or max(int(seen.max()) + 1, 2)
     if names and len(names) != count:
         raise InputError(f"{source}: {len(names)} labels, but data.classes = {count}")

@@ -51,6 +51,8 @@ def characters(case: Case) -> Examples:
 
 def read_text(path: str) -> str:
     """Read a text file; raises InputError where it is missing, empty or not UTF-8."""
+    if Path(path).exists() and not Path(path).is_file():  # to read from a pipe might never end
+        raise InputError(f"text file {path!r} is not a file")
     try:
         text = Path(path).read_text("utf-8-sig")
     except OSError as error:

@@ -7,6 +7,7 @@ import numpy as np
 
 from compare.config.streams import Stream, random_stream
 from compare.data.examples import Examples, Part
+from compare.data.precision import check_range
 from compare.errors import InputError
 
 if TYPE_CHECKING:  # workers read what is made here, in interpreters that need not have pydantic
@@ -104,11 +105,16 @@ def make_windows(series: "Series", case: "Case") -> tuple[Windows, Scaling]:
             f"data.window{fewer}"
         )
     dtype = np.dtype(case.dtype)
+    for values, what in ((series.features, "the features"), (series.target, "the target")):
+        check_range(values, case.dtype, what)
     features = StandardScaler().fit(series.features[:first_held_out])
     target = StandardScaler().fit(series.target[:first_held_out, None])
     scaled_target = target.transform(series.target[:points, None])[:, 0]
+    scaled_features = features.transform(series.features[:points])
+    for values, what in ((scaled_features, "the standardised features"), (scaled_target, "the standardised target")):
+        check_range(values, case.dtype, what)
     windows = Windows(
-        features.transform(series.features[:points]).astype(dtype),
+        scaled_features.astype(dtype),
         scaled_target.astype(dtype),
         data.window,
         data.horizon,

@@ -132,12 +132,14 @@ class Experiment:
 def make_experiment(case: "Case") -> Experiment:
     """Load a case's series, cut and scale it, draw the batch schedule and the initial weights.
 
-    Raises InputError for data that cannot be used.
+    Raises InputError for data that cannot be used, and for a case that takes more memory or time than the limits.
     """
     from compare.data.datasets import load_data
     from compare.data.series import Series
     from compare.experiment.initial_weights import draw_initial_weights
+    from compare.experiment.size import check_size
 
+    check_size(case)
     data = load_data(case)
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()

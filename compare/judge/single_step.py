@@ -90,10 +90,17 @@ def step_differences(
     return differences, errors
 
 
+def _message_of_infinite(reference: StepReference, side: str, error: StepError) -> str:
+    """Say what an infinite error is: something given that is not held, or an overflow."""
+    if error.phase == "forward" and f"forward/{error.tensor}" not in reference.computed.exact:
+        return f"{side} does not hold what was given to it"
+    return f"{side} has infinity, NaN or another shape where the reference has finite numbers"
+
+
 def _difference(reference: StepReference, off: Mapping[str, StepError]) -> Difference:
     side, worst = max(off.items(), key=lambda item: item[1].tolerance_ratio)
     if np.isinf(worst.error):
-        message = f"{side} does not hold what was given to it"
+        message = _message_of_infinite(reference, side, worst)
     else:
         ulps, tolerance = worst.error / reference.ulp, worst.tolerance / reference.ulp
         message = f"{side} is {ulps:.0f} ulps from the reference, tolerance {tolerance:.0f}"

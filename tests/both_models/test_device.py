@@ -25,7 +25,7 @@ def test_the_pytorch_side_mixes_no_devices(
 
 def test_inputs_left_behind_are_noticed(frameworks: FrameworkProcesses) -> None:
     """Inputs that stay on the CPU, as all did when nothing was placed, are refused by the probe."""
-    with pytest.raises(Exception, match="mixes cpu and meta|at cpu and parameter tensor at meta"):
+    with pytest.raises(Exception, match=r"mixes cpu and meta|at cpu and parameter tensor at meta"):
         frameworks.call("torch", "device_probes.train_off_the_cpu", {"cell": "lstm"}, "adam", False, True, True)
 
 

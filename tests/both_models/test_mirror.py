@@ -52,6 +52,7 @@ NAMES = {
     "torch_models/training.compile_steps": "Keras has one for each backend, in backends/",
     "torch_models/training.total_loss": "Keras's compute_loss adds the penalty and heeds the mask",
     "torch_models/training.batches_of": "Keras's loops cut batches in the backend",
+    "torch_models/weights.device_of": "a Keras backend computes on one device throughout",
     "torch_models/weights.directions": "Keras's layers.py needs it too: it stands there",
 }
 # Files of which the docstrings of what both sides have are the same too.

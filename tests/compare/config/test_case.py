@@ -23,7 +23,7 @@ from compare.errors import InputError
 MINIMAL = {"name": "mine", "model": {"cell": "lstm"}}
 
 sizes = st.integers(1, 10**9)
-positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
+positive = st.floats(min_value=0, max_value=3e38, exclude_min=True, allow_infinity=False, allow_nan=False)
 texts = st.text(min_size=1)
 columns = st.fixed_dictionaries(
     {"dataset": st.just("csv"), "csv": texts, "target": texts},
@@ -38,7 +38,7 @@ data = st.tuples(
             "horizon": sizes,
             "test_fraction": st.floats(0, 1, exclude_min=True, exclude_max=True),
             "points": st.integers(2, 10**9),
-            "noise": st.floats(min_value=0, allow_infinity=False, allow_nan=False),
+            "noise": st.floats(min_value=0, max_value=3e38, allow_infinity=False, allow_nan=False),
         },
     ),
 ).map(lambda parts: parts[0] | parts[1])
