@@ -87,7 +87,7 @@ def test_every_runner_is_told_its_device() -> None:
 
 def test_an_unknown_device_is_refused() -> None:
     """A device that no runner has is told with those that they have."""
-    with pytest.raises(InputError, match="--device 'gpu' is unknown; .*accepted: cpu, cuda"):
+    with pytest.raises(InputError, match=r"--device 'gpu' is unknown; .*accepted: cpu, cuda"):
         check_device("gpu")
 
 
