@@ -31,7 +31,8 @@ def write(folder: Path, experiment: Experiment, runner: str, seed: int) -> None:
     manifest = {
         "case": experiment.case.name, "runner": runner, "dtype": "float32", "precision": "float32", "narrowed": [],
         "steps": experiment.steps, "epochs": experiment.case.training.epochs,
-        "versions": {}, "execution": {"kernel": "loop"},
+        "versions": {},
+        "execution": {"kernel": "loop", "device": "cpu"},
         "hashes": {"data": "", "schedule": "", "weights": ""},
     }  # fmt: skip
     common = np.random.default_rng(0)
