@@ -124,7 +124,7 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
         differences=differences,
         notes=notes,
         step_tolerance_ratio=step_ratio,
-        status="differs" if differences else "agrees",
+        status="differs" if differences else "agrees" if comparison.status == "differs" else comparison.status,
         versions={**{GOLDEN + name: version for name, version in then["versions"].items()}, **now["versions"]},
     )
 

@@ -9,6 +9,7 @@ from compare.experiment.experiment import Experiment
 from compare.judge import completeness, metrics
 from compare.judge.drift import drift_by_phase, prediction_drift, relative_loss_differences
 from compare.judge.ensemble import EnsembleDrift, measure_ensemble
+from compare.judge.finite import Undecidable, undecidable_from
 from compare.judge.margins import ENSEMBLE_MARGIN
 from compare.judge.single_step import initial_state_differences, step_differences
 from compare.judge.step_reference import StepReference
@@ -90,7 +91,19 @@ def judge(
         else:
             comparison = _judge_trajectory(comparison, expected, obtained, ensemble, step_of, experiment)
     comparison = _with_predictions(comparison, expected, obtained, experiment)
+    undecidable = undecidable_from(expected, obtained, members)
+    if undecidable is not None:
+        return _as_far_as_decidable(comparison, undecidable)
     return replace(comparison, status="differs" if comparison.differences else "agrees")
+
+
+def _as_far_as_decidable(comparison: Comparison, undecidable: Undecidable) -> Comparison:
+    """Keep the differences before the step from which nothing can be decided; without any the comparison is open."""
+    of_infinity = ("not-finite", "no-ensemble")
+    kept = [d for d in comparison.differences if d.step < undecidable.step and d.kind not in of_infinity]
+    if kept:
+        return replace(comparison, differences=kept, status="differs")
+    return replace(comparison, differences=(), status="undecidable", error=undecidable.reason)
 
 
 def _judge_steps(

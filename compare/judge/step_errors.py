@@ -14,6 +14,7 @@ import numpy as np
 
 from compare.judge.margins import MONTE_CARLO_MARGIN, ulp
 from compare.judge.phases import Phase
+from compare.judge.ratios import tolerance_ratio, tolerance_ratios
 from compare.judge.step_reference import Computed, StepReference, Tensors, in_float64, joined, largest_by_timestep
 from compare.reference.update_rules import learning_rate_at
 
@@ -41,7 +42,7 @@ class StepError:
     @property
     def tolerance_ratio(self) -> float:
         """The error / tolerance; infinite for an error where there is no tolerance."""
-        return self.error / self.tolerance if self.tolerance else (np.inf if self.error else 0.0)
+        return tolerance_ratio(self.error, self.tolerance)
 
 
 def step_errors(reference: StepReference, record: Tensors) -> Iterator[StepError]:
@@ -85,8 +86,9 @@ def _forward_errors(reference: StepReference, record: Tensors) -> Iterator[StepE
         rounding = np.atleast_1d(reference.computed.rounding[name]) / scale
         # Later timesteps compute with the rounding of earlier ones.
         tolerance = MONTE_CARLO_MARGIN * np.maximum(np.maximum.accumulate(rounding), reference.floor)
-        beyond = np.flatnonzero(~(errors <= tolerance))
-        worst = int(beyond[0]) if beyond.size else int(np.argmax(errors / tolerance))
+        ratios = tolerance_ratios(errors, tolerance)
+        beyond = np.flatnonzero(ratios > 1)
+        worst = int(beyond[0]) if beyond.size else int(np.argmax(ratios))
         timestep = worst if tensor != "head" else None
         error = _finite_or_infinite(errors[worst])
         yield StepError(reference.step, "forward", tensor, error, float(tolerance[worst]), timestep)

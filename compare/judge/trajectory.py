@@ -9,6 +9,7 @@ from compare.data.text_sampling import Sample
 from compare.judge.drift import PhaseDrift, prediction_drift, weight_drift
 from compare.judge.ensemble import EnsembleDrift
 from compare.judge.margins import ENSEMBLE_MARGIN
+from compare.judge.ratios import tolerance_ratio, tolerance_ratios
 from compare.judge.verdict import Difference
 from compare.trace.trace import Trace
 
@@ -26,7 +27,7 @@ class DriftCheck(NamedTuple):
 def check_phase(drift: PhaseDrift, ensemble: EnsembleDrift) -> DriftCheck:
     """Compare the drift of one phase with the ensemble's; the difference is at the first step beyond it."""
     tolerance = ensemble.tolerance(drift.phase)[: len(drift.values)]
-    ratios = drift.values / tolerance[:, None]
+    ratios = tolerance_ratios(drift.values, tolerance[:, None])
     beyond = np.flatnonzero((ratios > 1).any(axis=1))
     if not beyond.size:
         return DriftCheck(float(ratios.max()), None)
@@ -53,7 +54,8 @@ def check_weights(
         worst = max(drift, key=lambda name: drift[name])
         message = f"weights after epoch {epoch} {MESSAGE}"
         beyond = Difference(BEYOND, step_of[epoch], "update", message, worst, drift[worst], tolerance)
-        yield DriftCheck(drift[worst] / tolerance, beyond if drift[worst] > tolerance else None)
+        ratio = tolerance_ratio(drift[worst], tolerance)
+        yield DriftCheck(ratio, beyond if ratio > 1 else None)
 
 
 def check_predictions(
@@ -64,7 +66,8 @@ def check_predictions(
     error = prediction_drift(expected, obtained)
     message = f"{subject} {MESSAGE}"
     beyond = Difference(BEYOND, step, "forward", message, relative_error=error, tolerance=tolerance)
-    return DriftCheck(error / tolerance, beyond if error > tolerance else None)
+    ratio = tolerance_ratio(error, tolerance)
+    return DriftCheck(ratio, beyond if ratio > 1 else None)
 
 
 def sample_difference(expected: Sample, obtained: Sample, tolerance: float, step: int) -> Difference | None:
@@ -73,7 +76,7 @@ def sample_difference(expected: Sample, obtained: Sample, tolerance: float, step
     `tolerance` is how far rounding may move a cumulative probability; from there on the texts may rightly diverge.
     """
     different = np.flatnonzero(expected.ids != obtained.ids)
-    if not different.size or expected.margins[different[0]] <= tolerance:
+    if not different.size or tolerance_ratio(float(expected.margins[different[0]]), tolerance) <= 1:
         return None
     position, margin = int(different[0]), float(expected.margins[different[0]])
     message = f"the sampled texts differ from position {position} on, where the choice was clear"

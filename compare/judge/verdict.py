@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from compare.judge.phases import PHASES, Phase
+from compare.judge.ratios import tolerance_ratio
 
 SCHEMA = 1
 
@@ -98,13 +99,13 @@ class TensorErrors:
     def update(self, side: str, step: int, error: float, tolerance: float) -> None:
         """Keep a side's error at a step if its error / tolerance is the largest so far."""
         _, largest_error, its_tolerance = self.sides.get(side, (step, -1.0, 1.0))
-        if error / tolerance > largest_error / its_tolerance:
+        if tolerance_ratio(error, tolerance) > tolerance_ratio(largest_error, its_tolerance):
             self.sides[side] = (step, error, tolerance)
 
     @property
     def tolerance_ratio(self) -> float:
         """The largest error / tolerance of any side."""
-        return max(error / tolerance for _, error, tolerance in self.sides.values())
+        return max(tolerance_ratio(error, tolerance) for _, error, tolerance in self.sides.values())
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `verdict.json` has it."""
@@ -151,7 +152,7 @@ class Comparison:
     runner: str
     reference: str
     dtype: str
-    status: Literal["agrees", "differs", "failed"]
+    status: Literal["agrees", "differs", "failed", "undecidable"]
     error: str | None = None
     log: str | None = None
     internal_error: bool = False  # of this project's own, not of a runner
@@ -275,9 +276,9 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 all agree, 1 something differs, 3 a runner could not do its work, 70 an internal error.
+        """0 all agree, 1 something differs, 3 a runner could not do its work or nothing can be decided.
 
-        An internal error goes before a difference, and that before a runner's failure.
+        An internal error, 70, goes before a difference, and that before a runner's failure.
         """
         if any(comparison.internal_error for comparison in self.comparisons):
             return 70

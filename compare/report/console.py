@@ -33,7 +33,7 @@ WIDEST = 1000
 # What is shown of each fold's metrics on a console's width; the HTML report has all of them.
 METRICS_OF_FOLDS = ("mse", "r2", "accuracy", "perplexity")
 
-COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "defect": "blue"}
+COLOURS = {"agrees": "green", "differs": "red", "failed": "yellow", "undecidable": "magenta", "defect": "blue"}
 
 
 def print_known_differences(console: Console, cases: Sequence[Case]) -> None:

@@ -18,13 +18,13 @@ def write_junit(verdict: Verdict, path: Path) -> None:
     A framework's defect that was expected is skipped, as the exit code counts it as no failure.
     """
     unexpected = [comparison for comparison in verdict.comparisons if not comparison.expected]
-    count = {status: sum(c.status == status for c in unexpected) for status in ("differs", "failed")}
+    count = {status: sum(c.status == status for c in unexpected) for status in ("differs", "failed", "undecidable")}
     suite = ElementTree.Element(
         "testsuite",
         name="rnn-parity",
         tests=str(len(verdict.comparisons)),
         failures=str(count["differs"]),
-        errors=str(count["failed"]),
+        errors=str(count["failed"] + count["undecidable"]),
         skipped=str(len(verdict.comparisons) - len(unexpected)),
     )
     for comparison in verdict.comparisons:

@@ -24,7 +24,7 @@ def write_sweep_page(sweep: Sweep, outcome: Outcome, environment: Mapping[str, s
     frame = pd.DataFrame(list(outcome.rows))
     frame["tolerance_ratio"] = frame[["largest_share_of_allowed", "largest_step_share"]].astype(float).max(axis=1)
     varied = [name for name, values in sweep.axes.items() if len(values) > 1]
-    order = frame["status"].map({"differs": 0, "failed": 1, "agrees": 2})
+    order = frame["status"].map({"differs": 0, "failed": 1, "undecidable": 1, "agrees": 2})
     listed = frame.assign(order=order).sort_values(["order", "tolerance_ratio"], ascending=[True, False], kind="stable")
     fixed = {**sweep.common, **{name: values[0] for name, values in sweep.axes.items() if name not in varied}}
     templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))

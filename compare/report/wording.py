@@ -71,7 +71,7 @@ def location(difference: Difference) -> str:
 
 def explain(comparison: Comparison) -> str:
     """Say in one sentence what came of a comparison."""
-    if comparison.status == "failed":
+    if comparison.status in ("failed", "undecidable"):
         lines = [line for line in (comparison.error or "").splitlines() if line.strip()]
         return "\n".join(lines[:ERROR_LINES])
     first = comparison.first_difference
@@ -130,7 +130,7 @@ def conclusion(verdict: Verdict) -> str:
     """Say in one line what came of a run."""
     total = len(verdict.comparisons)
     unexpected = [c for c in verdict.comparisons if not c.expected]
-    groups = {status: [c for c in unexpected if c.status == status] for status in ("differs", "failed")}
+    groups = {status: [c for c in unexpected if c.status == status] for status in ("differs", "failed", "undecidable")}
     if verdict.agree:
         expected = total - len(unexpected)
         shown = "a known defect" if expected == 1 else f"{expected} known defects"
@@ -152,6 +152,6 @@ def conclusion(verdict: Verdict) -> str:
 
 
 def _verb(status: str, comparisons: Sequence[Comparison]) -> str:
-    if status == "failed":
-        return "could not be run"
+    if status in ("failed", "undecidable"):
+        return "could not be run" if status == "failed" else "cannot be decided"
     return "differs" if len(comparisons) == 1 else "differ"

@@ -67,7 +67,7 @@ def failed_case(name: str, dtype: str, backends: Sequence[str], error: str) -> d
 def record_of(name: str, comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Make a case's record; of what agrees the figures of every tensor are left out, which take most of the space."""
     statuses = {comparison.status for comparison in comparisons if not comparison.expected}
-    status = next((status for status in ("differs", "failed") if status in statuses), "agrees")
+    status = next((status for status in ("differs", "failed", "undecidable") if status in statuses), "agrees")
     brief = [replace(c, tensor_errors=()) if c.status == "agrees" else c for c in comparisons]
     record = {"case": name, "status": status, "comparisons": [comparison.as_json() for comparison in brief]}
     return record | ({"internal_error": True} if any(c.internal_error for c in comparisons) else {})

@@ -112,7 +112,10 @@ def run_sweep(
                 remover.submit(shutil.rmtree, out / TRACES / record["case"], ignore_errors=True)
             keep(record)
             on_done(by_name[record["case"]], record["status"], False)
-    agree, differ, failed = (list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed"))
+    agree, differ, failed, undecidable = (
+        list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed", "undecidable")
+    )
+    failed += undecidable  # neither could be judged
     return Outcome(
         [row for name in by_name for row in rows[name]], agree, differ, failed, len(done), sum(not_judged.values())
     )
