@@ -73,6 +73,12 @@ def set_seed(seed: int, sample: int = 0) -> None:
     if keras.backend.backend() == "tensorflow":
         # Elsewhere this too would import TensorFlow, where it is installed, beside the backend.
         keras.utils.set_random_seed(seed)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        # Layers without a seed of their own draw from torch; seeds of cases end below 2^32, so that these masks are not
+        # those of the PyTorch side.
+        torch.manual_seed(2**32 + seed + sample)
     # Layers that draw numbers take their seeds from here.
     random.seed(seed + sample)
 

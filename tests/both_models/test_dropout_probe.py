@@ -28,3 +28,15 @@ def test_parts_in_front_are_not_random(frameworks: FrameworkProcesses, side: str
     """What stands in front of the first dropout is the same in every pass."""
     (probe,) = probes(frameworks, side, {"dropout": 0.5}, 1)
     assert set(probe["random"]) == {"layer1", "head"}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_seed_repeats_the_masks(frameworks: FrameworkProcesses, side: str) -> None:
+    """The same seed draws the same dropout masks again, and another seed draws others."""
+    generator = np.random.default_rng(3)
+    shape = {**SHAPE, "dropout": 0.5}
+    tensors = {name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**SHAPE).items()}
+    inputs = generator.normal(size=(64, 3, 1)).astype(np.float32)
+    first, again, other = frameworks.call(side, "model_probes.seeded_dropout", shape, tensors, inputs, [1, 1, 2])
+    assert first == again
+    assert first != other

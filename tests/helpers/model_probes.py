@@ -50,6 +50,17 @@ def dropout_probes(side: str, shape: Mapping[str, Any], tensors: Any, inputs: np
     return [package(side).dropout_probe(model, inputs) for _ in range(number)]
 
 
+def seeded_dropout(
+    side: str, shape: Mapping[str, Any], tensors: Any, inputs: np.ndarray, seeds: list[int]
+) -> list[Any]:
+    """What a model's own dropout does in the first pass after each seed."""
+    probes = []
+    for seed in seeds:
+        package(side).set_seed(seed)
+        probes += dropout_probes(side, shape, tensors, inputs, 1)
+    return probes
+
+
 @contextmanager
 def _compiled(side: str, compiled: bool) -> Iterator[None]:
     if side == "keras-jax" and not compiled:
