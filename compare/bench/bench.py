@@ -88,7 +88,7 @@ class BenchError(RuntimeError):
 class Child:
     """A process that trains one side in one way."""
 
-    def __init__(self, runner: str, engine: str, experiment: Path, device: str) -> None:
+    def __init__(self, runner: str, engine: str, experiment: Path, device: str = "cpu") -> None:
         self.runner, self.engine = runner, engine
         self.seconds: list[float] = []
         self.peak_memory_mib = 0.0
