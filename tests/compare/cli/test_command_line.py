@@ -38,7 +38,7 @@ def run_here(*arguments: object, folder: Path, pool: Pool) -> subprocess.Complet
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.chdir(folder)
-        patch.setattr(api, "Pool", lambda *_: nullcontext(pool))
+        patch.setattr(api, "Pool", lambda *_, **__: nullcontext(pool))
         code = main([str(argument) for argument in arguments])
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
