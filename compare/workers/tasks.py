@@ -41,13 +41,16 @@ class Task:
         return None if self.reference == self.out else self.reference
 
     def request(self) -> Request:
-        """What a worker is asked for; what it waits for is the pool's business."""
+        """What a worker is asked for; what it waits for is the pool's business.
+
+        Paths are absolute: a worker that is kept warm may have been started in another folder.
+        """
         options: dict[str, Any] = {
             "runner": self.runner,
             "case": self.case,
-            "experiment": str(self.experiment),
-            "out": str(self.out),
-            "reference": None if self.reference is None else str(self.reference),
+            "experiment": str(self.experiment.absolute()),
+            "out": str(self.out.absolute()),
+            "reference": None if self.reference is None else str(self.reference.absolute()),
             "member": None if self.member is None else vars(self.member),
             "fault": self.fault,
             "sample": self.sample,

@@ -142,6 +142,12 @@ def test_an_idle_worker_that_died_is_replaced(pool: Pool, tmp_path: Path, runner
     assert run.verdict.exit_code == 0, run.verdict.comparisons[0].error
 
 
+def test_warm_workers_find_relative_folders(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was started in another folder finds the experiment and the trace of a relative path."""
+    monkeypatch.chdir(tmp_path)
+    assert run_cases_in(Path("out"), pool, [tiny_case()], ["torch"]).verdict.agree
+
+
 def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path) -> None:
     """A temporary file that a worker has not removed is there while the pool is, and gone with it."""
     with Pool(tmp_path / "logs", 1) as pool:
