@@ -50,8 +50,17 @@ def test_options_are_the_same_in_float64(frameworks: FrameworkProcesses, name: s
     check_both_sides(frameworks, "keras-tensorflow", example(name), TOLERANCE)
 
 
+# Keras's defect padded-start-on-jax (docs/findings.md): a given state comes out at padding that comes first.
+PADDED_START = ("given states and padding", "given states, dropout and padding")
+DEFECT = pytest.mark.xfail(reason="Keras 3.15.1 on JAX puts out the given state at padding that comes first")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STATELESS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[DEFECT] * name.endswith(PADDED_START)) for name in STATELESS],
+    ids=list(STATELESS),
+)
 def test_options_are_the_same_on_jax(frameworks: FrameworkProcesses, name: str) -> None:
     """On JAX too the two sides take the same step and predict the same."""
     check_both_sides(frameworks, "keras-jax", example(name, "float32"), TOLERANCE_FLOAT32)
