@@ -1,7 +1,7 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
 from torch_models.dropout_probe import dropout_probe
-from torch_models.ensemble import perturb_optimizer
+from torch_models.ensemble import perturb_optimizer, perturb_weights
 from torch_models.execution import (
     execution,
     narrowed_operations,
@@ -18,7 +18,6 @@ from torch_models.layers import CELLS
 from torch_models.losses import build_loss
 from torch_models.model import build, train_both_biases
 from torch_models.optimizers import build_optimizer, load_slots, read_slots
-from torch_models.repetition import repeat
 from torch_models.single_step import SingleStep
 from torch_models.training import columns, predict, train, train_stock
 from torch_models.weights import load_canonical, load_non_trainable, read_non_trainable, to_canonical
@@ -39,11 +38,12 @@ __all__ = [
     "narrowed_operations",
     "operations_per_second",
     "perturb_optimizer",
+    "perturb_weights",
+    "place",
     "predict",
     "read_non_trainable",
     "read_slots",
     "release",
-    "repeat",
     "set_precision",
     "set_seed",
     "threads",

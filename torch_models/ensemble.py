@@ -1,10 +1,22 @@
 """Ensemble members: trainings that differ by rounding alone, from which the judge measures what rounding does."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from torch_models.schedules import scheduled_learning_rate
 from torch_models.update_rules import KerasOptimizer, cast
+
+
+def perturb_weights(tensors: Mapping[str, np.ndarray], precision: str, seed: int) -> dict[str, np.ndarray]:
+    """Move every number up or down by one ulp of a precision, at random."""
+    generator = np.random.default_rng([seed, 3])
+    unit = float(np.finfo(precision).eps)
+    return {
+        name: (tensor * (1 + unit * generator.choice([-1.0, 1.0], tensor.shape))).astype(tensor.dtype)
+        for name, tensor in tensors.items()
+    }
 
 
 def perturb_optimizer(optimizer: torch.optim.Optimizer, precision: str, seed: int) -> None:

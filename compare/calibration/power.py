@@ -198,7 +198,6 @@ class Power:
             "clean_runs": len(self.null_runs),
             "false_alarms": sum(outcome.status == "differs" for outcome in self.null_runs),
             "failed": sum(outcome.status == "failed" for outcome in self.outcomes),
-            "undecidable": sum(outcome.status == "undecidable" for outcome in self.outcomes),
         }
 
     @property

@@ -10,8 +10,8 @@ from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.completeness import require_one_device
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
-from compare.run.judging import Failure, step_references
-from compare.run.plan import is_of_ensemble, plan
+from compare.run.judging import Failure, judge_failed, step_references, with_causes
+from compare.run.plan import plan, plan_samples
 from compare.storage import write_json
 from compare.trace.trace import Trace, TraceError, read_trace
 from compare.workers.backends import REFERENCE_RUNNER
@@ -80,7 +80,8 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
         precision = today.manifest["precision"]
         reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
         with_ensemble = read_trace(reference)
-        members = [read_trace(task.out) for task in tasks if is_of_ensemble(task, precision)]
+        members = [read_trace(task.out) for task in tasks if task.member and task.member.precision == precision]
+        require_one_device((expected[0], today, with_ensemble, *members))
     except TraceError as error:
         return failed(str(error))
     references = None

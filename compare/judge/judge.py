@@ -7,11 +7,10 @@ import numpy as np
 
 from compare.experiment.experiment import Experiment
 from compare.judge import completeness, metrics
-from compare.judge.attribution import with_off_sides
 from compare.judge.drift import drift_by_phase, prediction_drift, relative_loss_differences
 from compare.judge.ensemble import EnsembleDrift, measure_ensemble
 from compare.judge.finite import Undecidable, undecidable_from
-from compare.judge.self_consistency import prediction_difference, repetition_difference, row_differences
+from compare.judge.margins import ENSEMBLE_MARGIN
 from compare.judge.single_step import initial_state_differences, step_differences
 from compare.judge.step_reference import StepReference
 from compare.judge.trajectory import (
@@ -35,18 +34,17 @@ def judge(
     experiment: Experiment,
     references: Sequence[StepReference] | None = None,
     with_ensemble: Trace | None = None,
-    repetition: Trace | None = None,
-    witness: tuple[Trace, Trace] | None = None,
+    checked_steps: Sequence[int] | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same experiment, step and trajectory, nothing missing.
 
     The members are of the ensemble of the expected side, or of `with_ensemble`, in the precision in which the obtained
     side computes; all are trainings of this experiment. The references are of the checked steps, None where no step is
-    to be checked. The repetition is of the training that has the ensemble; the witness is a training of the Keras side
-    and the same perturbed.
+    to be checked; `checked_steps` are those of which there must be one, by default all that an experiment records.
+    Raises TraceError for trainings on different devices.
     """
-    undecidable = undecidable_from(expected, obtained, members)
-    step_of = _last_steps(expected, obtained)
+    completeness.require_one_device((expected, obtained, *members))
+    step_of = _last_steps(expected, obtained, experiment)
     completeness_checks = (
         completeness.experiment_differences(expected, obtained),
         completeness.missing_columns(expected, obtained, completeness.required_columns(experiment)),
@@ -82,32 +80,18 @@ def judge(
         comparison = _judge_steps(comparison, expected, obtained, references)
     recorded = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
     if comparison.steps and recorded:  # what is missing is a difference already
-        repeated = None if repetition is None else repetition_difference(with_ensemble or expected, repetition)
-        if repeated is not None:
-            comparison = replace(comparison, differences=[*comparison.differences, repeated])
         differences = relative_loss_differences(expected, obtained)
         comparison = replace(comparison, max_relative_loss_difference=float(differences.max()))
         norms = {reference.step: reference.rounded_norms for reference in references or ()}
         try:
-            ensemble = measure_ensemble(
-                with_ensemble or expected,
-                members,
-                norms,
-                obtained.manifest["precision"],
-                witness,
-                None if undecidable is None else undecidable.step,
-            )
+            ensemble = measure_ensemble(with_ensemble or expected, members, norms, obtained.manifest["precision"])
         except ValueError as error:
             unknown = Difference("no-ensemble", int(expected.manifest["steps"]), "update", str(error))
             comparison = replace(comparison, differences=[*comparison.differences, unknown])
         else:
-            judged = comparison.steps if undecidable is None else undecidable.step
-            comparison = _judge_trajectory(comparison, expected, obtained, ensemble, step_of, experiment, judged)
-            is_repeated = with_ensemble is None and repetition is not None and repeated is None
-            sides = comparison.reference, comparison.runner
-            off = with_off_sides(comparison.differences, *sides, ensemble, is_repeated)
-            comparison = replace(comparison, differences=off, checks=comparison.checks + (repetition is not None))
+            comparison = _judge_trajectory(comparison, expected, obtained, ensemble, step_of, experiment)
     comparison = _with_predictions(comparison, expected, obtained, experiment)
+    undecidable = undecidable_from(expected, obtained, members)
     if undecidable is not None:
         return _as_far_as_decidable(comparison, undecidable)
     return replace(comparison, status="differs" if comparison.differences else "agrees")
@@ -133,11 +117,6 @@ def _judge_steps(
     differences += initial_state_differences(references[0].experiment, folders, references[0].precision)
     largest: dict[tuple[str, str], TensorErrors] = {}
     checks = 0
-    for trace in (expected, obtained):
-        differences += [d for reference in references for d in row_differences(trace, reference)]
-        predicted = prediction_difference(trace, references[0].experiment)
-        differences += [] if predicted is None else [predicted]
-        checks += len(references) + 1
     for reference in references:
         records = {trace.manifest["runner"]: trace.single_step(reference.step) for trace in (expected, obtained)}
         of_step, errors_by_side = step_differences(reference, records)
@@ -163,29 +142,26 @@ def _judge_trajectory(
     ensemble: EnsembleDrift,
     step_of: dict[int, int],
     experiment: Experiment,
-    steps: int,
 ) -> Comparison:
-    """Compare the trajectories over the steps that are finite on both sides; the rest only where these are all."""
-    whole = steps == comparison.steps
     last_step = int(expected.manifest["steps"])
-    drifts = drift_by_phase(expected, obtained, steps)
-    drift_checks = [check_phase(drift, ensemble) for drift in drifts if steps]
-    drift_checks += check_weights(expected, obtained, ensemble, step_of) if whole else ()
+    drifts = drift_by_phase(expected, obtained, comparison.steps)
+    drift_checks = [check_phase(drift, ensemble) for drift in drifts]
+    drift_checks += check_weights(expected, obtained, ensemble, step_of)
     checks = len(expected.columns) + sum(map(len, expected.checkpoints.values()))
     predictions = _comparable(expected.predictions, obtained.predictions)
-    if predictions is not None and whole:
-        drift_checks.append(check_predictions(*predictions, ensemble.last_margin * ensemble.predictions, last_step))
+    if predictions is not None:
+        drift_checks.append(check_predictions(*predictions, ensemble.predictions, last_step))
         checks += 1
     forecasts = _comparable(expected.forecast, obtained.forecast)
-    if forecasts is not None and whole:
+    if forecasts is not None:
         subject = "the free-running forecasts are"
-        drift_checks.append(check_predictions(*forecasts, ensemble.last_margin * ensemble.forecast, last_step, subject))
+        drift_checks.append(check_predictions(*forecasts, ensemble.forecast, last_step, subject))
         checks += 1
     differences = [difference for _, difference in drift_checks]
     left, right = expected.sample, obtained.sample
-    if whole and left is not None and right is not None and left.ids.shape == right.ids.shape:
+    if left is not None and right is not None and left.ids.shape == right.ids.shape:
         # A probability moves by at most half of what its logits move by, over the temperature.
-        tolerance = ensemble.last_margin * ensemble.predictions / 2 / (experiment.case.data.temperature or 1)
+        tolerance = ENSEMBLE_MARGIN * ensemble.predictions / 2 / (experiment.case.data.temperature or 1)
         differences.append(sample_difference(left, right, tolerance, last_step))
         checks += 1
     differences.append(batch_difference(expected, obtained))
@@ -193,9 +169,8 @@ def _judge_trajectory(
         comparison,
         checks=comparison.checks + checks,
         differences=[*comparison.differences, *(difference for difference in differences if difference is not None)],
-        trajectory_tolerance_ratio=max((ratio for ratio, _ in drift_checks), default=None),
-        curves=_curves(expected, obtained, drifts[0].values[:, 0], ensemble) if steps else None,
-        notes=[*comparison.notes, *_note_of_horizon(ensemble.horizon if steps else None, comparison.steps)],
+        trajectory_tolerance_ratio=max(ratio for ratio, _ in drift_checks),
+        curves=_curves(expected, obtained, drifts[0].values[:, 0], ensemble),
     )
 
 
@@ -242,13 +217,13 @@ def _comparable(left: np.ndarray | None, right: np.ndarray | None) -> tuple[np.n
 
 def _curves(expected: Trace, obtained: Trace, loss_drift: np.ndarray, ensemble: EnsembleDrift) -> Curves:
     steps = len(loss_drift)
-    nothing, tolerance = np.empty((0, 1)), ensemble.tolerance("loss")[:steps]
+    nothing = np.empty((0, 1))
     return Curves(
         expected_losses=expected.losses[:steps],
         obtained_losses=obtained.losses[:steps],
         loss_drift=loss_drift,
         ensemble_loss_drift=ensemble.by_phase["loss"][:steps],
-        loss_tolerance=np.where(np.isfinite(tolerance), tolerance, np.nan),
+        loss_tolerance=ensemble.tolerance("loss")[:steps],
         truth=nothing,
         expected_predictions=nothing,
         obtained_predictions=nothing,
@@ -259,15 +234,6 @@ def _last_steps(expected: Trace, obtained: Trace, experiment: Experiment) -> dic
     """The last step of each epoch that is to have a checkpoint, or has one on either side."""
     epochs = {*experiment.checkpoint_epochs, *expected.checkpoints, *obtained.checkpoints}
     return {epoch: epoch * experiment.steps_per_epoch - 1 for epoch in epochs}
-
-
-def _note_of_horizon(horizon: int | None, steps: int) -> list[str]:
-    if horizon is None:
-        return []
-    return [
-        f"from step {horizon} of {steps} on rounding alone carries trainings of this case as far apart as their "
-        "figures are large: there the checked steps are judged, the trajectory cannot be"
-    ]
 
 
 def _notes(obtained: Trace) -> list[str]:

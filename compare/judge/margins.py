@@ -35,17 +35,6 @@ ENSEMBLE_MARGIN = 8.0
 ENSEMBLE_FLOOR_ULPS = 8.0
 
 
-# The separation of two trainings may grow so many times in a step without one direction standing out: in null runs at
-# usual learning rates it grows less. In one at a rate of 1 it grew 460-fold where saturated gates came back, and the
-# two sides were 12 times as far apart then as any member was.
-STEADY_GROWTH = 10.0
-
-# The PyTorch side's members may part this many times as far as the one perturbed training of the Keras side does. The
-# member in float64 errs in gates near saturation by up to 130 times what a last bit of the weights moves (measured, an
-# LSTM at a learning rate of 1); a fault that strikes single steps parts trainings 10^4 times as far as rounding.
-WITNESS_MARGIN = 300.0
-
-
 def ulp(precision: str) -> float:
     """The unit in the last place of the numbers just below one, the unit roundoff: 2^-24 in float32."""
     return float(np.finfo(precision).epsneg)

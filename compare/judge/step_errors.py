@@ -15,8 +15,7 @@ import numpy as np
 from compare.judge.margins import MONTE_CARLO_MARGIN, ulp
 from compare.judge.phases import Phase
 from compare.judge.ratios import tolerance_ratio, tolerance_ratios
-from compare.judge.step_reference import StepReference, Tensors, in_float64, joined
-from compare.reference.rounding import EXACT
+from compare.judge.step_reference import Computed, StepReference, Tensors, in_float64, joined, largest_by_timestep
 from compare.reference.update_rules import learning_rate_at
 
 # What a record has of a step besides its phases, and the phase in which each is computed.

@@ -11,18 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from compare.experiment.experiment import Experiment
-from compare.judge.margins import (
-    ENSEMBLE_FLOOR_ULPS,
-    MONTE_CARLO_FLOOR_ULPS,
-    MONTE_CARLO_MARGIN,
-    MONTE_CARLO_SAMPLES,
-    ulp,
-)
+from compare.judge.margins import MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_SAMPLES, ulp
 from compare.reference import losses
 from compare.reference.clipping import clip
 from compare.reference.network import Network, penalty
-from compare.reference.rounding import EXACT, Arithmetic, Rounding, plain, working
-from compare.reference.update_rules import apply_update, learning_rate_at
+from compare.reference.rounding import Rounding, deviations, plain, working
+from compare.reference.update_rules import apply_update
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -121,37 +115,11 @@ class StepReference:
             "gradient": float(max(norms)),
         }
 
-    @cached_property
-    def row_tolerances(self) -> dict[str, float]:
-        """How far the figures that a training records of this step may be from those of the step taken alone.
-
-        By the names of a row: the loss, the norms of gradients and updates. Both computations start from one state, so
-        that each is as far from the exact step as rounding carries it; a norm sums its squares in an unknown order.
-        """
-        learning_rate = learning_rate_at(self.experiment.case.training, self.step)
-
-        def with_updates(computed: Tensors) -> dict[str, np.ndarray]:
-            gradients = {name[9:]: tensor for name, tensor in computed.items() if name.startswith("gradient/")}
-            clipped = {name[5:]: tensor for name, tensor in self.clipped(gradients, EXACT).items()}
-            return {**computed, **self.updated(clipped, learning_rate, EXACT)}
-
-        exact, samples = with_updates(self.exact), [with_updates(sample) for sample in self.samples]
-        tolerances = {}
-        for name, tensor in exact.items():
-            phase, _, weight = name.partition("/")
-            if phase not in ("loss", "gradient", "update"):
-                continue
-            moved = max(float(np.linalg.norm(sample[name] - tensor)) for sample in samples)
-            last_bits = 2 * float(np.linalg.norm(self.weights[weight] + tensor)) if phase == "update" else 0.0
-            floor = (ENSEMBLE_FLOOR_ULPS * float(np.linalg.norm(tensor)) + last_bits) * self.ulp
-            tolerances[name] = MONTE_CARLO_MARGIN * moved + floor + float(np.finfo(self.precision).smallest_normal)
-        return tolerances
-
-    def loss(self, outputs: np.ndarray, arithmetic: Arithmetic) -> float:
-        """Compute the loss of a model's outputs (batch, ..., outputs), the penalty included."""
-        model = self.experiment.case.model
-        value = self._data_loss(arithmetic.arrays({ALL: outputs})[ALL])[0]
-        return float(value + penalty(model, arithmetic.arrays(self.weights)) if model.l2 else value)
+    def loss(self, outputs: np.ndarray) -> Computed:
+        """Compute the loss of a model's outputs (batch, ..., outputs), the penalty included, as "loss"."""
+        model, rounding = self.experiment.case.model, self._arithmetic()
+        value = self._data_loss(rounding.array(outputs))[0]
+        return Computed.of({"loss": value + penalty(model, rounding.arrays(self.weights)) if model.l2 else value})
 
     def clipped(self, gradients: Tensors) -> Computed:
         """Clip gradients, as "clip/<tensor>"."""

@@ -8,6 +8,7 @@ import numpy as np
 from compare.data.text_sampling import Sample
 from compare.judge.drift import PhaseDrift, prediction_drift, weight_drift
 from compare.judge.ensemble import EnsembleDrift
+from compare.judge.margins import ENSEMBLE_MARGIN
 from compare.judge.ratios import tolerance_ratio, tolerance_ratios
 from compare.judge.verdict import Difference
 from compare.trace.trace import Trace
@@ -48,7 +49,7 @@ def check_weights(
         left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
         if _shapes(left) != _shapes(right):
             continue  # reported as missing or of another shape
-        tolerance = ensemble.weights_tolerance(epoch)
+        tolerance = ENSEMBLE_MARGIN * ensemble.weights[epoch]
         drift = weight_drift(left, right)
         worst = max(drift, key=lambda name: drift[name])
         message = f"weights after epoch {epoch} {MESSAGE}"
@@ -58,9 +59,10 @@ def check_weights(
 
 
 def check_predictions(
-    expected: np.ndarray, obtained: np.ndarray, tolerance: float, step: int, subject: str = "predictions"
+    expected: np.ndarray, obtained: np.ndarray, ensemble: float, step: int, subject: str = "predictions"
 ) -> DriftCheck:
     """Compare the predictions for the held-out windows, of which the metrics are made, with the ensemble's drift."""
+    tolerance = ENSEMBLE_MARGIN * ensemble
     error = prediction_drift(expected, obtained)
     message = f"{subject} {MESSAGE}"
     beyond = Difference(BEYOND, step, "forward", message, relative_error=error, tolerance=tolerance)

@@ -146,7 +146,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One Keras runner against native PyTorch on one case; `error` says why it failed or cannot be decided."""
+    """One Keras runner against native PyTorch on one case."""
 
     case: str
     runner: str
@@ -278,8 +278,10 @@ class Verdict:
     def exit_code(self) -> int:
         """0 all agree, 1 something differs, 3 a runner could not do its work or nothing can be decided.
 
-        A difference goes first; nothing passes because it could not be judged.
+        An internal error, 70, goes before a difference, and that before a runner's failure.
         """
+        if any(comparison.internal_error for comparison in self.comparisons):
+            return 70
         if any(comparison.status == "differs" and not comparison.expected for comparison in self.comparisons):
             return 1
         return 0 if self.agree else 3

@@ -16,7 +16,7 @@ from compare.sweep.running import Outcome
 # How many comparisons a page lists; the table beside it has all of them.
 LISTED = 1000
 
-STATUSES = ("agrees", "differs", "failed", "undecidable")
+STATUSES = ("agrees", "differs", "failed")
 
 
 def write_sweep_page(sweep: Sweep, outcome: Outcome, environment: Mapping[str, str], table: Path, path: Path) -> None:
@@ -24,7 +24,7 @@ def write_sweep_page(sweep: Sweep, outcome: Outcome, environment: Mapping[str, s
     frame = pd.DataFrame(list(outcome.rows))
     frame["tolerance_ratio"] = frame[["largest_share_of_allowed", "largest_step_share"]].astype(float).max(axis=1)
     varied = [name for name, values in sweep.axes.items() if len(values) > 1]
-    order = frame["status"].map({"differs": 0, "failed": 1, "undecidable": 2, "agrees": 3})
+    order = frame["status"].map({"differs": 0, "failed": 1, "undecidable": 1, "agrees": 2})
     listed = frame.assign(order=order).sort_values(["order", "tolerance_ratio"], ascending=[True, False], kind="stable")
     fixed = {**sweep.common, **{name: values[0] for name, values in sweep.axes.items() if name not in varied}}
     templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))
@@ -49,7 +49,7 @@ def sweep_conclusion(outcome: Outcome) -> str:
     """Say in one line what came of a sweep."""
     counts = outcome.as_json()
     conclusion = f"{counts['agree']} of {counts['cases']} cases agree"
-    for name, verb in {"differ": "differ", "failed": "could not be run", "undecidable": "cannot be decided", "skipped": "were found done"}.items():
+    for name, verb in {"differ": "differ", "failed": "could not be run", "skipped": "were found done"}.items():
         if counts[name]:
             conclusion += f", {counts[name]} {verb}"
     return conclusion + "."

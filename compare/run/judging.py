@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
-import numpy as np
-
+from compare.config.case import Case
 from compare.experiment.experiment import Experiment
 from compare.judge import Comparison, StepReference, judge
 from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
-from compare.run.plan import REPETITION, SAMPLES, WITNESS, ensemble, member_name, sample_name, witness_name
-from compare.trace.trace import Trace, TraceError, read_state, read_trace
+from compare.known.evidence import Evidence
+from compare.known.masks import with_missing_mask
+from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, SHARED_MASKS, member_name, sample_name, with_shared_masks
+from compare.storage import FULL
+from compare.trace.trace import Trace, TraceError, damaged_files, read_state, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 
 # Where the traceback of an error of this project's own is kept, in the folder of the results.
@@ -136,7 +138,7 @@ class _Traces:
         self._refuse_failed(REFERENCE_RUNNER, runner)
         expected, obtained = self.read(self.folder / REFERENCE_RUNNER), self.read(self.folder / runner)
         precision = obtained.manifest["precision"]
-        members = [self._read_member(member_name(member)) for member in ensemble(experiment.case, precision)]
+        members = [self._read_member(member_name(precision, seed)) for seed in range(1, ENSEMBLE_SIZE + 1)]
         for trace in (expected, obtained):
             side, kernel = trace.manifest["runner"], trace.manifest["execution"]["kernel"]
             if self.job.kernels.get(side, kernel) != kernel:
@@ -144,22 +146,8 @@ class _Traces:
         references = None
         if not experiment.case.training.stock:
             references = step_references(experiment, self.folder / REFERENCE_RUNNER, precision)
-        repetition, witness = self._read_member(REPETITION), self._read_witness(precision)
-        return judge(expected, obtained, members, experiment, references, repetition=repetition, witness=witness)
-
-    def _read_witness(self, precision: str) -> tuple[Trace, Trace] | None:
-        """Read the Keras side's training that is perturbed too, and the same unperturbed.
-
-        None where one of them has not come to a finite end: that is said of its own runner, and is no matter of others.
-        """
-        name = witness_name(self.job.experiment.case, self.job.backends, precision)
-        folders = [] if name is None else [name.removesuffix(f"-{WITNESS}-{precision}"), name]
-        if not folders or any(self.folder / folder in self.failures for folder in folders):
-            return None
-        plain, perturbed = (self.read(self.folder / folder) for folder in folders)
-        whole = all(len(trace.rows) == self.job.experiment.steps for trace in (plain, perturbed))
-        finite = bool(np.isfinite(plain.rows).all() and np.isfinite(perturbed.rows).all())
-        return (plain, perturbed) if whole and finite and plain.columns == perturbed.columns else None
+        comparison = judge(expected, obtained, members, experiment, references)
+        return with_causes(experiment.case, comparison, (expected, obtained), references)
 
     def _refuse_failed(self, *names: str) -> None:
         for name in names:

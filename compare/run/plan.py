@@ -15,16 +15,8 @@ from compare.workers.tasks import Member, Task
 # The largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 ENSEMBLE_SIZE = 4
 
-# The training of the reference once more, which must come to the same, bit for bit.
-REPETITION = "repetition"
-
-# One training of the Keras side, perturbed: it witnesses that the members part by rounding, not by a fault they share.
-WITNESS = "member"
-
-# For whom a fault is planted that is to be in the ensemble too, as one in the PyTorch side's own code would be.
-MEMBERS = "members"
-
-# Trainings of each side where it draws its own dropout masks: the spread of eight tells a mean that is off by one.
+# Trainings of each side where it draws its own dropout masks: how small a difference of their mean losses is found with
+# so many is computed, and told, by `compare.judge.distribution`.
 SAMPLES = 8
 
 # The folder, beside the samples, of the same case with masks that both sides share.
@@ -63,8 +55,8 @@ def plan(
 ) -> list[Task]:
     """List the trainings of one case: the PyTorch side, its ensemble, and a Keras runner for every backend.
 
-    Where each side draws its own dropout masks, every runner trains several samples instead. `faults` are planted by
-    runner, in no member of the ensemble but for those of `MEMBERS`.
+    Where each side draws its own dropout masks, every runner trains several samples, and all is trained with shared
+    masks as well. `faults` are planted by runner, in no member of the ensemble.
     """
     folder = out / experiment.case.name
     if not experiment.case.model.independent_masks:
@@ -99,47 +91,31 @@ def _trainings(
         ]
     # With stock settings the two sides are not meant to take the same step: only the trajectory is compared.
     states = None if case.training.stock else folder / REFERENCE_RUNNER
-    of_reference = [Member(case.dtype, 0, "repetition")]
-    of_reference += [member for precision in _precisions(case, backends) for member in ensemble(case, precision)]
     members = [
-        task(REFERENCE_RUNNER, member_name(member), member=member, fault=faults.get(MEMBERS)) for member in of_reference
+        task(REFERENCE_RUNNER, member_name(precision, seed), member=Member(precision, seed))
+        for precision in _precisions(case, backends)
+        for seed in range(1, ENSEMBLE_SIZE + 1)
     ]
-    for precision in _precisions(case, backends):
-        witness = witness_name(case, backends, precision)
-        if witness is not None:
-            runner = next(name for name in runners if witness.startswith(name))
-            members.append(task(runner, witness, member=Member(precision, 1), fault=faults.get(runner)))
     return [task(runner, runner, reference=states, fault=faults.get(runner)) for runner in runners] + members
 
 
-def is_of_ensemble(task: Task, precision: str) -> bool:
-    """Whether a training is of the PyTorch side's ensemble for a side that computes in a precision."""
-    member = task.member
-    return (
-        task.runner == REFERENCE_RUNNER
-        and member is not None
-        and member.kind != "repetition"
-        and member.precision == precision
-    )
+def remaining(tasks: Iterable[Task], on_damage: Callable[[Task, str], None] = lambda task, message: None) -> list[Task]:
+    """List the trainings that were not done before; what is left of an unfinished or a damaged one goes.
 
-
-def witness_name(case: Case, backends: Sequence[str], precision: str) -> str | None:
-    """Name the folder of the one perturbed training of the Keras side, on the backend on which it costs least."""
-    narrow = precision != case.dtype
-    for backend in ("tensorflow", "jax", "torch"):
-        # On TensorFlow alone Keras keeps to float64 where it is asked for.
-        if backend in backends and (case.dtype == "float32" or (backend != "tensorflow") == narrow):
-            return f"{keras_runner(backend)}-{WITNESS}-{precision}"
-    return None
-
-
-def is_done(task: Task) -> bool:
-    """Whether a training was done before, in a run that was interrupted; what is left of an unfinished one goes."""
-    if (task.out / "end.json").is_file():
-        return True
-    if task.out.exists():
-        shutil.rmtree(task.out)
-    return False
+    One that was checked from the states of another is done again with it. `on_damage` is told of each that is damaged.
+    """
+    repeated: list[Task] = []
+    for task in tasks:
+        damaged = damaged_files(task.out)
+        if damaged:
+            verb = "is" if len(damaged) == 1 else "are"
+            on_damage(task, f"{', '.join(damaged)} {verb} damaged, so that it is trained again")
+        elif (task.out / END).is_file() and task.needs not in {other.out for other in repeated}:
+            continue
+        if task.out.exists():
+            shutil.rmtree(task.out)
+        repeated.append(task)
+    return repeated
 
 
 def sample_name(runner: str, number: int) -> str:
@@ -147,21 +123,9 @@ def sample_name(runner: str, number: int) -> str:
     return f"{runner}-sample-{number}" if number else runner
 
 
-def ensemble(case: Case, precision: str) -> list[Member]:
-    """List the members for a side that computes in a precision; the last is wide, where the training itself is not.
-
-    A case in float64 that Keras narrows has no wide member: the training that is perturbed is in float64 already.
-    """
-    wide = case.dtype == precision == "float32"
-    return [
-        Member(precision, seed, "wide" if wide and seed == ENSEMBLE_SIZE else "perturbed")
-        for seed in range(1, ENSEMBLE_SIZE + 1)
-    ]
-
-
-def member_name(member: Member) -> str:
+def member_name(precision: str, seed: int) -> str:
     """Name the folder of an ensemble member's trace."""
-    return REPETITION if member.kind == "repetition" else f"member-{member.precision}-{member.seed}"
+    return f"member-{precision}-{seed}"
 
 
 def _precisions(case: Case, backends: Sequence[str]) -> list[str]:

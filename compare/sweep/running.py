@@ -42,21 +42,26 @@ class Outcome:
     differ: int
     failed: int
     skipped: int
-    undecidable: int = 0
+    internal_errors: int = 0
 
     @property
     def cases(self) -> int:
         """The number of cases."""
-        return self.agree + self.differ + self.failed + self.undecidable
+        return self.agree + self.differ + self.failed
 
     @property
     def exit_code(self) -> int:
-        """0 where all agree, 1 where something differs, 3 where a case could not be run or decided; a difference goes first."""
-        return 1 if self.differ else 3 if self.failed or self.undecidable or not self.cases else 0
+        """0 where all agree, 1 where something differs, 3 where a case could not be run; a difference goes first.
+
+        70 where a case was not judged for an error of this project's own.
+        """
+        if self.internal_errors:
+            return 70
+        return 1 if self.differ else 3 if self.failed or not self.cases else 0
 
     def as_json(self) -> dict[str, int]:
         """The counts by the names that `sweep --json` has."""
-        names = ("cases", "agree", "differ", "failed", "skipped", "undecidable")
+        names = ("cases", "agree", "differ", "failed", "skipped")
         return {name: getattr(self, name) for name in names} | {"comparisons": len(self.rows)}
 
 
@@ -107,9 +112,13 @@ def run_sweep(
                 remover.submit(shutil.rmtree, out / TRACES / record["case"], ignore_errors=True)
             keep(record)
             on_done(by_name[record["case"]], record["status"], False)
-    kinds = ("agrees", "differs", "failed", "undecidable")
-    agree, differ, failed, undecidable = (list(statuses.values()).count(kind) for kind in kinds)
-    return Outcome([row for name in by_name for row in rows[name]], agree, differ, failed, len(done), undecidable)
+    agree, differ, failed, undecidable = (
+        list(statuses.values()).count(kind) for kind in ("agrees", "differs", "failed", "undecidable")
+    )
+    failed += undecidable  # neither could be judged
+    return Outcome(
+        [row for name in by_name for row in rows[name]], agree, differ, failed, len(done), sum(not_judged.values())
+    )
 
 
 def _run(

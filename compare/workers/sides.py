@@ -234,13 +234,12 @@ class Side:
 
 
 class TorchSide(Side):
-    """The native PyTorch side; as an ensemble `member` its optimizer rounds otherwise, or it `repeats` its training."""
+    """The native PyTorch side; as an ensemble `member` its weights and its optimizer differ in the last bit."""
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
         import torch_models
 
         super().__init__(torch_models, experiment, sample)
-        self.repeat = torch_models.repeat if member is not None and member["kind"] == "repetition" else None
         model: Any = self.model
         stock = experiment.case.training.stock
         if stock:
@@ -248,12 +247,11 @@ class TorchSide(Side):
         self.optimizer = torch_models.build_optimizer(
             model.named_parameters(), **self.optimizer_arguments(), stock=stock
         )
-        if member is not None and member["kind"] == "perturbed":
+        weights = experiment.weights
+        if member is not None:
+            weights = torch_models.perturb_weights(weights, member["precision"], member["seed"])
             torch_models.perturb_optimizer(self.optimizer, member["precision"], member["seed"])
-        self.load_weights(experiment.weights)
-
-    def train(self) -> Iterator[tuple[int, np.ndarray]]:
-        return super().train() if self.repeat is None else self.repeat(**self._training())
+        self.load_weights(weights)
 
     def model_arguments(self) -> dict[str, Any]:
         return super().model_arguments() | {"sequence_first": self.experiment.case.model.sequence_first}
@@ -267,7 +265,8 @@ class KerasSide(Side):
     """The Keras side, on the backend that `KERAS_BACKEND` names."""
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
-        del member  # what it trains on is perturbed, and nothing else
+        if member is not None:
+            raise ValueError("the members of an ensemble are trained on the PyTorch side")
         import keras_models
 
         super().__init__(keras_models, experiment, sample)

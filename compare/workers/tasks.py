@@ -9,15 +9,10 @@ from compare.workers.protocol import Request
 
 @dataclass(frozen=True)
 class Member:
-    """Which member of the ensemble a training is, of those for a side that computes in a precision.
-
-    Its weights are "perturbed" in the last bit, as a seed has it, or it computes in a "wide" precision; or it is the
-    "repetition" of the training itself, step by step.
-    """
+    """Which member of the ensemble a training is: perturbed in the last bit of a precision, as a seed has it."""
 
     precision: str
     seed: int
-    kind: Literal["perturbed", "wide", "repetition"] = "perturbed"
 
 
 @dataclass(frozen=True)

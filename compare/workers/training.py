@@ -4,7 +4,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ import numpy as np
 
 from compare.data.text_sampling import draw_uniforms, sample_text
 from compare.experiment.experiment import Experiment, experiment_hashes, read_experiment
-from compare.experiment.perturbation import perturb_weights, widened
 from compare.trace.trace import TraceWriter, read_state
 from compare.workers.backends import REFERENCE_RUNNER, import_framework
 from compare.workers.kept_side import KeptSide
 from compare.workers.planted_fault import load_fault
 from compare.workers.protocol import Answer, Progress, Request
 from compare.workers.sides import KerasSide, Side, TorchSide
-from compare.workers.tasks import Member, Task, task_of
+from compare.workers.tasks import Task, task_of
 
 PROGRESS_SECONDS = 0.2
 
@@ -41,7 +40,6 @@ class Training:
         kind: Any = TorchSide if task.runner == REFERENCE_RUNNER else KerasSide
         member = None if task.member is None else asdict(task.member)
         # A fault changes a side for good.
-        experiment = _of_member(experiment, task.member)
         kept = None if task.fault else self._kept.take(experiment)
         side: Side = kept or kind(experiment, member, task.sample)
         manifest = _manifest(task, experiment, side)
@@ -63,15 +61,6 @@ class Training:
             side.release()
             settle()
         return Answer()
-
-
-def _of_member(experiment: Experiment, member: Member | None) -> Experiment:
-    """What a member of the ensemble trains on."""
-    if member is None or member.kind == "repetition":
-        return experiment
-    if member.kind == "wide":
-        return widened(experiment)
-    return replace(experiment, weights=perturb_weights(experiment.weights, member.precision, member.seed))
 
 
 def _manifest(task: Task, experiment: Experiment, side: Side) -> dict[str, Any]:
@@ -114,7 +103,7 @@ def _train(
         trace.append(rows)
         steps += len(rows)
         if steps in recorded:
-            trace.state(steps, side.weights(), side.slots(), _before(side, experiment, steps))
+            trace.state(steps, side.weights(), side.slots(), side.non_trainable())
         if steps == (epoch + 1) * experiment.steps_per_epoch and epoch + 1 in checkpoints:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
@@ -123,15 +112,6 @@ def _train(
             report(Progress(epoch + 1, float(losses[-1])))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
-
-
-def _before(side: Side, experiment: Experiment, step: int) -> dict[str, np.ndarray]:
-    """The non-trainable state that a step is to start from: at the start of an epoch states are reset, then zero."""
-    resets = step % experiment.steps_per_epoch == 0
-    return {
-        name: np.zeros_like(tensor) if resets and "/state/" in name else tensor
-        for name, tensor in side.non_trainable().items()
-    }
 
 
 def _predict(side: Side, experiment: Experiment) -> dict[str, np.ndarray]:

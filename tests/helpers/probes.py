@@ -176,6 +176,6 @@ def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
 def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:
     """The weights of an ensemble member."""
     assert side == "torch"
-    from compare.experiment.perturbation import perturb_weights
+    from torch_models import perturb_weights
 
     return perturb_weights(tensors, precision, seed)
