@@ -1,7 +1,7 @@
 """What a parent and a child say to each other arrives as it was sent; what is no message is refused."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +100,12 @@ def test_damaged_arrays_are_refused(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_task_arrives_as_it_was_sent(tmp_path: Path) -> None:
-    """Every field of a task that a worker needs is the same after it was asked for."""
+    """Every field of a task that a worker needs is the same after it was asked for, its paths being absolute."""
     sent = Task(
         "torch", "lstm", Path("a"), Path("b"), Path("c"), Member("float32", 3), "f.py:g", sample=2, backends=("jax",)
     )
     defaults = {field.name for field in fields(Task) if getattr(sent, field.name) == field.default}
     assert defaults == {"after"}, "what a task waits for is the pool's business"
-    assert task_of(decode(encode(sent.request(), tmp_path / "arrays"), (Request,))) == sent
+    arrived = task_of(decode(encode(sent.request(), tmp_path / "arrays"), (Request,)))
+    paths = {name: Path(name).absolute() for name in ("a", "b", "c")}
+    assert arrived == replace(sent, experiment=paths["a"], out=paths["b"], reference=paths["c"])
