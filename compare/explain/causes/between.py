@@ -8,46 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from compare.explain.selections import of_directions, of_time
+
 # How near a recognised function must come, by the largest number: float32 functions of float32 numbers.
 NEAR = 2e-5
 
 
-def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    units = x.shape[-1] // 2
-    return x[..., :units], x[..., units:]
-
-
-def _states(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    forward, backward = _halves(x)
-    return forward[:, -1], backward[:, 0]
-
-
-# The same names as in torch_observer.functions.SELECTIONS; from (batch, time, units), directions side by side.
-OF_TIME: dict[str, Any] = {
-    "last": lambda x: x[:, -1],
-    "first": lambda x: x[:, 0],
-    "last but one": lambda x: x[:, -2],
-    "mean": lambda x: x.mean(1),
-    "sum": lambda x: x.sum(1),
-    "maximum": lambda x: x.max(1),
-    "flat": lambda x: x.reshape(len(x), -1),
-}
-OF_DIRECTIONS: dict[str, Any] = {
-    "last states": lambda x: np.concatenate(_states(x), -1),
-    "last states swapped": lambda x: np.concatenate(_states(x)[::-1], -1),
-    "last states summed": lambda x: sum(_states(x)),
-    "last states averaged": lambda x: sum(_states(x)) / 2,
-    "last states multiplied": lambda x: _states(x)[0] * _states(x)[1],
-    "forward state": lambda x: _states(x)[0],
-    "backward state": lambda x: _states(x)[1],
-    "last outputs summed": lambda x: sum(_halves(x[:, -1])),
-    "last outputs averaged": lambda x: sum(_halves(x[:, -1])) / 2,
-    "last outputs multiplied": lambda x: _halves(x[:, -1])[0] * _halves(x[:, -1])[1],
-    "all swapped": lambda x: np.concatenate(_halves(x)[::-1], -1),
-    "all summed": lambda x: sum(_halves(x)),
-    "all averaged": lambda x: sum(_halves(x)) / 2,
-    "all multiplied": lambda x: _halves(x)[0] * _halves(x)[1],
-}
+OF_TIME = of_time(np.max)
+OF_DIRECTIONS = of_directions(np.concatenate)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

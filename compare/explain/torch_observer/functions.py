@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from compare.explain.selections import of_directions, of_time
+
 FUNCTIONS: dict[str, Any] = {
     "identity": lambda x: x,
     "relu": functional.relu,
@@ -23,41 +25,8 @@ FUNCTIONS: dict[str, Any] = {
 }
 
 
-def _halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    units = x.shape[-1] // 2
-    return x[..., :units], x[..., units:]
-
-
-def _states(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    forward, backward = _halves(x)
-    return forward[:, -1], backward[:, 0]
-
-
-# From what a layer gives at every timestep, (batch, time, units), both directions side by side, to what the next takes.
-SELECTIONS: dict[str, Any] = {
-    "all": lambda x: x,
-    "last": lambda x: x[:, -1],
-    "first": lambda x: x[:, 0],
-    "last but one": lambda x: x[:, -2],
-    "mean": lambda x: x.mean(1),
-    "sum": lambda x: x.sum(1),
-    "maximum": lambda x: x.amax(1),
-    "flat": lambda x: x.flatten(1),
-    "last states": lambda x: torch.cat(_states(x), -1),
-    "last states swapped": lambda x: torch.cat(_states(x)[::-1], -1),
-    "last states summed": lambda x: sum(_states(x)),
-    "last states averaged": lambda x: sum(_states(x)) / 2,
-    "last states multiplied": lambda x: _states(x)[0] * _states(x)[1],
-    "forward state": lambda x: _states(x)[0],
-    "backward state": lambda x: _states(x)[1],
-    "last outputs summed": lambda x: sum(_halves(x[:, -1])),
-    "last outputs averaged": lambda x: sum(_halves(x[:, -1])) / 2,
-    "last outputs multiplied": lambda x: _halves(x[:, -1])[0] * _halves(x[:, -1])[1],
-    "all swapped": lambda x: torch.cat(_halves(x)[::-1], -1),
-    "all summed": lambda x: sum(_halves(x)),
-    "all averaged": lambda x: sum(_halves(x)) / 2,
-    "all multiplied": lambda x: _halves(x)[0] * _halves(x)[1],
-}
+# From what a layer gives at every timestep to what the next takes.
+SELECTIONS: dict[str, Any] = {"all": lambda x: x, **of_time(torch.amax), **of_directions(torch.cat)}
 
 EPSILON = 1e-7  # keras.config.epsilon(): where probabilities are clipped
 
