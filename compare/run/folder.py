@@ -136,8 +136,8 @@ def locked(folder: Path, option: str = "--out") -> Iterator[None]:
 def _lock(path: Path) -> TextIO:
     """Lock a file and write into it who has done so; raises BlockingIOError where another process has."""
     while True:
-        file = path.open("a", encoding="utf-8")
-        try:
+        with contextlib.ExitStack() as not_held:
+            file = not_held.enter_context(path.open("a", encoding="utf-8"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Where the last holder has removed the file meanwhile, nobody else would see this lock.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -145,11 +145,8 @@ def _lock(path: Path) -> TextIO:
                 file.truncate(0)
                 json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
                 file.flush()
+                not_held.pop_all()
                 return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
 
 
 def _holder(path: Path) -> str:

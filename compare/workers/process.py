@@ -57,7 +57,8 @@ class ChildProcess:
             # Nothing of the folder that this was started in may be imported there in place of what is installed.
             command = [interpreter, "-P"]
             environment = interpreter_environment(runner, threads, link_packages(self.folder / "packages"), device)
-        try:
+        with contextlib.ExitStack() as not_started:
+            not_started.callback(self._temporary.remove)
             with self.log.open("wb") as errors:
                 self._process = subprocess.Popen(
                     [*command, "-m", "compare.workers.child", service, runner],
@@ -69,9 +70,7 @@ class ChildProcess:
                     # A Ctrl-C at the terminal reaches the parent alone, which then ends its children in order.
                     start_new_session=True,
                 )
-        except BaseException:
-            self._temporary.remove()
-            raise
+            not_started.pop_all()
         assert self._process.stdin is not None  # both are pipes
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
