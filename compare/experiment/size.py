@@ -41,13 +41,14 @@ class Estimate(NamedTuple):
 def limits() -> tuple[float, float]:
     """Return the limits of memory, GiB (by default that of this machine), and of time, hours."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    found = []
-    for name, default in ((MEMORY_VARIABLE, machine), (HOURS_VARIABLE, DEFAULT_HOURS)):
-        try:
-            found.append(float(os.environ.get(name, default)))
-        except ValueError:
-            raise InputError(f"{name} = {os.environ[name]!r} is not a number") from None
-    return found[0], found[1]
+    return _limit(MEMORY_VARIABLE, machine), _limit(HOURS_VARIABLE, DEFAULT_HOURS)
+
+
+def _limit(variable: str, default: float) -> float:
+    try:
+        return float(os.environ.get(variable, default))
+    except ValueError:
+        raise InputError(f"{variable} = {os.environ[variable]!r} is not a number") from None
 
 
 def sizes_of(case: "Case") -> dict[str, int]:
