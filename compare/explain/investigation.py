@@ -35,21 +35,23 @@ class Investigation:
         self.sides, self.pair = sides, pair
         self._runs: dict[str, dict[str, np.ndarray]] = {}
         file = str(pair.file)
-        sides.keras.send("open", file=file)
-        sides.torch.send("open", file=file)
-        self._receive(sides.keras, "keras_side")
-        options, _ = self._receive(sides.torch, "torch_side")
+        # Each process is asked for once: one that dies between its request and its answer would be started anew.
+        keras_side, torch_side = sides.keras, sides.torch
+        keras_side.send("open", file=file)
+        torch_side.send("open", file=file)
+        self._receive(keras_side, "keras_side")
+        options, _ = self._receive(torch_side, "torch_side")
         self.batch_size = int(options["batch_size"])
         data = self._data()
         self.inputs, self.targets = data["inputs"], data["targets"]
         self.batches = self._schedule(options)
         first = self.batches[0]
-        for side in (sides.keras, sides.torch):
+        for side in (keras_side, torch_side):
             side.send("set_data", data)
             side.receive()
             side.send("describe", batch=first)
-        torch, torch_failure = self._described(sides.torch, "torch_side")
-        keras, keras_failure = self._described(sides.keras, "keras_side")
+        torch, torch_failure = self._described(torch_side, "torch_side")
+        keras, keras_failure = self._described(keras_side, "keras_side")
         for failure in (keras_failure, torch_failure):
             if failure is not None:
                 raise failure
@@ -88,8 +90,9 @@ class Investigation:
         return 1
 
     def _data(self) -> dict[str, np.ndarray]:
-        self.sides.torch.send("data")
-        _, data = self._receive(self.sides.torch, "data")
+        torch_side = self.sides.torch
+        torch_side.send("data")
+        _, data = self._receive(torch_side, "data")
         return data
 
     def _described(self, side: SideProcess, function: str) -> tuple[Any, Exception | None]:
