@@ -143,6 +143,19 @@ def told_of_run(out: Path, file: Path, before: bytes) -> str:
     return "never read: a log" if parts[0] == "logs" else "believed: nothing tells"
 
 
+def without_effect_when_written_anew(folder: Path, random_bits: random.Random) -> str:
+    """Flip a bit in each file that a run writes anew, and in each log; given again, the run must say the same."""
+    here = folder / "anew"
+    shutil.copytree(folder / "run", here, dirs_exist_ok=True)
+    for file in sorted((here / OUT).rglob("*")):
+        parts = file.relative_to(here / OUT).parts
+        anew = parts[0] in ("verdict.json", "report.html", "junit.xml", "logs") or parts[1:2] == ("experiment",)
+        if file.is_file() and file.stat().st_size and anew:
+            flip(file, random_bits.randrange(file.stat().st_size * 8))
+    finish("run", here)
+    return "without effect" if outcome("run", here) == outcome("run", folder / "run") else "believed"
+
+
 def kill_at_random(folder: Path, count: int, random_moments: random.Random) -> dict[str, collections.Counter[str]]:
     """Kill commands at random moments and give each again; its outcome must be that of one that was left alone.
 
@@ -150,7 +163,8 @@ def kill_at_random(folder: Path, count: int, random_moments: random.Random) -> d
     be left after the next.
     """
     counts: dict[str, collections.Counter[str]] = {command: collections.Counter() for command in COMMANDS}
-    for number in range(count):
+    number = 0
+    while number < count:
         command = list(COMMANDS)[number % len(COMMANDS)]
         here = folder / "killed"
         shutil.rmtree(here, ignore_errors=True)
@@ -165,10 +179,13 @@ def kill_at_random(folder: Path, count: int, random_moments: random.Random) -> d
         alive = process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        said = [f"killed after {time.monotonic() - began:.1f} s"] if alive else ["ended before"]
+        if not alive:  # by a machine that was faster than before; drawn again
+            continue
+        number += 1
+        seconds = time.monotonic() - began
         problem = after_a_kill(command, here, folder / command)
-        counts[command][problem or ("nothing lost, nothing believed" if alive else "ended before")] += 1
-        print(f"[{number + 1}/{count}] {command} {said[0]}: {problem or 'held'}", file=sys.stderr, flush=True)
+        counts[command][problem or "nothing lost, nothing believed"] += 1
+        print(f"[{number}/{count}] {command} {seconds:.1f} s: {problem or 'held'}", file=sys.stderr, flush=True)
     return counts
 
 
@@ -217,11 +234,14 @@ def main() -> int:
         counts = {
             "seed": options.seed,
             "flips": flip_bits(folder, options.flips, random.Random(options.seed)),  # noqa: S311 - no secret
+            "written anew": without_effect_when_written_anew(folder, random.Random(options.seed)),  # noqa: S311
             "kills": kill_at_random(folder, options.kills, random.Random(options.seed)),  # noqa: S311 - no secret
         }
     print(json.dumps(counts, indent=1))
     bad = ("believed", "crashed", "lost", "cannot", "another", "left")
-    said = [word for kind in ("flips", "kills") for counter in counts[kind].values() for word in counter]
+    said = [counts["written anew"]] + [
+        word for kind in ("flips", "kills") for counter in counts[kind].values() for word in counter
+    ]
     return int(any(word.startswith(bad) for word in said))
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from safetensors import SafetensorError
@@ -122,6 +122,51 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
     write_text(path, json.dumps(content, indent=1))
+
+
+class SealedLines:
+    """A file with a JSON object on each line, each with its checksum, to which lines are added as they come.
+
+    A last line that was cut short is dropped when it is read; one that is not as it was written is left out, and
+    counted in `damaged`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.damaged = path, 0
+        self._file = path.open("a+b")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Read every line there is, and make room for more."""
+        self._file.seek(0)
+        whole = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            try:
+                content = json.loads(line)
+            except ValueError:
+                content = None
+            if is_sealed(content):
+                yield {key: value for key, value in content.items() if key != CHECKSUM}
+            else:
+                self.damaged += 1
+        self._file.truncate(whole)
+        self._file.seek(0, os.SEEK_END)
+
+    def add(self, content: Mapping[str, Any]) -> None:
+        """Add a line; it is written whole or, where the process dies meanwhile, dropped by the next one to read."""
+        try:
+            self._file.write(json.dumps(sealed(content)).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def read_json(path: Path) -> Any:

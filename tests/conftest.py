@@ -12,6 +12,8 @@ from helpers.small_runs import BACKENDS, CELLS, Run, run_cases_in, tiny_case
 from hypothesis import settings
 
 from compare.cli.main import main
+from compare.golden.record import record_golden
+from compare.run.plan import prepare
 from compare.workers.pool import Pool
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,16 @@ def clean_run(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A tiny training of every cell on every backend, with nothing planted; not to be written to."""
     folder = tmp_path_factory.mktemp("clean") / "out"
     return run_cases_in(folder, pool, [tiny_case(cell) for cell in CELLS], BACKENDS)
+
+
+@pytest.fixture(scope="session")
+def recorded(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Golden traces of a tiny LSTM in native PyTorch and Keras on torch; not to be written to."""
+    folder = tmp_path_factory.mktemp("recorded") / "golden"
+    verdict, recorded = record_golden(prepare([tiny_case("lstm")]), ["torch"], folder, pool)
+    assert verdict.agree
+    assert recorded == ["lstm"]
+    return folder
 
 
 class Outcome(NamedTuple):

@@ -14,6 +14,7 @@ from compare.config.model import ModelConfig
 from compare.config.training import TrainingConfig
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, make_experiment, write_experiment
+from compare.storage import FULL
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.process import ChildProcess, ProcessError
 from compare.workers.protocol import Answer, Failed, Reply, Request
@@ -38,7 +39,7 @@ class Row:
     """What one way of training cost: milliseconds a step, (median, least, most) over the rounds.
 
     `ratio` is the median over the rounds of this step's time by the stock step's in the same round, `arithmetic` the
-    share of the step that its products of matrices would take at the speed measured here.
+    share of the step that its products of matrices would take at the speed measured here, None where it was not.
     """
 
     case: str
@@ -50,7 +51,7 @@ class Row:
     ratio: float
     first_step_s: float
     peak_memory_mib: float
-    arithmetic: float
+    arithmetic: float | None
     kernel: str
     device: str
 
@@ -67,17 +68,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured: a row for each way of training, and what the machine is."""
+    """What was measured: a row for each way of training, and what the machine is.
+
+    `failures` says of which case and runner there are no rows, and why.
+    """
 
     rows: Sequence[Row]
     operations_per_second: float
     rounds: int
     steps_in_a_round: int
     notes: Sequence[str]
+    failures: Sequence[tuple[str, Exception]] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `--json` has it."""
-        facts = {"operations_per_second": self.operations_per_second, "notes": list(self.notes)}
+        facts = {
+            "operations_per_second": self.operations_per_second,
+            "notes": list(self.notes),
+            "failures": [{"of": of, "error": f"{type(error).__name__}: {error}"} for of, error in self.failures],
+        }
         return {"rows": [row.as_json() for row in self.rows], **facts}
 
 
@@ -130,23 +139,31 @@ def run_bench(
 ) -> Bench:
     """Measure every way of training the cases; the ways of one runner take their rounds in turn.
 
-    Raises InputError for a case that the stock loops do not train, and BenchError where a process fails.
+    What goes wrong with one runner, a BenchError where a process fails, costs its own rows and no others. Raises
+    InputError for a case that the stock loops do not train.
     """
     for case in cases:
         check_case(case)
     rows: list[Row] = []
+    failures: list[tuple[str, Exception]] = []
     speed = 0.0
     experiments = [make_experiment(case) for case in cases]
     for experiment in experiments:
         for runner in (REFERENCE_RUNNER, *map(keras_runner, backends)):
-            with _children(experiment, runner, device) as children:
-                speed = speed or children[0].facts["operations_per_second"]
-                for number in range(rounds):
-                    for child in children:
-                        child.train(EPOCHS)
-                    say(f"{experiment.case.name} {runner}: round {number + 1} of {rounds}")
-                rows += [_row(experiment, child, children[0], speed) for child in children]
-    return Bench(rows, speed, rounds, EPOCHS * experiments[0].steps_per_epoch, _notes(rows))
+            try:
+                with _children(experiment, runner, device) as children:
+                    speed = speed or children[0].facts.get("operations_per_second", 0.0)
+                    for number in range(rounds):
+                        for child in children:
+                            child.train(EPOCHS)
+                        say(f"{experiment.case.name} {runner}: round {number + 1} of {rounds}")
+                    rows += [_row(experiment, child, children[0], speed) for child in children]
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise
+                failures.append((f"{experiment.case.name} {runner}", error))
+    steps = EPOCHS * experiments[0].steps_per_epoch
+    return Bench(rows, speed, rounds, steps, _notes(rows), failures)
 
 
 def check_case(case: Case) -> None:
@@ -191,7 +208,7 @@ def _row(experiment: Experiment, child: Child, stock: Child, speed: float) -> Ro
         ratio=median(time / stock_time for time, stock_time in zip(times, stock_times, strict=True)),
         first_step_s=child.facts["first_step_s"],
         peak_memory_mib=child.peak_memory_mib,
-        arithmetic=operations(experiment) / speed / (median(times) / 1e3),
+        arithmetic=operations(experiment) / speed / (median(times) / 1e3) if speed else None,
         kernel=child.facts["execution"]["kernel"],
         device=child.facts["execution"]["device"],
     )

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from compare.judge import Comparison
 from compare.judge.phases import Phase
 from compare.run.judging import INTERNAL_ERROR, Job
 from compare.run.training import run_jobs
+from compare.storage import SealedLines
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.pool import Pool
 
@@ -27,6 +28,8 @@ FAULT_FIELDS = {"data.points": 200, "model.units": 8, "training.epochs": 4, "tra
 NULL = "null"
 NULL_RUNS = 300
 QUICK_NULL_RUNS = 12
+# A line for each trial that is done.
+RESULTS = "results.jsonl"
 TRAININGS_AT_A_TIME = 24
 
 
@@ -128,25 +131,33 @@ def null_trials(count: int, backends: Sequence[str]) -> list[Trial]:
 
 
 def run_trials(
-    trials: Sequence[Trial], out: Path, pool: Pool, on_outcome: Callable[[Outcome], None] = lambda outcome: None
+    trials: Sequence[Trial],
+    out: Path,
+    pool: Pool,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    on_damage: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Outcome]:
-    """Run the trials that `out` does not hold yet and yield the outcomes of all; the traces themselves are not kept."""
+    """Run the trials that `out` does not hold yet and yield the outcomes of all; the traces themselves are not kept.
+
+    `on_damage` is told of outcomes that are not as they were written; their trials are run again.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    results = out / "results.jsonl"
-    known = {outcome.name: outcome for outcome in _read_outcomes(results)}
-    waiting = [trial for trial in trials if not _holds(known.get(trial.name), trial)]
     folder, traces = faults_folder(), out / "traces"
-    for first in range(0, len(waiting), TRAININGS_AT_A_TIME):
-        chosen = waiting[first : first + TRAININGS_AT_A_TIME]
-        shutil.rmtree(traces, ignore_errors=True)
-        traces.mkdir()
-        comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool, log_folder=out)
-        with results.open("a", encoding="utf-8") as lines:
+    with SealedLines(out / RESULTS) as lines:
+        known = {outcome.name: outcome for outcome in map(_outcome, lines.read()) if outcome is not None}
+        if lines.damaged:
+            on_damage(f"{lines.damaged} of the lines of {lines.path} are damaged; their trials are run again")
+        waiting = [trial for trial in trials if not _holds(known.get(trial.name), trial)]
+        for first in range(0, len(waiting), TRAININGS_AT_A_TIME):
+            chosen = waiting[first : first + TRAININGS_AT_A_TIME]
+            shutil.rmtree(traces, ignore_errors=True)
+            traces.mkdir()
+            comparisons = run_jobs([trial.job(folder) for trial in chosen], traces, pool, log_folder=out)
             for trial, comparison in zip(chosen, comparisons, strict=True):
                 known[trial.name] = judge_of(trial, comparison)
-                lines.write(json.dumps(asdict(known[trial.name])) + "\n")
+                lines.add(asdict(known[trial.name]))
                 on_outcome(known[trial.name])
-        shutil.rmtree(traces, ignore_errors=True)
+            shutil.rmtree(traces, ignore_errors=True)
     for trial in trials:
         yield known[trial.name]
 
@@ -224,15 +235,12 @@ def confidence_interval(hits: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _read_outcomes(path: Path) -> Iterator[Outcome]:
-    """Read the outcomes written so far; a last line that was cut is left out."""
-    if not path.is_file():
-        return
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            yield Outcome(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
+def _outcome(line: Mapping[str, Any]) -> Outcome | None:
+    """Read an outcome; None of one that another version has written."""
+    try:
+        return Outcome(**line)
+    except TypeError:
+        return None
 
 
 def _holds(outcome: Outcome | None, trial: Trial) -> bool:

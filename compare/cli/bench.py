@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from compare.cli.options import add_backend_option, add_device_option
+from compare.cli.output import FAILED, INTERNAL_ERROR, internal_error
 from compare.errors import InputError
 
 
@@ -50,11 +51,10 @@ def _bench(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    try:
-        bench = run_bench(cases, backends, rounds, say, options.device)
-    except BenchError as error:
-        print(f"rnn-parity: {error}", file=sys.stderr)
-        return 3
+    bench = run_bench(cases, backends, rounds, say, options.device)
+    for of, error in bench.failures:
+        message = f"{of}: {error}" if isinstance(error, BenchError) else internal_error(error, prefix=f"{of}: ")
+        print(f"rnn-parity: {message}", file=sys.stderr)
     if options.json:
         print(json.dumps(bench.as_json(), indent=1))
     else:
@@ -62,4 +62,6 @@ def _bench(options: argparse.Namespace) -> int:
     if table and picture:
         write_text(table, markdown(bench, machine(), picture.name))
         write_text(picture, draw_bench(bench))
-    return 0
+    if not bench.failures:
+        return 0
+    return FAILED if all(isinstance(error, BenchError) for _, error in bench.failures) else INTERNAL_ERROR

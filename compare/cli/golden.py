@@ -75,7 +75,7 @@ def _record(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from compare.api import check_work, show_progress, write_reports
     from compare.golden.check import check_golden, trainings
-    from compare.golden.store import choose_golden
+    from compare.golden.store import held_golden
     from compare.run.folder import folder_of_now, results_folder
     from compare.workers.backends import choose_backends
     from compare.workers.interpreters import read_interpreters
@@ -83,13 +83,12 @@ def _check(options: argparse.Namespace) -> int:
 
     check_work(options.jobs, options.timeout, options.device)
     chosen = choose_backends(options.backend) if options.backend or os.environ.get("KERAS_BACKEND") else None
-    goldens = choose_golden(Path(options.golden), options.cases, chosen)
     interpreters = read_interpreters(options.python)
     out = Path(options.out or folder_of_now())
-    cases = [golden.experiment.case for golden in goldens]
-    tasks = sum(len(trainings(golden, out)) for golden in goldens)
     jobs = options.jobs or os.cpu_count() or 1
-    with results_folder(out):
+    with held_golden(Path(options.golden), options.cases, chosen) as goldens, results_folder(out):
+        cases = [golden.experiment.case for golden in goldens]
+        tasks = sum(len(trainings(golden, out)) for golden in goldens)
         with Pool(out / "logs", jobs, options.timeout, interpreters=interpreters, device=options.device) as pool:
             with show_progress(tasks, cases, not options.quiet) as on_event:
                 verdict = check_golden(goldens, out, pool, on_event)

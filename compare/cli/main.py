@@ -4,22 +4,20 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from compare.cli.bench import add_bench
 from compare.cli.explain import add_explain
 from compare.cli.golden import add_check, add_record
 from compare.cli.list import add_list
+from compare.cli.output import FAILED, INTERNAL_ERROR, internal_error
 from compare.cli.power import add_power
 from compare.cli.run import add_run
 from compare.cli.sweep import add_sweep
 from compare.errors import InputError, nearest
 
-FAILED, INTERNAL_ERROR, INTERRUPTED, CLOSED_PIPE = 3, 70, 130, 141
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.filename is None:
                 _drop_output()
             return _end(FAILED, f"{error.filename or 'standard output'} cannot be written: {error.strerror}")
-        log = _write_log(getattr(options, "out", None))
-        return _end(INTERNAL_ERROR, f"internal error: {type(error).__name__}: {error}; please report it with {log}")
+        return _end(INTERNAL_ERROR, internal_error(error, getattr(options, "out", None)))
 
 
 def _end(code: int, message: str) -> int:
@@ -71,20 +68,12 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _write_log(out: str | None) -> str:
-    """Write the traceback of an error into the folder of the results, else into a temporary one; return its file."""
-    folder = Path(out) if out and Path(out).is_dir() else Path(tempfile.mkdtemp(prefix="rnn-parity-error-"))
-    file = folder / "error.log"
-    file.write_text(f"{' '.join(sys.argv)}\n{traceback.format_exc()}", "utf-8")
-    return str(file)
-
-
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="rnn-parity",
         description="Train the same recurrent models in Keras 3 and in PyTorch and tell whether they agree.",
         epilog="Without a command: run. Exit codes: 0 all agree, 1 something differs, 2 bad usage or input, "
-        "3 a runner could not do its work, 70 an error of this project's own, 130 interrupted.",
+        "3 a runner could not do its work, 70 an error of this project's own, 130 interrupted, 141 closed output.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     add_run(commands)

@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # `--help` is quick
     from compare.config.case import Case
     from compare.judge import Verdict
+
+# The exit codes of what failed by a runner or the disk, and by this project itself.
+FAILED, INTERNAL_ERROR = 3, 70
+
+
+def internal_error(error: Exception, out: str | None = None, prefix: str = "") -> str:
+    """Say that this project itself went wrong; the traceback is written into the folder of the results.
+
+    Where there is none, it is written into a temporary one.
+    """
+    folder = Path(out) if out and Path(out).is_dir() else Path(tempfile.mkdtemp(prefix="rnn-parity-error-"))
+    log = folder / "error.log"
+    log.write_text("\n".join([" ".join(sys.argv), *traceback.format_exception(error)]), "utf-8")
+    return f"{prefix}internal error: {type(error).__name__}: {error}; please report it with {log}"
 
 
 def command_line() -> str:

@@ -53,9 +53,12 @@ def _power(options: argparse.Namespace) -> int:
         done += 1
         print(f"[{done}] {outcome.name} on {outcome.runner}: {outcome.status}", file=sys.stderr, flush=True)
 
+    def on_damage(message: str) -> None:
+        print(f"rnn-parity: {message}", file=sys.stderr, flush=True)
+
     out.mkdir(parents=True, exist_ok=True)
     with locked(out), Pool(out / "logs", os.cpu_count() or 1, options.timeout) as pool:
-        table = power.Power(list(power.run_trials(trials, out, pool, say)))
+        table = power.Power(list(power.run_trials(trials, out, pool, say, on_damage)))
     if options.json:
         print(json.dumps(table.as_json(), indent=1))
     else:

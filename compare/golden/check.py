@@ -9,11 +9,18 @@ from compare.golden.store import Golden, kept_steps
 from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.completeness import require_one_device
 from compare.judge.distribution import judge_samples
-from compare.known.defects import with_defects
-from compare.run.judging import Failure, judge_failed, step_references, with_causes
+from compare.run.judging import (
+    FailedError,
+    Failure,
+    TraceReader,
+    failed_comparison,
+    judge_failed,
+    step_references,
+    with_causes,
+)
 from compare.run.plan import plan, plan_samples
 from compare.storage import write_json
-from compare.trace.trace import Trace, TraceError, read_trace
+from compare.trace.trace import Trace, TraceError
 from compare.workers.backends import REFERENCE_RUNNER
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event, Task
@@ -62,28 +69,22 @@ def check_golden(
 
 def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mapping[Path, Failure]) -> Comparison:
     experiment, case = golden.experiment, golden.experiment.case
-
-    def failed(error: str, log: str | None = None) -> Comparison:
-        comparison = Comparison(case.name, runner, GOLDEN + runner, case.dtype, "failed", error=error, log=log)
-        return replace(with_defects(case, comparison), expected=False)
-
-    for task in tasks:
-        if task.out in failures and task.runner in (runner, REFERENCE_RUNNER):
-            return failed(f"{task.out.name}: {failures[task.out].error}", failures[task.out].log)
+    read = TraceReader(failures)
     try:
-        expected = [_as_golden(read_trace(folder)) for folder in golden.traces[runner]]
-        obtained = [read_trace(task.out) for task in tasks if task.runner == runner and task.member is None]
+        read.refuse_failed(*(task.out for task in tasks if task.runner in (runner, REFERENCE_RUNNER)))
+        expected = [_as_golden(read(folder)) for folder in golden.traces[runner]]
+        obtained = [read(task.out) for task in tasks if task.runner == runner and task.member is None]
         if case.model.independent_masks:
             comparison = judge_samples(expected, obtained, experiment)
             return _with_changes(comparison, expected[0], obtained[0])
         (today,) = obtained
         precision = today.manifest["precision"]
         reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
-        with_ensemble = read_trace(reference)
-        members = [read_trace(task.out) for task in tasks if task.member and task.member.precision == precision]
+        with_ensemble = read(reference)
+        members = [read(task.out) for task in tasks if task.member and task.member.precision == precision]
         require_one_device((expected[0], today, with_ensemble, *members))
-    except TraceError as error:
-        return failed(str(error))
+    except (FailedError, TraceError) as error:
+        return replace(failed_comparison(case, runner, GOLDEN + runner, error), expected=False)
     references = None
     if not case.training.stock:
         references = step_references(experiment, golden.folder / REFERENCE_RUNNER, precision)

@@ -1,7 +1,8 @@
 """Golden traces on disk: what each runner did with a case, kept to compare later trainings with."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from compare.config.case import Dtype, case_from_json
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, read_experiment
+from compare.run.folder import locked
 from compare.storage import file_digest, is_sealed, read_json
 from compare.trace.trace import TraceError, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
@@ -172,6 +174,18 @@ def _read_experiment(folder: Path) -> Experiment:
 def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+@contextlib.contextmanager
+def held_golden(
+    golden: Path, cases: Sequence[str] = (), backends: Sequence[str] | None = None
+) -> Iterator[list[Golden]]:
+    """Read golden traces as `choose_golden` does; nothing is recorded in their folder as long as they are used.
+
+    Raises InputError also where something is being recorded.
+    """
+    with locked(golden, "--golden", shared=True) if golden.is_dir() else contextlib.nullcontext():
+        yield choose_golden(golden, cases, backends)
 
 
 def choose_golden(golden: Path, cases: Sequence[str] = (), backends: Sequence[str] | None = None) -> list[Golden]:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from compare.explain.entry import explain_with, missing_backend
 from compare.explain.pair_file import read_pair
 from compare.golden.check import check_golden
 from compare.golden.record import record_golden
-from compare.golden.store import choose_golden, golden_cases, read_golden
+from compare.golden.store import golden_cases, held_golden, read_golden
 from compare.judge import Comparison, Verdict
 from compare.pytest_plugin.messages import changes, command, explanation, fail, settings, shown, table
 from compare.pytest_plugin.processes import Workers
@@ -116,15 +116,16 @@ class Parity:
         option = self._node.config.getoption
         if option("--parity-regen") or option("--parity-regen-all"):
             return self._regenerate(golden, chosen, asked, fails=not option("--parity-regen-all"))
-        with self._failing(f"\nor: pytest {shlex.quote(self._node.nodeid)} --parity-regen"):
-            goldens = choose_golden(golden, [case.name for case in chosen], asked)
-            recorded = [trace.experiment.case for trace in goldens]
-            for trace, then, now in zip(goldens, recorded, chosen or recorded, strict=True):
-                if then != now:
-                    raise InputError(f"golden trace {trace.folder} is of another case: {changes(then, now)}")
-        backend = ["--backend", *asked] if asked else []
-        repeat = command("check", *(case.name for case in recorded), "--golden", shown(golden), *backend)
-        with self._folder() as out:
+        with ExitStack() as held:
+            with self._failing(f"\nor: pytest {shlex.quote(self._node.nodeid)} --parity-regen"):
+                goldens = held.enter_context(held_golden(golden, [case.name for case in chosen], asked))
+                recorded = [trace.experiment.case for trace in goldens]
+                for trace, then, now in zip(goldens, recorded, chosen or recorded, strict=True):
+                    if then != now:
+                        raise InputError(f"golden trace {trace.folder} is of another case: {changes(then, now)}")
+            backend = ["--backend", *asked] if asked else []
+            repeat = command("check", *(case.name for case in recorded), "--golden", shown(golden), *backend)
+            out = held.enter_context(self._folder())
             verdict = check_golden(goldens, out, self._workers.pool)
             self._report(verdict, recorded, repeat)
             self._fail_unless(verdict, repeat, out)

@@ -24,7 +24,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         f"{row.ratio:.2f}",
         f"{row.first_step_s:.2f} s",
         f"{row.peak_memory_mib:.0f} MiB",
-        f"{row.arithmetic:.1%}",
+        "–" if row.arithmetic is None else f"{row.arithmetic:.1%}",
         row.kernel,
     )
 
@@ -59,6 +59,7 @@ def markdown(bench: Bench, environment: Mapping[str, str], picture: str) -> str:
         f"- arithmetic: the share of the step that its matrix products would take at the "
         f"{bench.operations_per_second / 1e9:.0f} GFLOP/s that a product of 1024 × 1024 matrices reaches here",
         *(f"- {note}" for note in bench.notes),
+        *(f"- {of}: failed, not measured" for of, _ in bench.failures),
         "",
         f"![milliseconds a step, by cell and runner]({picture})",
         "",

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from compare.data.windows import Windows
 from compare.errors import InputError
@@ -24,7 +24,7 @@ RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
 
 # What a file system says that knows no locks; there nothing can be held.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
 def folder_of_now() -> Path:
@@ -111,42 +111,31 @@ def _check_folder(out: Path, marker: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, option: str = "--out") -> Iterator[None]:
-    """Hold a folder, that exists, for this process alone; the system lets go of it where the process dies.
+def locked(folder: Path, option: str = "--out", *, shared: bool = False) -> Iterator[None]:
+    """Hold a folder, that exists, for this process alone, or `shared` with others that only read it.
 
-    Raises InputError where another process holds it, naming that.
+    The system lets go of it where the process dies. Raises InputError where another process holds it, naming that.
     """
     path = folder / LOCK_FILE
-    try:
-        file = _lock(path)
-    except BlockingIOError:
-        raise InputError(f"{option} {folder} is in use by {_holder(path)}: wait for it or end it") from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise not_writable(option, folder, error) from None
-        file = None
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            _say_who_holds(path)
+            held.callback(path.unlink, missing_ok=True)
+        except BlockingIOError:
+            raise InputError(f"{option} {folder} is in use by {_holder(path)}: wait for it or end it") from None
+        except OSError as error:
+            # What is only read may stand where nothing can be written.
+            if error.errno not in NO_LOCKS and not shared:
+                raise not_writable(option, folder, error) from None
         yield
-    finally:
-        if file is not None:
-            path.unlink(missing_ok=True)
-            file.close()
 
 
-def _lock(path: Path) -> TextIO:
-    """Lock a file and write into it who has done so; raises BlockingIOError where another process has."""
-    while True:
-        with contextlib.ExitStack() as not_held:
-            file = not_held.enter_context(path.open("a", encoding="utf-8"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Where the last holder has removed the file meanwhile, nobody else would see this lock.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                since = datetime.now().astimezone().isoformat(" ", "seconds")
-                file.truncate(0)
-                json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-                file.flush()
-                not_held.pop_all()
-                return file
+def _say_who_holds(path: Path) -> None:
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
+    path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), "utf-8")
 
 
 def _holder(path: Path) -> str:

@@ -1,9 +1,9 @@
 """From the traces of a case to its comparisons."""
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from compare.config.case import Case
@@ -48,7 +48,7 @@ class Job:
 
 def judge_job(job: Job, out: Path, failures: Mapping[Path, Failure]) -> list[Comparison]:
     """Judge the traces of a case on each of its backends; `failures` are of trainings, by the folder of the trace."""
-    traces = _Traces(job, out / job.name, failures)
+    traces = _Traces(job, out / job.name, TraceReader(failures))
     comparisons = (traces.compare(keras_runner(backend)) for backend in job.backends)
     notes = job.experiment.examples.notes
     return [replace(comparison, data_notes=notes) for comparison in comparisons]
@@ -87,75 +87,89 @@ def with_causes(
     return named if named.causes else with_missing_mask(named, evidence)
 
 
-class _FailedError(Exception):
-    """A training that a comparison needs has failed."""
+class FailedError(Exception):
+    """A training that a comparison needs has failed, or its trace cannot be read."""
 
     def __init__(self, error: str, log: str | None = None) -> None:
         super().__init__(error)
         self.log = log
 
 
-def _read_whole(folder: Path) -> Trace:
-    """Read a trace whose files are as they were written."""
-    damaged = damaged_files(folder)
-    if damaged:
-        raise _FailedError(f"the trace of {folder.name} is damaged: {', '.join(damaged)}")
-    return read_trace(folder)
+def failed_comparison(case: Case, runner: str, reference: str, error: FailedError | TraceError) -> Comparison:
+    """Say that a comparison cannot be made, and which defect of a framework keeps it from that where one does."""
+    failed = Comparison(case.name, runner, reference, case.dtype, "failed", error=str(error))
+    return with_defects(case, replace(failed, log=error.log if isinstance(error, FailedError) else None))
+
+
+class TraceReader:
+    """Reads traces, each once: the PyTorch side and its ensemble are compared with each of the others.
+
+    `failures` are of trainings, by the folder of the trace. Raises FailedError for what was not trained to its end or
+    is not as it was written, and TraceError for what is no trace.
+    """
+
+    def __init__(self, failures: Mapping[Path, Failure]) -> None:
+        self._failures = failures
+        self._traces: dict[Path, Trace] = {}
+
+    def __call__(self, folder: Path) -> Trace:
+        """Read the trace in a folder."""
+        self.refuse_failed(folder)
+        if folder not in self._traces:
+            damaged = damaged_files(folder)
+            if damaged:
+                raise FailedError(f"the trace of {folder.name} is damaged: {', '.join(damaged)}")
+            self._traces[folder] = read_trace(folder)
+        return self._traces[folder]
+
+    def refuse_failed(self, *folders: Path) -> None:
+        """Raise FailedError for the first of the trainings that has failed."""
+        for folder in folders:
+            if folder in self._failures:
+                failure = self._failures[folder]
+                raise FailedError(f"{folder.name}: {failure.error}", failure.log)
 
 
 class _Traces:
     """The traces of one case."""
 
-    def __init__(self, job: Job, folder: Path, failures: Mapping[Path, Failure]) -> None:
-        self.job, self.folder, self.failures = job, folder, failures
-        # The PyTorch side and its ensemble are compared with each of the others.
-        self.read: Callable[[Path], Trace] = cache(_read_whole)
+    def __init__(self, job: Job, folder: Path, read: TraceReader) -> None:
+        self.job, self.folder, self.read = job, folder, read
 
     def compare(self, runner: str) -> Comparison:
         """Compare a runner with the PyTorch side."""
         case = self.job.experiment.case
         try:
             return self._compare_samples(runner) if case.model.independent_masks else self._compare(runner)
-        except (_FailedError, TraceError) as error:
-            log = error.log if isinstance(error, _FailedError) else None
-            failed = Comparison(case.name, runner, REFERENCE_RUNNER, case.dtype, "failed", error=str(error), log=log)
-            return with_defects(case, failed)
+        except (FailedError, TraceError) as error:
+            return failed_comparison(case, runner, REFERENCE_RUNNER, error)
 
     def _compare_samples(self, runner: str) -> Comparison:
-        names = {side: [sample_name(side, n) for n in range(SAMPLES)] for side in (REFERENCE_RUNNER, runner)}
-        self._refuse_failed(*names[REFERENCE_RUNNER], *names[runner])
-        expected, obtained = ([self.read(self.folder / name) for name in of_side] for of_side in names.values())
+        sides = (REFERENCE_RUNNER, runner)
+        folders = [[self.folder / sample_name(side, number) for number in range(SAMPLES)] for side in sides]
+        self.read.refuse_failed(*folders[0], *folders[1])
+        expected, obtained = (list(map(self.read, of_side)) for of_side in folders)
         return judge_samples(expected, obtained, self.job.experiment, self._shared_masks._compare(runner))
 
     @cached_property
     def _shared_masks(self) -> "_Traces":
         """The traces of the same case with masks that both sides share."""
         job = replace(self.job, experiment=with_shared_masks(self.job.experiment))
-        return _Traces(job, self.folder / SHARED_MASKS, self.failures)
+        return _Traces(job, self.folder / SHARED_MASKS, self.read)
 
     def _compare(self, runner: str) -> Comparison:
         experiment = self.job.experiment
-        self._refuse_failed(REFERENCE_RUNNER, runner)
-        expected, obtained = self.read(self.folder / REFERENCE_RUNNER), self.read(self.folder / runner)
+        folders = self.folder / REFERENCE_RUNNER, self.folder / runner
+        self.read.refuse_failed(*folders)
+        expected, obtained = map(self.read, folders)
         precision = obtained.manifest["precision"]
-        members = [self._read_member(member_name(precision, seed)) for seed in range(1, ENSEMBLE_SIZE + 1)]
+        members = [self.read(self.folder / member_name(precision, seed)) for seed in range(1, ENSEMBLE_SIZE + 1)]
         for trace in (expected, obtained):
             side, kernel = trace.manifest["runner"], trace.manifest["execution"]["kernel"]
             if self.job.kernels.get(side, kernel) != kernel:
-                raise _FailedError(f"{side} ran the kernel {kernel!r}, {self.job.kernels[side]!r} was required")
+                raise FailedError(f"{side} ran the kernel {kernel!r}, {self.job.kernels[side]!r} was required")
         references = None
         if not experiment.case.training.stock:
             references = step_references(experiment, self.folder / REFERENCE_RUNNER, precision)
         comparison = judge(expected, obtained, members, experiment, references)
         return with_causes(experiment.case, comparison, (expected, obtained), references)
-
-    def _refuse_failed(self, *names: str) -> None:
-        for name in names:
-            failure = self.failures.get(self.folder / name)
-            if failure is not None:
-                raise _FailedError(f"{name}: {failure.error}", failure.log)
-
-    def _read_member(self, name: str) -> Trace:
-        if self.folder / name in self.failures:
-            raise _FailedError(f"{name} of {REFERENCE_RUNNER}: {self.failures[self.folder / name].error}")
-        return self.read(self.folder / name)

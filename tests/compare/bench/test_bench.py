@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,45 @@ def test_a_process_that_fails_is_named(tmp_path: Path) -> None:
     """A side that cannot train ends the bench with its own last words."""
     with pytest.raises(BenchError, match=r"torch, compiled: FileNotFoundError.*experiment.json"):
         Child("torch", "compiled", tmp_path / "nothing")
+
+
+class FakeChild:
+    """A way of training that takes a second."""
+
+    def __init__(self, runner: str) -> None:
+        self.runner, self.engine, self.peak_memory_mib = runner, "stock", 100.0
+        self.seconds: list[float] = []
+        execution = {"kernel": "fused", "device": "cpu"}
+        self.facts = {"first_step_s": 1.0, "execution": execution} | ({SPEED: 1e9} if runner == "torch" else {})
+
+    def train(self, epochs: int) -> None:
+        """Train."""
+        self.seconds.append(1.0)
+
+
+SPEED = "operations_per_second"
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyError("planted"), 70), (BenchError("planted"), 3)])
+@pytest.mark.parametrize("fails", ["torch", "keras-torch"])
+def test_what_goes_wrong_with_one_runner_loses_no_other_row(
+    command: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, code: int, fails: str
+) -> None:
+    """The rows of the others are printed; an error of this project's own has a log and exits 70, a runner's exits 3."""
+
+    @contextmanager
+    def children(experiment: object, runner: str, device: str) -> Iterator[list[FakeChild]]:
+        if runner == fails:
+            raise error
+        yield [FakeChild(runner)]
+
+    monkeypatch.setattr("compare.bench.bench._children", children)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outcome = command("bench", "lstm", "--backend", "torch", "--rounds", "1", "--json", "--quiet")
+    measured = json.loads(outcome.output)
+    assert outcome.code == code
+    assert {row["runner"] for row in measured["rows"]} == {"torch", "keras-torch"} - {fails}
+    assert [failure["of"] for failure in measured["failures"]] == [f"lstm {fails}"]
+    assert f"rnn-parity: lstm {fails}: " in outcome.errors
+    logs = list(tmp_path.glob("rnn-parity-error-*/error.log"))
+    assert [str(log) in outcome.errors for log in logs] == [True] * (code == 70)

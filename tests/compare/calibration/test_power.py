@@ -1,8 +1,7 @@
 """A selection of the planted faults, as `python -m compare power` runs them, and how it counts and resumes."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from compare.calibration.power import (
     run_trials,
 )
 from compare.judge import Comparison
+from compare.storage import SealedLines
 from compare.workers.pool import Pool
 
 FAULTS = read_catalogue(faults_folder())
@@ -132,10 +132,29 @@ def test_finished_trials_are_not_run_again(tmp_path: Path) -> None:
     """A trial whose outcome is known is read, a cut last line is not; without a pool nothing could be run."""
     (trial,) = null_trials(1, ["torch"])
     known = power.judge_of(trial, _agreeing(trial))
-    line = json.dumps(asdict(known))
-    (tmp_path / "results.jsonl").write_text(f"{line}\n{line[: len(line) // 2]}", "utf-8")
+    with SealedLines(tmp_path / power.RESULTS) as lines:
+        lines.add(asdict(known))
+    line = (tmp_path / power.RESULTS).read_bytes()
+    (tmp_path / power.RESULTS).write_bytes(line + line[: len(line) // 2])
 
     assert list(run_trials([trial], tmp_path, pool=None)) == [known]
+
+
+@pytest.mark.parametrize("bit", [5, 803, -20, -3])
+def test_a_damaged_outcome_is_told_and_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bit: int) -> None:
+    """A line with a flipped bit, its end apart, is of no trial: that is said, and the trial run again."""
+    (trial,) = null_trials(1, ["torch"])
+    with SealedLines(tmp_path / power.RESULTS) as lines:
+        lines.add(asdict(replace(power.judge_of(trial, _agreeing(trial)), status="differs")))
+    content = bytearray((tmp_path / power.RESULTS).read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    (tmp_path / power.RESULTS).write_bytes(content)
+    monkeypatch.setattr(power, "run_jobs", lambda *arguments, **options: [_agreeing(trial)])
+    told: list[str] = []
+
+    (outcome,) = run_trials([trial], tmp_path, pool=None, on_damage=told.append)
+    assert outcome.status == "agrees"
+    assert told == [f"1 of the lines of {tmp_path / power.RESULTS} are damaged; their trials are run again"]
 
 
 def _agreeing(trial: Trial) -> Comparison:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from compare.cli import main as command_line
+from compare.cli.main import CLOSED_PIPE
+from compare.cli.output import FAILED, INTERNAL_ERROR
 from compare.storage import write_json, write_tensors
 
 
@@ -19,7 +20,7 @@ def test_an_internal_error_exits_70(command: Callable, monkeypatch: pytest.Monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("compare.workers.backends.version", lambda name: {}["planted"])
     code, output, errors = command("list")
-    assert (code, output) == (command_line.INTERNAL_ERROR, "")
+    assert (code, output) == (INTERNAL_ERROR, "")
     assert errors.startswith("rnn-parity: internal error: KeyError: 'planted'; ")
     assert errors.count("\n") == 1
     (log,) = tmp_path.glob("rnn-parity-error-*/error.log")
@@ -34,7 +35,7 @@ def test_the_log_of_an_internal_error_is_in_the_folder_of_the_results(
     monkeypatch.setattr("compare.api.read_pair", lambda file: {}["planted"])
     Path("out").mkdir()
     code, _, errors = command("explain", "pair.py", "--out", "out")
-    assert code == command_line.INTERNAL_ERROR
+    assert code == INTERNAL_ERROR
     assert "out/error.log" in errors
     assert "planted" in Path("out/error.log").read_text("utf-8")
 
@@ -49,7 +50,7 @@ def test_a_closed_pipe_ends_quietly(environment: dict[str, str]) -> None:
     done.stdout.close()
     with done.stderr as errors:
         assert errors.read() == b""
-    assert done.wait() == command_line.CLOSED_PIPE
+    assert done.wait() == CLOSED_PIPE
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
@@ -60,7 +61,7 @@ def test_a_full_standard_output_exits_3(environment: dict[str, str]) -> None:
             [sys.executable, "-m", "compare", "list"], stdout=full, stderr=subprocess.PIPE, env=environment, text=True
         )
     assert done.stderr == "rnn-parity: standard output cannot be written: No space left on device\n"
-    assert done.returncode == command_line.FAILED
+    assert done.returncode == FAILED
 
 
 def no_space(*arguments: Any) -> None:
@@ -75,7 +76,7 @@ def test_a_full_disk_exits_3_and_names_the_file(command: Callable, monkeypatch: 
     code, _, errors = command("run", "lstm", "--backend", "torch", "--out", "here", "--quiet")
     assert "here" in errors
     assert "No space left on device" in errors
-    assert code == command_line.FAILED
+    assert code == FAILED
 
 
 @pytest.mark.parametrize("write", [write_json, write_tensors], ids=["json", "tensors"])

@@ -8,29 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.small_runs import tiny_case
 
 from compare.golden.check import check_golden
-from compare.golden.record import record_golden
 from compare.golden.store import choose_golden
 from compare.judge import Verdict
-from compare.run.plan import prepare
 from compare.workers.pool import Pool
 
 # What this project needs beside NumPy and safetensors, and a worker in another interpreter must not: an interpreter
 # without these stands for any that has a framework alone. Keras itself needs rich.
 NOT_NEEDED = ("pydantic", "pandas", "sklearn", "scikit_learn", "scipy", "matplotlib", "jinja2", "tomli_w", "_pytest")
 OURS = ("rnn_parity", "__editable__")
-
-
-@pytest.fixture(scope="session")
-def recorded(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Golden traces of a tiny LSTM in native PyTorch and Keras on torch; not to be written to."""
-    folder = tmp_path_factory.mktemp("recorded") / "golden"
-    verdict, recorded = record_golden(prepare([tiny_case("lstm")]), ["torch"], folder, pool)
-    assert verdict.agree
-    assert recorded == ["lstm"]
-    return folder
 
 
 @pytest.fixture

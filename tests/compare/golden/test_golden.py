@@ -13,14 +13,17 @@ from helpers.small_runs import STEPS, tiny_case
 
 from compare.errors import InputError
 from compare.golden import check as golden_check
+from compare.golden.check import check_golden
 from compare.golden.record import record_golden
-from compare.golden.store import choose_golden
+from compare.golden.store import choose_golden, held_golden
 from compare.judge import Comparison, Verdict
+from compare.run.folder import locked
 from compare.run.plan import prepare
 from compare.storage import read_json, read_tensors, write_json, write_tensors
 from compare.trace.trace import Trace, read_trace
 from compare.workers import backends
 from compare.workers.pool import Pool
+from compare.workers.tasks import Event
 
 SIDES = ("torch", "keras-torch")
 RECORD = struct.Struct("<4sII")
@@ -240,3 +243,27 @@ def test_an_error_of_the_judge_loses_no_other_side(
     assert verdict.exit_code == 70
     assert "internal error: KeyError: 'planted'" in verdict.comparisons[0].error
     assert "planted" in (tmp_path / "out" / "error.log").read_text()
+
+
+def test_what_is_being_checked_is_not_replaced(golden: Path, pool: Pool, refused: Callable) -> None:
+    """A recording waits until nobody reads the golden traces that it would replace, and the other way round."""
+    experiments = prepare([tiny_case("lstm", {"training.epochs": 1})])
+    with held_golden(golden), pytest.raises(InputError, match=r"--golden \S+ is in use by process"):
+        record_golden(experiments, ["torch"], golden, pool)
+    with locked(golden):
+        assert "is in use by process" in refused("check", "--golden", golden)
+
+
+def test_a_trace_of_today_that_is_damaged_is_told(golden: Path, pool: Pool, tmp_path: Path) -> None:
+    """A file that changes between its training and the judge is no change of training."""
+
+    def flip(event: Event) -> None:
+        if event.kind == "done" and event.task.out.name == "keras-torch":
+            file = event.task.out / "predictions.safetensors"
+            file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+
+    (tmp_path / "out").mkdir()
+    with held_golden(golden) as goldens:
+        torch, keras = check_golden(goldens, tmp_path / "out", pool, flip).comparisons
+    assert (torch.status, keras.status) == ("agrees", "failed")
+    assert keras.error == "the trace of keras-torch is damaged: predictions.safetensors"

@@ -18,7 +18,7 @@ from compare.run.folder import LOCK_FILE, RUN_FILE, locked, results_folder, run_
 # Another process that holds a folder until it is killed.
 HOLDER = (
     "import sys, time; from pathlib import Path; from compare.run.folder import locked\n"
-    "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    "with locked(Path(sys.argv[1]), shared=len(sys.argv) > 2): print('held', flush=True); time.sleep(600)"
 )
 
 
@@ -102,3 +102,28 @@ def test_a_second_process_is_told_who_holds_a_folder(tmp_path: Path, environment
     with locked(tmp_path):
         assert str(os.getpid()) in (tmp_path / LOCK_FILE).read_text("utf-8")
     assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_readers_share_a_folder_and_keep_a_writer_out(tmp_path: Path, environment: dict[str, str]) -> None:
+    """What is being read is read by several at a time, and written by nobody until the last of them has ended."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), "shared"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "held\n"
+        with locked(tmp_path, shared=True):
+            pass
+        with pytest.raises(InputError, match="is in use by"), locked(tmp_path):
+            pass
+        reader.kill()
+    with locked(tmp_path), pytest.raises(InputError, match=f"process {os.getpid()} "), locked(tmp_path, shared=True):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_what_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    """A folder without permission to write is held for reading, and not for writing."""
+    tmp_path.chmod(0o500)
+    with locked(tmp_path, shared=True):
+        pass
+    with pytest.raises(InputError, match="cannot be written"), locked(tmp_path):
+        pass
