@@ -85,16 +85,8 @@ class StepReference:
 
     def without_mask(self, layers: Collection[int]) -> Self:
         """Return the reference of the same step, in which the mask does not reach some layers."""
-        return self._changed(self.non_trainable, layers)
-
-    def from_state(self, non_trainable: Tensors) -> Self:
-        """Return the reference of the same step from another non-trainable state."""
-        return self._changed(non_trainable)
-
-    def _changed(self, non_trainable: Tensors, unmasked: Collection[int] = ()) -> Self:
-        changed = type(self)(
-            self.experiment, self.step, self.weights, self.slots, non_trainable, self.precision, unmasked
-        )
+        state = self.weights, self.slots, self.non_trainable
+        changed = type(self)(self.experiment, self.step, *state, self.precision, layers)
         changed.state_and_batch = self.state_and_batch
         return changed
 
@@ -159,11 +151,14 @@ class StepReference:
 
     def _forward_and_gradients(self) -> dict[str, Any]:
         weights, inputs, non_trainable = map(self._arithmetic().arrays, (self.weights, self.inputs, self.non_trainable))
-        network = Network(self.experiment.case.model, weights, inputs, non_trainable, self.unmasked)
+        network = self._network(weights, inputs, non_trainable)
         loss, d_outputs = self._data_loss(network.outputs)
         computed = {"loss": loss} | {f"forward/{name}": outputs for name, outputs in network.stages.items()}
         computed |= {f"gradient/{name}": tensor for name, tensor in network.backward(d_outputs).items()}
         return computed | {f"non_trainable/{name}": tensor for name, tensor in network.non_trainable.items()}
+
+    def _network(self, weights: Tensors, inputs: Tensors, non_trainable: Tensors) -> Network:
+        return Network(self.experiment.case.model, weights, inputs, non_trainable, self.unmasked)
 
     def _data_loss(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss without the penalty, and its gradient by the outputs."""

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from compare.config.case import Case
 from compare.judge.step_reference import StepReference
 from compare.judge.verdict import Cause, Comparison, Difference
+from compare.known.changed_references import KeepsNoState, RowByRow, StartsAtPadding
 from compare.known.evidence import Evidence
 
 # An embedding's gradient is a list of rows, in which a token may come twice. These rules square it, as norms do.
@@ -18,10 +17,9 @@ _SQUARING = ("adam", "adamw", "nadam", "adamax", "rmsprop", "adagrad", "adadelta
 class Defect:
     """A defect of a framework: on which runner, in which cases, how it shows, and what a user is told.
 
-    `owns` says which differences of a single step, where nothing but the step itself can be at fault, are its doing;
-    `proof` changes a reference as the defect has it: what is within its tolerance then is its doing too. `fails` is of
-    a runner's error, `source` the location in the framework. What drifts apart from the first such difference on is its
-    doing too, and nothing else is.
+    `proof` changes the reference of a checked step as the defect has it: what is off the reference, and within the
+    tolerance of the changed one, is its doing. `fails` is of a runner's error, `source` the location in the framework.
+    What drifts apart from the first such difference on is its doing too, and nothing else is.
     """
 
     name: str
@@ -30,7 +28,6 @@ class Defect:
     message: str
     workaround: str
     source: str
-    owns: Callable[[Case, Difference], bool] = lambda case, difference: False
     proof: Callable[[StepReference], StepReference] | None = None
     fails: Callable[[str], bool] = lambda error: False
 
@@ -40,17 +37,6 @@ def _takes_rows_one_by_one(case: Case) -> bool:
     training = case.training
     clipped = (training.clipvalue, training.clipnorm, training.global_clipnorm) != (None, None, None)
     return case.model.embedding is not None and (training.optimizer in _SQUARING or clipped)
-
-
-def _is_of_rows(case: Case, difference: Difference) -> bool:
-    """Whether rows that are squared or clipped one by one make this difference.
-
-    Each tensor is clipped by itself but for a global norm, which is of all of them.
-    """
-    of_embedding = (difference.tensor or "").endswith("embedding/embeddings")
-    if difference.phase == "clip":
-        return of_embedding or case.training.global_clipnorm is not None
-    return difference.phase == "update" and of_embedding
 
 
 DEFECTS = (
@@ -75,13 +61,7 @@ DEFECTS = (
         "the model's non-trainable variables, so that every batch starts from zeros",
         "train on TensorFlow, or pass the states from batch to batch yourself",
         "keras/src/layers/rnn/rnn.py, RNN._create_state_variables",
-        owns=lambda case, difference: difference.phase == "update" and "/state/" in (difference.tensor or ""),
-        proof=lambda reference: reference.from_state(
-            {
-                name: np.zeros_like(values) if "/state/" in name else values
-                for name, values in reference.non_trainable.items()
-            }
-        ),
+        proof=KeepsNoState.of,
     ),
     Defect(
         "padded-start-on-jax",
@@ -91,7 +71,7 @@ DEFECTS = (
         "zeros",
         "start from zeros, or pad on the right",
         "keras/src/backend/jax/rnn.py, rnn",
-        owns=lambda case, difference: difference.phase == "forward" and (difference.tensor or "").startswith("layer"),
+        proof=StartsAtPadding.of,
     ),
     Defect(
         "repeated-tokens-on-tensorflow",
@@ -101,7 +81,7 @@ DEFECTS = (
         "comes more than once in a batch, instead of their sum, so that its second moment or its norm is another",
         "train on another backend, or with SGD and without clipping",
         "keras/src/backend/tensorflow/sparse.py, elementwise_unary",
-        owns=_is_of_rows,
+        proof=RowByRow.of,
     ),
 )
 
@@ -121,23 +101,21 @@ def with_defects(case: Case, comparison: Comparison, evidence: Evidence | None =
         if comparison.status == "failed" and defect.fails(comparison.error or ""):
             cause = Cause("framework-defect", True, defect.message, defect.workaround)
             return replace(comparison, causes=(*comparison.causes, cause), expected=expected)
-        if comparison.status == "differs" and (own := _own_differences(case, defect, comparison, evidence)):
+        if comparison.status == "differs" and (own := _own_differences(defect, comparison, evidence)):
             return _explained(defect, comparison, own, expected)
     return comparison
 
 
-def _own_differences(case: Case, defect: Defect, comparison: Comparison, evidence: Evidence | None) -> list[Difference]:
+def _own_differences(defect: Defect, comparison: Comparison, evidence: Evidence | None) -> list[Difference]:
     """The differences of single steps that a defect of the Keras side makes, in the order of computation."""
+    if defect.proof is None or evidence is None:
+        return []
     off = [
         difference
         for difference in comparison.differences
         if difference.kind == "off-reference" and difference.off_side == comparison.runner
     ]
-    own = [difference for difference in off if defect.owns(case, difference)]
-    if own and defect.proof is not None and evidence is not None:
-        own += [
-            difference for difference in off if difference not in own and evidence.explains(difference, defect.proof)
-        ]
+    own = [difference for difference in off if evidence.explains(difference, defect.proof)]
     return sorted(own, key=lambda difference: difference.order)
 
 

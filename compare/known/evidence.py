@@ -1,7 +1,7 @@
 """Proof from the checked steps: a side's record of a step against a reference that is changed as a cause has it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compare.judge.step_errors import StepError, step_errors
 from compare.judge.step_reference import StepReference, Tensors
@@ -16,9 +16,16 @@ class Evidence:
 
     references: Sequence[StepReference]
     records: Mapping[str, Callable[[int], Tensors | None]]
+    _measured: dict[tuple[str, int, Change], list[StepError]] = field(default_factory=dict)
 
     def errors(self, side: str, step: int, change: Change) -> list[StepError]:
         """Measure a side's record of a step against the changed reference; nothing where there is no whole record."""
+        key = side, step, change
+        if key not in self._measured:
+            self._measured[key] = self._errors(*key)
+        return self._measured[key]
+
+    def _errors(self, side: str, step: int, change: Change) -> list[StepError]:
         record = self.records[side](step) if side in self.records else None
         for reference in self.references:
             if reference.step == step and record is not None:

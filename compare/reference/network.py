@@ -20,6 +20,9 @@ class Network:
     step, kept after it. The mask does not reach the layers `unmasked`.
     """
 
+    # Whether a layer puts out the state that it was given at padding that comes first, instead of zeros.
+    starts_at_padding = False
+
     def __init__(
         self,
         model: ModelConfig,
@@ -45,10 +48,14 @@ class Network:
         return self.stages["head"]
 
     def backward(self, d_outputs: Array) -> dict[str, Array]:
-        """Return the gradient of every weight, the penalty's included, given that of the head's outputs."""
+        """Return the gradient of every weight, the penalty's included, given that of the head's outputs.
+
+        That of what goes into the first recurrent layer is kept in `d_inputs`.
+        """
         gradients: dict[str, Array] = {}
         for layer in reversed(self._applied):
             d_outputs = layer.backward(d_outputs, gradients)
+        self.d_inputs = d_outputs
         if self.model.l2:
             # Where each timestep's gradient is added to a penalty's that outweighs it, each is rounded to that.
             ulps = 1 + self.inputs["sequence"].shape[1] / 2
@@ -113,6 +120,7 @@ class Network:
             None if index in self.unmasked else self.inputs.get("mask"),
             model.zeros_padding(index),
             turned=model.go_backwards or direction == "backward",
+            starts_at_padding=self.starts_at_padding,
         )
 
     def _apply(self, layer: Applied) -> Array:

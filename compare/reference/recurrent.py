@@ -17,7 +17,8 @@ class Direction:
     """A layer run over all timesteps, from a zero state unless one is given ("h" and, of an LSTM, "c").
 
     Where the mask (batch, time) is False the state is kept, and the output is the one before (zeros at first) or zero.
-    `turned` runs from the last timestep to the first; outputs are in the order in which they were computed.
+    `turned` runs from the last timestep to the first; outputs are in the order in which they were computed. With
+    `starts_at_padding` the output before the first is the given state.
     Source: `keras.layers.RNN`.
     """
 
@@ -30,12 +31,14 @@ class Direction:
         mask: Array | None = None,
         zero_output_for_mask: bool = False,
         turned: bool = False,
+        starts_at_padding: bool = False,
     ) -> None:
         self.layer, self.prefix, self.turned, self.zero_output_for_mask = layer, prefix, turned, zero_output_for_mask
         self.mask = mask[:, ::-1] if turned and mask is not None else mask
         sequence = sequence[:, ::-1] if turned else sequence
         zeros = np.zeros_like(sequence, shape=(len(sequence), layer.units))
         self.state = {"h": zeros, "c": zeros} | dict(state or {})
+        before = self.state["h"] if starts_at_padding else zeros
         self.steps: list[Step] = []
         outputs: list[Array] = []
         for time in range(sequence.shape[1]):
@@ -50,7 +53,7 @@ class Direction:
                 "h": np.where(counts, step.h, self.state["h"]),
                 "c": np.where(counts, step.c, self.state["c"]),
             }
-            repeated = zeros if zero_output_for_mask or not outputs else outputs[-1]
+            repeated = zeros if zero_output_for_mask else outputs[-1] if outputs else before
             outputs.append(np.where(counts, step.h, repeated))
         self.output = np.stack(outputs, axis=1)
 

@@ -28,10 +28,15 @@ ADAMW_WEIGHT_DECAY = 0.004
 INITIAL_ACCUMULATOR = float(np.float32(0.1))
 
 
+def _square(gradient: Array) -> Array:
+    return gradient**2
+
+
 @dataclass(frozen=True)
 class Step:
     """What all tensors have in common in step number `t`, counted from 1; `u_product` only Nadam has.
 
+    `square` and `magnitude` are of a gradient, which a framework may take in parts.
     Constants are rounded where the operations of the tensor `like` are.
     """
 
@@ -41,6 +46,8 @@ class Step:
     like: Array
     casts: bool = True
     u_product: Array | float = 1.0
+    square: Callable[[Array], Array] = _square
+    magnitude: Callable[[Array], Array] = np.abs
 
     def constant(self, value: Array | float) -> Array:
         """Return a constant that has no exact binary form."""
@@ -82,7 +89,7 @@ def rmsprop(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict
 
     Source: `keras.optimizers.RMSprop`; Hinton 2012, lecture 6e.
     """
-    v = step.average(RMSPROP_RHO, slots["velocity"], g**2)
+    v = step.average(RMSPROP_RHO, slots["velocity"], step.square(g))
     increment = step.learning_rate * g / np.sqrt(v + EPSILON)
     if not step.training.momentum:
         return w - increment, {"velocity": v}
@@ -96,7 +103,7 @@ def adam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[st
     Source: `keras.optimizers.Adam`; Kingma and Ba 2014, end of section 2, "epsilon hat".
     """
     m = step.average(BETA_1, slots["momentum"], g)
-    v = step.average(BETA_2, slots["velocity"], g**2)
+    v = step.average(BETA_2, slots["velocity"], step.square(g))
     alpha = step.learning_rate * np.sqrt(1 - step.power(BETA_2)) / (1 - step.power(BETA_1))
     return w - alpha * m / (np.sqrt(v) + EPSILON), {"momentum": m, "velocity": v}
 
@@ -107,7 +114,7 @@ def adamax(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[
     Source: `keras.optimizers.Adamax`; Kingma and Ba 2014, section 7.1.
     """
     m = step.average(BETA_1, slots["momentum"], g)
-    u = np.maximum(step.constant(BETA_2) * slots["norm"], np.abs(g))
+    u = np.maximum(step.constant(BETA_2) * slots["norm"], step.magnitude(g))
     denominator = (1 - step.power(BETA_1)) * (u + EPSILON)
     return w - step.learning_rate * m / denominator, {"momentum": m, "norm": u}
 
@@ -122,7 +129,7 @@ def nadam(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict[s
     # Unlike in Adam, 1 - beta is of the cast beta; not so on Keras's torch backend, which is as much as rounding it.
     beta_1, beta_2 = step.cast(BETA_1), step.cast(BETA_2)
     m = beta_1 * slots["momentum"] + (1 - step.constant(beta_1)) * g
-    v = beta_2 * slots["velocity"] + (1 - step.constant(beta_2)) * g**2
+    v = beta_2 * slots["velocity"] + (1 - step.constant(beta_2)) * step.square(g)
     u, u_next = (_nadam_u(beta_1, step.cast(NADAM_DECAY), t) for t in (step.t, step.t + 1))
     of_momentum = u_next * m / (1 - step.u_product * u_next)
     m_hat = of_momentum + (1 - u) * g / (1 - step.u_product)
@@ -135,7 +142,7 @@ def adagrad(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dict
 
     Source: `keras.optimizers.Adagrad`; Duchi, Hazan and Singer 2011.
     """
-    a = slots["accumulator"] + g**2
+    a = slots["accumulator"] + step.square(g)
     return w - step.learning_rate * g / np.sqrt(a + EPSILON), {"accumulator": a}
 
 
@@ -145,7 +152,7 @@ def adadelta(step: Step, w: Array, g: Array, slots: Tensors) -> tuple[Array, dic
     a = rho * a + (1 - rho) * g^2 before d is computed, b = rho * b + (1 - rho) * d^2 after.
     Source: `keras.optimizers.Adadelta`; Zeiler 2012, algorithm 1.
     """
-    a = step.average(ADADELTA_RHO, slots["accumulated_grad"], g**2)
+    a = step.average(ADADELTA_RHO, slots["accumulated_grad"], step.square(g))
     d = np.sqrt(slots["accumulated_delta_var"] + EPSILON) * g / np.sqrt(a + EPSILON)
     b = step.average(ADADELTA_RHO, slots["accumulated_delta_var"], d**2)
     return w - step.learning_rate * d, {"accumulated_grad": a, "accumulated_delta_var": b}
@@ -193,10 +200,13 @@ def apply_update(
     iterations: int,
     learning_rate: float | None = None,
     casts: bool = True,
+    square: Callable[[Array], Array] = _square,
+    magnitude: Callable[[Array], Array] = np.abs,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return weights and slots after one more step; `iterations` steps were done, gradients are already clipped.
 
-    The learning rate is that of the training's schedule if none is given; `casts` as in `Step.cast`.
+    The learning rate is that of the training's schedule if none is given; `casts` as in `Step.cast`, `square` and
+    `magnitude` as in `Step`.
     Weight decay is decoupled, w -= w * weight_decay * lr before the rule, and of all weights, biases too.
     Source: `_backend_apply_gradients` and `_apply_weight_decay` of `keras/src/optimizers/base_optimizer.py`;
     Loshchilov and Hutter 2017.
@@ -204,7 +214,7 @@ def apply_update(
     if learning_rate is None:
         learning_rate = learning_rate_at(training, iterations)
     like = next(iter(weights.values()))
-    step = Step(training, iterations + 1, learning_rate, like, casts)
+    step = Step(training, iterations + 1, learning_rate, like, casts, square=square, magnitude=magnitude)
     new_slots: dict[str, Array] = {}
     if training.optimizer == "nadam":
         # Here Keras casts neither beta_1 nor 0.96.

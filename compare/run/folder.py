@@ -114,7 +114,8 @@ def _check_folder(out: Path, marker: str) -> None:
 def locked(folder: Path, option: str = "--out", *, shared: bool = False) -> Iterator[None]:
     """Hold a folder, that exists, for this process alone, or `shared` with others that only read it.
 
-    The system lets go of it where the process dies. Raises InputError where another process holds it, naming that.
+    The system lets go of it where the process dies. Raises InputError where another process holds it, naming one that
+    holds it alone; what is only read stays as it is, without a name in it.
     """
     path = folder / LOCK_FILE
     with contextlib.ExitStack() as held:
@@ -122,8 +123,9 @@ def locked(folder: Path, option: str = "--out", *, shared: bool = False) -> Iter
             descriptor = os.open(folder, os.O_RDONLY)
             held.callback(os.close, descriptor)
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            _say_who_holds(path)
-            held.callback(path.unlink, missing_ok=True)
+            if not shared:
+                _say_who_holds(path)
+                held.callback(path.unlink, missing_ok=True)
         except BlockingIOError:
             raise InputError(f"{option} {folder} is in use by {_holder(path)}: wait for it or end it") from None
         except OSError as error:

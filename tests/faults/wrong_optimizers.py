@@ -86,6 +86,18 @@ def no_bias_correction(side):
     side.optimizer.step_size = lambda group, dtype: group["lr"]
 
 
+def keras_embedding_moves_further(side):
+    """Keras side: the learning rate of the embedding alone is larger by a hundredth."""
+    update_step = side.optimizer.update_step
+
+    def changed(gradient, variable, learning_rate):
+        return update_step(
+            gradient, variable, learning_rate * (1.01 if "embedding" in getattr(variable, "path", variable.name) else 1)
+        )
+
+    side.optimizer.update_step = changed
+
+
 def keras_rmsprop_for_adam(side):
     """Keras side: RMSprop stands where Adam should."""
     _keras_optimizer(side, "RMSprop")

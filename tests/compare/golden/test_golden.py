@@ -248,7 +248,7 @@ def test_an_error_of_the_judge_loses_no_other_side(
 def test_what_is_being_checked_is_not_replaced(golden: Path, pool: Pool, refused: Callable) -> None:
     """A recording waits until nobody reads the golden traces that it would replace, and the other way round."""
     experiments = prepare([tiny_case("lstm", {"training.epochs": 1})])
-    with held_golden(golden), pytest.raises(InputError, match=r"--golden \S+ is in use by process"):
+    with held_golden(golden), pytest.raises(InputError, match=r"--golden \S+ is in use by another process"):
         record_golden(experiments, ["torch"], golden, pool)
     with locked(golden):
         assert "is in use by process" in refused("check", "--golden", golden)

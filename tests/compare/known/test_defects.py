@@ -17,12 +17,16 @@ TOKENS = {
     "training.loss": "sparse_categorical_crossentropy",
     "training.epochs": 1,
 }
+PADDED = {"data.dataset": "signals", "data.points": 1000, "data.examples": 60, "data.padding": "left"}
 RULES = {
     "adam": {},
     "clipvalue": {"training.optimizer": "sgd", "training.clipvalue": 1e-3},
     "clipnorm": {"training.optimizer": "sgd", "training.clipnorm": 1e-3},
     "global_clipnorm": {"training.optimizer": "sgd", "training.global_clipnorm": 1e-3},
 }
+# What squares a gradient, alone and after each clipping; one that clips by a norm makes a single gradient of the rows.
+MORE_RULES = {name: {"training.optimizer": name} for name in ("adamw", "nadam", "adamax", "rmsprop", "adagrad")}
+MORE_RULES |= {f"adam-{name}": {f"training.{name}": 1e-3} for name in ("clipvalue", "clipnorm", "global_clipnorm")}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,22 @@ def repeated(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
     rules = RULES | {"sgd": {"training.optimizer": "sgd"}}
     cases = [tiny_case("gru", TOKENS | fields | {"name": name}) for name, fields in rules.items()]
     return run_cases_in(tmp_path_factory.mktemp("repeated") / "out", pool, cases, ["tensorflow"])
+
+
+@pytest.fixture(scope="module")
+def more_repeated(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Trainings on such tokens by the other rules, in which the defect is expected."""
+    expected = TOKENS | {"expected_defects": ("repeated-tokens-on-tensorflow",)}
+    cases = [tiny_case("gru", expected | fields | {"name": name}) for name, fields in MORE_RULES.items()]
+    return run_cases_in(tmp_path_factory.mktemp("more") / "out", pool, cases, ["tensorflow"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", MORE_RULES)
+def test_every_rule_is_repeated_as_the_defect_has_it(more_repeated: Run, rule: str) -> None:
+    """The reference that takes the rows one by one is what Keras computes: nothing else differs."""
+    comparison = more_repeated.comparison(rule, "keras-tensorflow")
+    assert (comparison.status, comparison.expected) == ("differs", True), comparison.first_difference
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -52,10 +72,9 @@ def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
 
 def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_path: Path) -> None:
     """At padding that comes first Keras puts out zeros, but the given state on JAX; without a given state all agree."""
-    padded = {"data.dataset": "signals", "data.points": 1000, "data.examples": 60, "data.padding": "left"}
     states = {"given": "given", "without": "zeros"}
     cases = [
-        tiny_case("gru", padded | {"name": name, "model.initial_state": state, "training.epochs": 1})
+        tiny_case("gru", PADDED | {"name": name, "model.initial_state": state, "training.epochs": 1})
         for name, state in states.items()
     ]
     run = run_cases_in(tmp_path / "out", pool, cases, ["torch", "jax"])
@@ -105,6 +124,37 @@ def test_a_second_fault_is_found_beside_a_defect(
         assert (first.step, first.phase, first.off_side) == (0, "update", runner)
         assert "embedding" not in (first.tensor or "")
         assert "/state/" not in (first.tensor or "")
+
+
+@pytest.mark.parametrize(
+    ("runner", "fields", "fault", "tensor"),
+    [
+        pytest.param(
+            "keras-tensorflow",
+            ROWS,
+            "wrong_optimizers.py:keras_embedding_moves_further",
+            "embedding/embeddings",
+            id="tokens",
+        ),
+        pytest.param(
+            "keras-jax",
+            PADDED | {"model.initial_state": "given", "expected_defects": ("padded-start-on-jax",)},
+            "wrong_cells.py:activation_relu",
+            "layer0",
+            id="padding",
+        ),
+    ],
+)
+def test_a_fault_in_a_defects_own_tensor_is_found(
+    pool: Pool, tmp_path: Path, runner: str, fields: dict[str, object], fault: str, tensor: str
+) -> None:
+    """What the defect's own computation does not give is no doing of the defect, in its own tensor and phase too."""
+    case = tiny_case("lstm", fields)
+    run = run_cases_in(tmp_path / "out", pool, [case], [runner.removeprefix("keras-")], {runner: fault})
+    (comparison,) = run.verdict.comparisons
+    assert (comparison.status, comparison.expected) == ("differs", False), comparison.error
+    assert comparison.first_difference is not None
+    assert (comparison.first_difference.tensor, comparison.first_difference.off_side) == (tensor, runner)
 
 
 def test_a_stateful_simple_rnn_trains_on_torch(pool: Pool, tmp_path: Path) -> None:
