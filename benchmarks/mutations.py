@@ -132,6 +132,9 @@ CASES_TRIED = 3
 # What the judge can say of a mutation that runs and has an effect.
 JUDGED = ("differs", "agrees", "undecidable", "failed")
 MARKER = "mutated.json"
+# By whose trainings it is known which lines a case runs: to trace how TensorFlow and JAX compile takes many minutes.
+TRACED = (REFERENCE_RUNNER, keras_runner("torch"))
+UNTRACED = tuple(f"{PACKAGES['keras']}/backends/{backend}.py" for backend in ("tensorflow", "jax"))
 SERVICE = "benchmarks.mutations:MutatedTraining"
 
 
@@ -149,7 +152,7 @@ class MutatedTraining(Training):
     def __call__(self, request: Request, report: Report) -> Answer:
         """Train one case."""
         marker = read_json(Path(request.options["experiment"]).parents[1] / MARKER)
-        if marker["packages"] != self._mutated or marker["traced"]:
+        if marker["packages"] != self._mutated or (marker["traced"] and request.options["runner"] in TRACED):
             self._kept = KeptSide()
             sys.path[:] = [path for path in sys.path if path != self._mutated]
             self._mutated = marker["packages"]
@@ -158,7 +161,7 @@ class MutatedTraining(Training):
             for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES.values()]:
                 del sys.modules[name]
             importlib.invalidate_caches()
-        if not marker["traced"]:
+        if not marker["traced"] or request.options["runner"] not in TRACED:
             return super().__call__(request, report)
         lines: dict[str, set[int]] = collections.defaultdict(set)
         with _traced(lines):
@@ -394,12 +397,11 @@ def draw(lines: Mapping[str, Mapping[str, Sequence[int]]], chooser: random.Rando
             if file.startswith(PACKAGES[side]):
                 reached[file] |= set(numbers)
     by_kind: dict[str, list[tuple[str, int, Mutation]]] = collections.defaultdict(list)
-    for file in sorted(reached):
+    for file in sorted({*reached, *(UNTRACED if side == "keras" else ())}):
         for number, mutation in enumerate(
             mutations(ast.parse((ROOT / file).read_text("utf-8")), preserving=preserving)
         ):
-            # What TensorFlow turns into a graph is run from another text.
-            if mutation.line in reached[file] or file == f"{PACKAGES['keras']}/backends/tensorflow.py":
+            if mutation.line in reached[file] or file in UNTRACED:
                 by_kind[mutation.kind].append((file, number, mutation))
     file, number, mutation = chooser.choice(by_kind[chooser.choice(sorted(by_kind))])
     return Planted(file, mutation.kind, mutation.line, number, chooser.randrange(2**32), preserving)

@@ -94,6 +94,17 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
         raise InputError(f"NPZ file {path!r} cannot be read: {str(error).splitlines()[0]}") from None
 
 
+def shape_in_npz(path: str) -> tuple[int, ...] | None:
+    """Read the shape of the inputs (examples, time, features) off an NPZ file's header; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("inputs.npy") as file:
+            read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else None
+            shape = read(file)[0] if read is not None else ()
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return shape if len(shape) == 3 else None
+
+
 def check(arrays: Mapping[str, np.ndarray], source: str, task: Task, window: int, classes: int | None) -> Sequences:
     """Check that arrays are sequences with the targets of a task; raises InputError naming what is wrong where."""
     if missing := [name for name in ("inputs", "lengths", "targets") if name not in arrays]:

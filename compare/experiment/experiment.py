@@ -137,10 +137,12 @@ def make_experiment(case: "Case") -> Experiment:
     from compare.data.datasets import load_data
     from compare.data.series import Series
     from compare.experiment.initial_weights import draw_initial_weights
-    from compare.experiment.size import check_size
+    from compare.experiment.size import check_size, sizes_of_file, sizes_of_series
 
-    check_size(case)
+    check_size(case, sizes_of_file(case))
     data = load_data(case)
+    if isinstance(data, Series):
+        check_size(case, sizes_of_series(data))
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()
     check_model(case, examples)

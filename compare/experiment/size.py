@@ -9,6 +9,7 @@ from compare.errors import InputError
 
 if TYPE_CHECKING:  # workers read experiments in interpreters that need not have pydantic
     from compare.config.case import Case
+    from compare.data.series import Series
 
 # Soft limits; the environment raises them, as the options --limit-memory (GiB) and --limit-hours do.
 MEMORY_VARIABLE, HOURS_VARIABLE = "RNN_PARITY_LIMIT_MEMORY", "RNN_PARITY_LIMIT_HOURS"
@@ -26,6 +27,9 @@ TRACES = 6
 
 # What a case is that does not say how many examples there are.
 EXAMPLES, VOCABULARY, CLASSES = 200, 12, 3
+
+# What only a file says that was read, beside a case's own sizes.
+ROWS, EXAMPLES_READ, FEATURES = "rows of the data", "examples of the data", "features of the data"
 
 # Datasets of which `examples` are generated; all others say how many there are when they are read.
 GENERATED = ("signals", "symbols", "tokens", "sequences")
@@ -71,11 +75,11 @@ def estimate(case: "Case", sizes: Mapping[str, int]) -> Estimate:
     model, data = case.model, case.data
     units, layers, epochs = sizes["model.units"], sizes["model.layers"], sizes["training.epochs"]
     window, horizon, number = sizes["data.window"], sizes["data.horizon"], 8 if case.dtype == "float64" else 4
-    examples = sizes.get("data.examples", EXAMPLES if data.dataset in ("signals", "symbols") else 2)
-    rows, features = examples * window, sizes.get("data.channels", 1)
-    if data.dataset == "sine":
-        rows = sizes["data.points"]
-        examples = max(rows - window - horizon, 1)
+    few = EXAMPLES if data.dataset in ("signals", "symbols") else 2
+    examples = sizes.get(EXAMPLES_READ, sizes.get("data.examples", few))
+    rows, features = examples * window, sizes.get(FEATURES, sizes.get("data.channels", 1))
+    if series := sizes.get(ROWS, sizes.get("data.points")):
+        rows, examples = series, max(series - window - horizon, 1)
     outputs = sizes.get("data.classes", CLASSES) if case.task != "forecasting" else horizon
     directions = 2 if model.bidirectional else 1
     gates, first = gate_count(model.cell), sizes.get("model.embedding", features)
@@ -102,10 +106,26 @@ def estimate(case: "Case", sizes: Mapping[str, int]) -> Estimate:
     return Estimate(memory, seconds * sizes.get("data.folds", 1))
 
 
-def check_size(case: "Case") -> None:
-    """Raise InputError where a case takes more memory or time than the limits, with the largest size that fits."""
+def sizes_of_file(case: "Case") -> dict[str, int]:
+    """Return what the header of a file of sequences says there is; nothing of a file that reading will refuse."""
+    from compare.data.sequences import shape_in_npz
+
+    shape = shape_in_npz(case.data.file) if case.data.dataset == "sequences" and case.data.file else None
+    return {} if shape is None else {EXAMPLES_READ: shape[0], FEATURES: shape[2]}
+
+
+def sizes_of_series(series: "Series") -> dict[str, int]:
+    """Return what there is of a series that was read, or made."""
+    return {ROWS: len(series.target), FEATURES: series.features.shape[1]}
+
+
+def check_size(case: "Case", read: Mapping[str, int] | None = None) -> None:
+    """Raise InputError where a case takes more memory or time than the limits, with the largest size that fits.
+
+    `read` has the sizes of its data, as `sizes_of_file` and `sizes_of_series` name them, once they are known.
+    """
     gib, hours = limits()
-    sizes = sizes_of(case)
+    sizes = sizes_of(case) | dict(read or {})
 
     def fits(of: Mapping[str, int]) -> bool:
         memory, seconds = estimate(case, of)

@@ -1,14 +1,17 @@
 """What is too large is refused before anything of it is allocated."""
 
 import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compare.api import check_work, choose_cases
-from compare.config.case import Case, field_names, load_case
+from compare.config.case import Case, field_names, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.size import HOURS_VARIABLE, MEMORY_VARIABLE, check_size
 from compare.run.plan import prepare
@@ -99,3 +102,40 @@ def test_built_in_cases_fit() -> None:
 
     for name in built_in_names():
         check_size(load_case(name))
+
+
+def csv_case(folder: Path) -> Case:
+    """A series of 4,000 rows in a file."""
+    (folder / "prices.csv").write_text("price\n" + "\n".join(f"{row % 7}.5" for row in range(4000)), "utf-8")
+    fields = {"data.dataset": "csv", "data.csv": str(folder / "prices.csv"), "data.target": "price"}
+    return with_fields(load_case("lstm"), fields)
+
+
+def npz_case(folder: Path) -> Case:
+    """4,000 sequences in a file."""
+    numbers = np.random.default_rng(0).normal(size=(4000, 8, 1))
+    np.savez(folder / "sequences.npz", inputs=numbers, targets=numbers[:, 0], lengths=np.full(4000, 8))
+    fields = {"data.dataset": "sequences", "data.file": str(folder / "sequences.npz"), "data.window": 8}
+    return with_fields(load_case("lstm"), fields)
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "message"),
+    [
+        (csv_case, {"training.epochs": 10**5}, "training.epochs = 100000 is too large, the largest that fits is"),
+        (csv_case, {"training.epochs": 2000}, "rows of the data = 4000 is too large, the largest that fits is"),
+        (npz_case, {"training.epochs": 2000}, "examples of the data = 4000 is too large, the largest that fits is"),
+    ],
+    ids=["epochs of a CSV", "rows of a CSV", "examples of an NPZ"],
+)
+def test_sizes_that_a_file_tells_are_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable, fields: dict[str, Any], message: str
+) -> None:
+    """What is in a file is counted as soon as it is read, before windows are cut or weights and schedules drawn."""
+    case = with_fields(make(tmp_path), fields)
+    monkeypatch.setenv(HOURS_VARIABLE, "0.005")
+    check_size(case)  # its fields alone say too little
+    monkeypatch.setattr("compare.experiment.experiment.make_windows", lambda *data: pytest.fail("windows were cut"))
+    monkeypatch.setattr("compare.data.sequences.pad", lambda *data: pytest.fail("sequences were padded"))
+    with pytest.raises(InputError, match=message):
+        prepare([case])
