@@ -476,6 +476,19 @@ def counts_of(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
+def held_out(counts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return hits and trials by the names of the power table's rows."""
+    found = counts["found"]
+    flagged = counts["preserving"].get("differs", 0)
+    return {
+        "faults detected": (found, counts["to be found"]),
+        "side named": (counts["side named"], found),
+        "exact step": (counts["exact step"], found),
+        "phase right": (counts["exact step and phase"], found),
+        "meaning-preserving changes flagged": (flagged, counts["preserving"].get("agrees", 0) + flagged),
+    }
+
+
 def main() -> int:
     """Draw, plant, judge and count; prints the counts as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -483,6 +496,7 @@ def main() -> int:
     parser.add_argument("--preserving", type=int, default=30, help="changes that keep the meaning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", required=True, help="where to work, kept; given again, it goes on")
+    parser.add_argument("--write", metavar="FILE", help="the counts as the power table has them, as JSON")
     options = parser.parse_args()
     folder = Path(options.folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -512,7 +526,10 @@ def main() -> int:
                 where = f"{planted.file}:{planted.line} {planted.kind}: {result.new}"
                 said = f"{result.case}, {result.backend}; {result.effect}; {result.expected} {result.said}"
                 print(f"[{done}/{wanted}] {result.status}: {where} ({said})", file=sys.stderr, flush=True)
-    print(json.dumps(counts_of(results), indent=1))
+    counts = counts_of(results)
+    print(json.dumps(counts, indent=1))
+    if options.write:
+        write_json(Path(options.write), held_out(counts))
     return 0
 
 

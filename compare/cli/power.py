@@ -32,7 +32,7 @@ def _power(options: argparse.Namespace) -> int:
     from compare.calibration import power
     from compare.report.power_table import markdown, print_power
     from compare.run.folder import locked
-    from compare.storage import file_to_write, write_text
+    from compare.storage import file_to_write, read_json, write_text
     from compare.workers.backends import choose_backends, machine
     from compare.workers.pool import Pool
 
@@ -64,5 +64,6 @@ def _power(options: argparse.Namespace) -> int:
     else:
         print_power(Console(highlight=False), table)
     if file is not None:
-        write_text(file, markdown(table, machine(), power.read_reasons()))
+        held_out = read_json(power.faults_folder().parents[1] / "benchmarks" / "held_out.json")
+        write_text(file, markdown(table, machine(), power.read_reasons(), held_out))
     return table.exit_code

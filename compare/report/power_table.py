@@ -50,12 +50,29 @@ def wrong(power: Power) -> list[Outcome]:
     ]
 
 
-def markdown(power: Power, environment: Mapping[str, str], reasons: Mapping[str, str]) -> str:
-    """Write the whole table; `reasons` say why a trial did not go as it should."""
+def markdown(
+    power: Power,
+    environment: Mapping[str, str],
+    reasons: Mapping[str, str],
+    held_out: Mapping[str, Sequence[int]] | None = None,
+) -> str:
+    """Write the whole table; `reasons` say why a trial did not go as it should.
+
+    `held_out` has hits and trials, by the names of the rows and others, of faults and changes that were drawn after the
+    code was written.
+    """
+    held_out = held_out or {}
     lines = ["# Power of the judge", "", "Repeat with `python -m compare power`.", ""]
     lines += [f"- {name}: {value}" for name, value in environment.items()]
-    lines += ["", "| | count | 95 % interval (Clopper–Pearson) |", "|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows(power)]
+    lines += ["", "| | count | 95 % interval (Clopper–Pearson) | held out |", "|---|---|---|---|"]
+    counted = {name: (count, interval) for name, count, interval in rows(power)}
+    for name in dict.fromkeys((*counted, *held_out)):
+        count, interval = counted.get(name, ("–", "–"))
+        unseen = "{} of {}".format(*held_out[name]) if name in held_out else "–"
+        lines.append(f"| {name} | {count} | {interval} | {unseen} |")
+    if held_out:
+        source = "`benchmarks/faults.md` says how they were drawn; `python -m benchmarks.mutations` repeats them."
+        lines += ["", f"Held out: mutations of both packages that were drawn after the code was written. {source}"]
     lines += [
         "",
         "## Planted faults",

@@ -19,6 +19,7 @@ from compare.calibration.power import (
     run_trials,
 )
 from compare.judge import Comparison
+from compare.report.power_table import markdown
 from compare.storage import SealedLines
 from compare.workers.pool import Pool
 
@@ -165,3 +166,13 @@ def test_a_table_that_cannot_be_written_is_refused(refused: Callable[..., str]) 
     """Where the table could not be written is told before anything is trained, not after half an hour."""
     message = refused("power", "--quick", "--write", "nowhere/power.md")
     assert message == "--write nowhere/power.md cannot be written: there is no folder nowhere"
+
+
+def test_the_table_has_what_was_drawn_after_the_code() -> None:
+    """Beside each count is that of held-out faults, where there is one, and counts that are of those alone follow."""
+    table = Power([outcome_of("fault", "weights", "differs", True), outcome_of("null", power.NULL, "agrees")])
+    lines = markdown(table, {}, {}, {"faults detected": (58, 60), "side named": (57, 58)}).splitlines()
+    assert next(line for line in lines if line.startswith("| faults detected")).endswith("| 58 of 60 |")
+    assert next(line for line in lines if line.startswith("| phase right")).endswith("| – |")
+    assert "| side named | – | – | 57 of 58 |" in lines
+    assert "held out" not in markdown(table, {}, {}).lower().replace("| held out |", "")
