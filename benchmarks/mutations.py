@@ -11,7 +11,8 @@ trace: the largest change of any figure, relative to the root mean square of its
 three cases that run the line are tried. Below 1e-6 of float64 or 2e-5 of float32, which is what two right
 implementations in float32 come to in so few steps, there is nothing to find: "below rounding", or "no effect". The
 first step and phase with a greater effect are where the judge should find it. A change that keeps the meaning must stay
-below 1e-9 of float64, or 2e-5 of float32; one that does not is not counted.
+below 1e-9 of float64, or 2e-5 of float32; one that does not is not counted. Nor is one that the judge does not find
+and that does nothing, or less than 1e-6, in the float32 that it judges, such as a cast to float32 left out.
 """
 
 import argparse
@@ -326,6 +327,12 @@ class Mutants:
         experiment = self.wide[name] if backend is None else self.experiments[name]
         return effect_of(read_trace(original / mutated.folder.name), mutated, experiment, limit)
 
+    def effect_when_judged(self, planted: Planted, name: str, backend: str, out: Path) -> float:
+        """Measure what a mutation does in the precision that was judged, where a cast may do nothing."""
+        runner = REFERENCE_RUNNER if planted.side == "torch" else keras_runner(backend)
+        original = read_trace(self.folder / "original" / "narrow" / name / runner)
+        return effect_of(original, read_trace(out / name / runner), self.experiments[name], BELOW_ROUNDING).size
+
     def judge(self, packages: Path, name: str, backend: str, out: Path) -> Comparison:
         """Have the judge compare the mutated side with the other."""
         self.require_agreement(name, backend)
@@ -446,6 +453,10 @@ def try_out(
         if effect.step is None and not planted.preserving:
             return result("below rounding" if effect.size else "no effect", case=case, effect=effect.size)
         comparison = mutants.judge(folder / "packages", case, backend, folder / "judged")
+        if comparison.status == "agrees" and not planted.preserving:
+            size = mutants.effect_when_judged(planted, case, backend, folder / "judged")
+            if size <= BELOW_ROUNDING:
+                return result("below rounding" if size else "no effect", case=case, effect=size)
         first = comparison.first_difference
         return result(
             comparison.status,
