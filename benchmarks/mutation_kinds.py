@@ -65,6 +65,8 @@ def _walk(node: ast.AST) -> Iterator[tuple[Any, Put]]:
             continue
         children = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
         for index, child in children:
+            if isinstance(child, ast.keyword) and child.arg == "strict":
+                continue
             docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
             if not isinstance(child, ast.AST) or isinstance(child, SKIPPED_NODES) or docstring:
                 continue
