@@ -1,7 +1,7 @@
 """Write random correct ports and single mutations of them, and ask `explain` about each.
 
 python benchmarks/ports OUT --seeds 0 60                 # correct ports
-python benchmarks/ports OUT --seeds 0 60 --mutations     # one mutation of each port whose mutation changes training
+python benchmarks/ports OUT --seeds 0 60 --mutations     # and of each port a mutation that changes training
 python benchmarks/ports OUT --seeds 0 150 --validate     # float64: are the ports correct? (no explain)
 
 Seeds 0 to 199 are for development; a figure counts on seeds from 1000 that nobody has looked at.
@@ -12,6 +12,7 @@ import collections
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ports.joined import port
 from ports.port import Mutation
-from ports.score import ask_all, table
+from ports.score import ask_all, ask_warm, table
 from ports.validate import validate
 
 # How often a kind of mistake is drawn beside one of the rest: what every port admits would fill the sample.
@@ -39,7 +40,7 @@ def candidates(seed: int) -> list[Mutation]:
     return [draw.choice(groups[name]) for name in order][:TRIES]
 
 
-def write(seeds: range, out: Path, mutations: bool, keras: bool = False) -> list[str]:
+def write(seeds: range, out: Path, *, mutations: bool, keras: bool) -> list[str]:
     """Write the pair files and expected.json; return what is wrong with ports where `keras` validates them."""
     out.mkdir(parents=True, exist_ok=True)
     ports = {str(seed): port(seed) for seed in seeds}
@@ -54,33 +55,22 @@ def write(seeds: range, out: Path, mutations: bool, keras: bool = False) -> list
         if wrong.get(name):
             continue
         kinds = sorted(made.kinds)
-        if not mutations:
-            (out / f"p{name}.py").write_text(made.text(), "utf-8")
-            expected[f"p{name}"] = {
-                "agree": True,
-                "causes": [],
-                "accept": [],
-                "line": None,
-                "about": "correct",
-                "kinds": kinds,
+        (out / f"p{name}.py").write_text(made.text(), "utf-8")
+        expected[f"p{name}"] = _right("", (), None) | {"agree": True, "kinds": kinds}
+        effective = [m for m, told in zip(tried[name], results.get(name, []), strict=False) if told == "effective"]
+        if effective:
+            mutation = effective[0]
+            (out / f"m{name}.py").write_text(mutation.text, "utf-8")
+            about = f"{mutation.right}  →  {mutation.wrong or 'nothing'}"
+            expected[f"m{name}"] = _right(about, mutation.causes, mutation.line) | {
+                "kinds": [mutation.causes[0], *kinds]
             }
-            continue
-        for mutation, result in zip(tried[name], results[name], strict=True):
-            if result == "effective":
-                (out / f"m{name}.py").write_text(mutation.text, "utf-8")
-                about = f"{mutation.right}  →  {(mutation.wrong or 'nothing').strip()}"
-                accept = list(mutation.causes)
-                expected[f"m{name}"] = {
-                    "agree": False,
-                    "causes": [],
-                    "accept": accept,
-                    "line": mutation.line,
-                    "about": about,
-                    "kinds": [accept[0], *kinds],
-                }
-                break
     file.write_text(json.dumps(expected, indent=1, ensure_ascii=False), "utf-8")
     return [f"{name}: {message}" for name, message in wrong.items() if message]
+
+
+def _right(about: str, accept: Sequence[str], line: str | None) -> dict[str, Any]:
+    return {"agree": False, "causes": [], "accept": list(accept), "line": line, "about": about or "correct"}
 
 
 def main() -> None:
@@ -94,16 +84,21 @@ def main() -> None:
     parser.add_argument(
         "--fix", action="store_true", help="a fix is right if the file that explain wrote trains as Keras"
     )
+    parser.add_argument("--warm", action="store_true", help="ask in this process, with one pair of sides for all files")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=300)
     options = parser.parse_args()
-    wrong = write(range(*options.seeds), options.out, options.mutations, options.validate)
-    print(*wrong, sep="\n", file=sys.stderr)
+    seeds = range(*options.seeds)
+    wrong = write(seeds, options.out, mutations=options.mutations, keras=options.validate)
+    if options.validate:
+        print(*wrong, f"{len(seeds) - len(wrong)} of {len(seeds)} ports are correct in float64", sep="\n")
     if options.validate or options.write:
-        print(f"{options.seeds[1] - options.seeds[0] - len(wrong)} of {options.seeds[1] - options.seeds[0]} ports hold")
         return
-    answers = ask_all(options.out, options.backend, options.workers, options.timeout, options.fix)
+    if options.warm:
+        answers = ask_warm(options.out, options.backend)
+    else:
+        answers = ask_all(options.out, options.backend, options.workers, options.timeout, options.fix)
     if options.fix:
         texts = {}
         for answer in answers:

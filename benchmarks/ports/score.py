@@ -34,9 +34,7 @@ class Answer:
 
 def ask(file: Path, expected: dict[str, Any], backend: str, timeout: float, fixed: Path | None) -> Answer:
     """Run `explain` on a file; with `fixed` it also writes the mended file there."""
-    # Keras's stateful layers cannot be trained on the torch backend.
-    backend = "tensorflow" if backend == "torch" and "stateful" in file.read_text("utf-8") else backend
-    command = [sys.executable, "-m", "compare", "explain", str(file), "--backend", backend, "--json"]
+    command = [sys.executable, "-m", "compare", "explain", str(file), "--backend", _backend(file, backend), "--json"]
     command += ["--fix", str(fixed)] if fixed else []
     environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT)}
     began = time.monotonic()
@@ -97,6 +95,50 @@ def ask_all(folder: Path, backend: str, workers: int, timeout: float, fix: bool)
 
     with ThreadPoolExecutor(workers) as pool:
         answers = list(pool.map(one, expected))
+    return _kept(folder, answers)
+
+
+def ask_warm(folder: Path, backend: str) -> list[Answer]:
+    """Ask about every pair with the same two processes; they are started again after an exception."""
+    from compare.errors import InputError
+    from compare.explain.entry import explain_with
+    from compare.explain.pair_file import read_pair
+    from compare.explain.processes import Sides
+
+    expected = json.loads((folder / "expected.json").read_text("utf-8"))
+    answers: list[Answer] = []
+    for chosen in ("tensorflow", backend):
+        names = [
+            n
+            for n in expected
+            if _backend(folder / f"{n}.py", backend) == chosen and n not in {a.name for a in answers}
+        ]
+        while names:
+            with Sides(chosen) as sides:
+                while names:
+                    name, began = names.pop(0), time.monotonic()
+                    try:
+                        told = explain_with(sides, read_pair(str(folder / f"{name}.py"))).as_json()
+                        answer = judge(name, told, expected[name], time.monotonic() - began)
+                    except Exception as error:
+                        kind = "refused" if isinstance(error, InputError) else "crash"
+                        answer = Answer(name, kind, f"{type(error).__name__}: {error}"[:200], time.monotonic() - began)
+                    print(
+                        f"{_verdict(answer, expected[name]):24} {name:8} {answer.seconds:5.1f} s  {answer.message}",
+                        flush=True,
+                    )
+                    answers.append(answer)
+                    if answer.kind == "crash":
+                        break
+    return _kept(folder, answers)
+
+
+def _backend(file: Path, backend: str) -> str:
+    """Keras's stateful layers cannot be trained on the torch backend."""
+    return "tensorflow" if backend == "torch" and "stateful" in file.read_text("utf-8") else backend
+
+
+def _kept(folder: Path, answers: list[Answer]) -> list[Answer]:
     (folder / "answers.json").write_text(json.dumps([vars(answer) for answer in answers], indent=1), "utf-8")
     return answers
 
