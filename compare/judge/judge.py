@@ -11,6 +11,7 @@ from compare.judge.drift import drift_by_phase, prediction_drift, relative_loss_
 from compare.judge.ensemble import EnsembleDrift, measure_ensemble
 from compare.judge.finite import Undecidable, undecidable_from
 from compare.judge.margins import ENSEMBLE_MARGIN
+from compare.judge.pictures import gates_of_window, ratio_map
 from compare.judge.single_step import initial_state_differences, step_differences
 from compare.judge.step_reference import StepReference
 from compare.judge.trajectory import (
@@ -171,6 +172,8 @@ def _judge_trajectory(
         differences=[*comparison.differences, *(difference for difference in differences if difference is not None)],
         trajectory_tolerance_ratio=max(ratio for ratio, _ in drift_checks),
         curves=_curves(expected, obtained, drifts[0].values[:, 0], ensemble),
+        ratio_map=ratio_map(drifts, ensemble),
+        gates=gates_of_window(experiment, {trace.manifest["runner"]: trace for trace in (expected, obtained)}),
     )
 
 

@@ -74,6 +74,22 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class RatioMap:
+    """Error / tolerance of the trajectory: `ratios` (tensors, columns), the largest between two of `steps`."""
+
+    tensors: tuple[str, ...]
+    steps: np.ndarray
+    ratios: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Each side's gates in the first layer over one window, the mean over the units: (time,) by gate and by side."""
+
+    activations: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class ClassResults:
     """What a report draws of classes: how often each was taken for each, and the accuracy at each timestep.
 
@@ -173,6 +189,8 @@ class Comparison:
     versions: Mapping[str, str] = field(default_factory=dict)
     epoch_losses: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     curves: Curves | None = None
+    ratio_map: RatioMap | None = None
+    gates: Gates | None = None
     classes: ClassResults | None = None
 
     @property

@@ -241,3 +241,8 @@ class ResetAfter(Gate):
 
 
 STEPS: dict[str, type[SimpleRNN | LSTM | GRU]] = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+
+
+def gates_of(step: Step) -> dict[str, Array]:
+    """Return what each gate of a timestep lets through (batch, units), by its name; a SimpleRNN's state is "state"."""
+    return {gate.name or "state": gate.y for gate in vars(step).values() if isinstance(gate, Gate)}

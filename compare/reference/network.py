@@ -34,6 +34,7 @@ class Network:
         self.model, self.weights, self.inputs, self.unmasked = model, weights, inputs, unmasked
         self.non_trainable = dict(non_trainable or {})
         self.stages: dict[str, Array] = {}
+        self.recurrent: list[Direction | Bidirectional] = []
         self._applied: list[Applied] = []
         values = inputs["sequence"]
         if model.embedding:
@@ -69,6 +70,7 @@ class Network:
         """One recurrent layer, its normalisation and its dropout."""
         model, is_last = self.model, index == self.model.layers - 1
         layer = self._recurrent(index, values)
+        self.recurrent.append(layer)
         self.stages[f"layer{index}"] = layer.output
         if not is_last or model.head == "every_output":
             values = self._apply(layer)

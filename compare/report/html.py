@@ -1,10 +1,10 @@
-"""The HTML report: one file with everything in it."""
+"""The HTML report of a run: one file with everything in it, Bokeh's script too, which opens without a network."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
@@ -14,11 +14,14 @@ from compare.known.differences import known_differences
 from compare.report import wording
 from compare.storage import write_text
 
+# Told apart by shape as well as by colour.
+MARKS = {"agrees": "✓", "differs": "✗", "failed": "!", "undecidable": "?", "defect": "◆"}
+
 
 def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str, str], path: Path) -> None:
     """Write the report of a run as one self-contained file."""
     sections = []
-    for case in cases:
+    for number, case in enumerate(cases):
         comparisons = [comparison for comparison in verdict.comparisons if comparison.case == case.name]
         sections.append(
             {
@@ -28,43 +31,73 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
                 "metrics": {side: figures for c in comparisons for side, figures in c.metrics.items()},
                 "epoch_losses": {side: losses for c in comparisons for side, losses in c.epoch_losses.items()},
                 "data_notes": list(dict.fromkeys(note for c in comparisons for note in c.data_notes)),
-                "pictures": _pictures(comparisons),
+                "charts": draw(comparisons, f"charts{number}"),
             }
         )
+    write_page(
+        path,
+        "report.html.j2",
+        title=wording.conclusion(verdict),
+        verdict=verdict,
+        sections=sections,
+        runners=list(dict.fromkeys(comparison.runner for comparison in verdict.comparisons)),
+        folds=[(case, list(summaries)) for case, summaries in groupby(verdict.folds, key=lambda summary: summary.case)],
+        environment=environment,
+        anchor=anchor,
+        marks=MARKS,
+        next_step=wording.next_step(verdict),
+    )
+
+
+def write_page(path: Path, template: str, title: str, **values: Any) -> None:
+    """Write a page by its template, with the styles and the script that all pages share.
+
+    Bokeh's script, a megabyte, is in a page only where `charts` of a section, or its own, have something to draw.
+    """
+    from bokeh.resources import Resources  # takes a second to import
+
+    drawn = bool(values.get("charts")) or any(section["charts"] for section in values.get("sections", ()))
+    scripts = Resources(mode="inline", components=["bokeh"]).js_raw if drawn else []
     templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))
-    template = templates.get_template("report.html.j2")
-    content = template.render(
-        verdict=verdict, sections=sections, environment=environment, wording=wording, folds=verdict.folds
+    content = templates.get_template(template).render(
+        title=title,
+        wording=wording,
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - Bokeh's own
+        **values,
     )
     write_text(path, content)
 
 
-def _pictures(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    from compare.report import plots  # matplotlib takes a second
-
-    pictures: list[tuple[str, str]] = []
-    if drawn := [c for c in comparisons if c.curves is not None]:
-        pictures.append(("Loss of both sides", plots.draw_losses(drawn)))
-        pictures.append(("Drift of the losses", plots.draw_loss_drift(drawn)))
-    if predicted := [c for c in drawn if c.curves is not None and c.curves.truth.size]:
-        pictures.append(("Predictions for held-out data", plots.draw_predictions(predicted)))
-    if by_timestep := [c for c in comparisons if c.classes is not None and c.classes.by_timestep]:
-        pictures.append(("Accuracy at each timestep of held-out data", plots.draw_accuracy_by_timestep(by_timestep)))
-    for sides, counts, labels in _confusions(comparisons):
-        pictures.append((f"Confusion matrix of {', '.join(sides)}", plots.draw_confusion(counts, labels)))
-    return [{"title": title, "svg": Markup(svg)} for title, svg in pictures]  # noqa: S704 - drawn here
+def anchor(comparison: Comparison) -> str:
+    """The address of a comparison in its page."""
+    return f"{comparison.case}/{comparison.runner}"
 
 
-def _confusions(comparisons: Sequence[Comparison]) -> list[tuple[list[str], np.ndarray, tuple[str, ...]]]:
-    """List the confusion matrices that differ from one another, each with the sides that have it."""
-    matrices: list[tuple[list[str], np.ndarray, tuple[str, ...]]] = []
-    for comparison in comparisons:
-        if comparison.classes is None:
-            continue
-        for side, counts in comparison.classes.confusion.items():
-            sides = next((known for known, other, _ in matrices if np.array_equal(counts, other)), None)
-            if sides is None:
-                matrices.append(([side], counts, comparison.classes.labels))
-            elif side not in sides:
-                sides.append(side)
-    return matrices
+def draw(comparisons: Sequence[Comparison], name: str) -> dict[str, Any] | None:
+    """Draw what there is to be drawn of a case: charts of all its comparisons, then of each by its runner.
+
+    A chart has a title, a description, and the id of its place; `document` is what Bokeh draws there.
+    """
+    if not any(c.curves is not None or c.gates is not None or c.classes is not None for c in comparisons):
+        return None
+    from compare.report.charts import COLOURS, charts_of, embedded, ratio_chart  # Bokeh takes a second
+
+    shared = list(charts_of(comparisons))
+    own = [(c.runner, ratio_chart(c, c.ratio_map)) for c in comparisons if c.ratio_map is not None]
+    if not shared and not own:
+        return None
+    charts = [*shared, *(chart for _, chart in own)]
+    document, roots = embedded(charts)
+    places = [
+        {"id": f"{name}-{number}", "root": root, "chart": chart}
+        for number, (root, chart) in enumerate(zip(roots, charts, strict=True))
+    ]
+    sides = dict.fromkeys(side for c in comparisons for side in (c.reference, c.runner))
+    return {
+        "name": name,
+        # "<" would end the element that holds it.
+        "document": Markup(document.replace("<", "\\u003c")),  # noqa: S704 - JSON, in which "<" is escaped
+        "shared": places[: len(shared)],
+        "own": {runner: place for (runner, _), place in zip(own, places[len(shared) :], strict=True)},
+        "legend": [(side, COLOURS.get(side, COLOURS["torch"])) for side in sides],
+    }

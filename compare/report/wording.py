@@ -151,6 +151,26 @@ def conclusion(verdict: Verdict) -> str:
     return f"{'; '.join(parts)}: {', '.join(named[:NAMED])}{more}."
 
 
+def next_step(verdict: Verdict) -> str:
+    """Say what to do about a run."""
+    if verdict.agree:
+        case = verdict.comparisons[0].case
+        return (
+            f"To keep it so: python -m compare record {case} --golden golden/, and check --golden golden/ in your CI."
+        )
+    unexpected = [comparison for comparison in verdict.comparisons if not comparison.expected]
+    differing = [comparison for comparison in unexpected if comparison.status == "differs"]
+    if not differing:
+        return "Nothing was found to differ; open what could not be judged below: its message says what is missing."
+    causes = dict.fromkeys(cause.name for comparison in differing for cause in comparison.causes)
+    if causes:
+        return f"Open a comparison that differs: its cause ({', '.join(causes)}) and what to do about it stand there."
+    first = differing[0]
+    difference = first.first_difference
+    where = "" if difference is None else f", {location(difference)}: nothing before it differs"
+    return f"Begin with {first.case} on {first.runner}{where}. In your own models: python -m compare explain PAIR.py."
+
+
 def _verb(status: str, comparisons: Sequence[Comparison]) -> str:
     if status in ("failed", "undecidable"):
         return "could not be run" if status == "failed" else "cannot be decided"
