@@ -364,6 +364,9 @@ def effect_of(original: Trace, mutated: Trace, experiment: Experiment, limit: fl
     else:
         changes.append((min(len(original.rows), len(mutated.rows)), PHASES.index("loss"), np.inf))
     for step in experiment.recorded_steps:
+        if mutated.single_step(step) is None:  # nothing of the step could be taken, as with slots of another rule
+            changes.append((step, PHASES.index("update"), np.inf))
+            continue
         changes += [
             (step, PHASES.index(_phase_of_tensor(name)), change)
             for name, change in _changes(original.single_step(step), mutated.single_step(step))
