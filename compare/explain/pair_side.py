@@ -31,6 +31,40 @@ ACTIONS = ("open", "data", "set_data", "describe", "state", "run")
 ERROR_CHARACTERS = 600
 
 
+def line_of(file: str, name: str) -> int:
+    """The line in which a pair file defines a name; 1 where it does not."""
+    for number, line in enumerate(Path(file).read_text("utf-8").splitlines(), 1):
+        if line.replace(" ", "").startswith((f"{name}=", f"def{name}(")):
+            return number
+    return 1
+
+
+def check_options(file: str, namespace: dict[str, Any], options: dict[str, Any]) -> None:
+    """Raise PairError, with the line, for an option that is not what it has to be."""
+
+    def refuse(name: str, wanted: str) -> None:
+        raise PairError(f"{file}:{line_of(file, name)}: {name} = {namespace[name]!r}; {wanted}")
+
+    for name in ("batch_size", "epochs"):
+        value = namespace.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            refuse(name, "it must be a whole number of at least 1")
+    if "seed" in options and (not isinstance(options["seed"], int) or options["seed"] < 0):
+        refuse("seed", "it must be a whole number of at least 0")
+    clip = options.get("clip_norm")
+    if clip is not None and not (isinstance(clip, int | float) and clip > 0):
+        refuse("clip_norm", "it must be a number above 0")
+    for name in ("torch_step", "scheduler"):
+        if name in options and not callable(options[name]):
+            refuse(name, "it must be a function")
+    mapped = options.get("parameter_map")
+    if mapped is not None and not (
+        isinstance(mapped, dict)
+        and all(isinstance(k, str) and (isinstance(v, str) or callable(v)) for k, v in mapped.items())
+    ):  # fmt: skip
+        refuse("parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them")
+
+
 class PairSide:
     """The service of one side of a pair: answers one request after the other; `open` comes first."""
 
@@ -102,33 +136,10 @@ class PairSide:
         }, {}
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        def refuse(name: str, wanted: str) -> None:
-            raise PairError(f"{self.file}:{self._line_of(name)}: {name} = {self.namespace[name]!r}; {wanted}")
-
-        for name in ("batch_size", "epochs"):
-            value = self.namespace.get(name, 1)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                refuse(name, "it must be a whole number of at least 1")
-        if "seed" in options and (not isinstance(options["seed"], int) or options["seed"] < 0):
-            refuse("seed", "it must be a whole number of at least 0")
-        clip = options.get("clip_norm")
-        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
-            refuse("clip_norm", "it must be a number above 0")
-        for name in ("torch_step", "scheduler"):
-            if name in options and not callable(options[name]):
-                refuse(name, "it must be a function")
-        mapped = options.get("parameter_map")
-        if mapped is not None and not (
-            isinstance(mapped, dict)
-            and all(isinstance(k, str) and (isinstance(v, str) or callable(v)) for k, v in mapped.items())
-        ):  # fmt: skip
-            refuse("parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them")
+        check_options(self.file, self.namespace, options)
 
     def _line_of(self, name: str) -> int:
-        for number, line in enumerate(Path(self.file).read_text("utf-8").splitlines(), 1):
-            if line.replace(" ", "").startswith((f"{name}=", f"def{name}(")):
-                return number
-        return 1
+        return line_of(self.file, name)
 
     def data(self, **_: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Call the user's function of this name and check what it returns."""

@@ -31,6 +31,7 @@ class Difference:
     timestep: int | None = None
     expected: float | str | None = None
     obtained: float | str | None = None
+    source: Mapping[str, Any] | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -56,6 +57,7 @@ class Difference:
             "obtained": _finite(self.obtained),
             "kind": self.kind,
             "message": self.message,
+            **({} if self.source is None else {"source": dict(self.source)}),
         }
 
 
@@ -153,6 +155,7 @@ class Cause:
     observation: str = ""
     proof: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The form in which `verdict.json` has it."""
@@ -185,6 +188,7 @@ class Comparison:
     causes: Sequence[Cause] = ()
     expected: bool = False
     notes: Sequence[str] = ()
+    unexplained: bool = False
     data_notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     epoch_losses: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
@@ -222,6 +226,7 @@ class Comparison:
             "expected": self.expected,
             "samples": dict(self.samples),
             "notes": list(self.notes),
+            "unexplained": self.unexplained,
             "data_notes": list(self.data_notes),
             "epoch_losses": {side: list(losses) for side, losses in self.epoch_losses.items()},
             "confusion_matrix": self._confusion_as_json(),

@@ -242,30 +242,33 @@ def _rule(context: Context) -> Iterator[Candidate]:
         )
         return
     differing = {
-        name: keras[name] for name in keras if name in torch and not _same(keras[name], torch[name]) and name != "rule"
+        name: keras[name]
+        for name in keras
+        if name in torch and not same_choice(keras[name], torch[name]) and name != "rule"
     }
-    for cause, names in _causes(keras["rule"]).items():
+    for cause, names in causes_of_choices(keras["rule"]).items():
         choices = {name: differing[name] for name in names if name in differing}
         if cause == "momentum-rule" and not (keras.get("momentum") or torch.get("momentum")):
             continue
         if choices:
             yield Candidate(
                 cause,
-                _fix(cause, context.torch["optimizer"], choices, keras),
+                rule_fix(cause, context.torch["optimizer"], choices, keras),
                 torch=({"change": "update_rule", **choices},),
                 priority=4 if cause in INHERENT else 2,
                 figures={"keras": choices, "torch": {name: torch[name] for name in choices}},
-                message=_message(choices, torch),
+                message=choices_message(choices, torch),
             )
 
 
-def _same(left: Any, right: Any) -> bool:
+def same_choice(left: Any, right: Any) -> bool:
+    """Whether two choices of a rule are the same, numbers up to rounding."""
     if isinstance(left, float) and isinstance(right, float):
         return bool(np.isclose(left, right, rtol=1e-5, atol=0.0))
     return bool(left == right)
 
 
-def _causes(rule: str) -> dict[str, tuple[str, ...]]:
+def causes_of_choices(rule: str) -> dict[str, tuple[str, ...]]:
     """Which choices of a rule belong to which cause; the learning rate is apart."""
     decay = {"weight-decay-coupling": ("coupled_decay", "decoupled_decay")}
     if rule == "adam":
@@ -314,7 +317,8 @@ def _rates(context: Context) -> Iterator[Candidate]:
 WRITTEN = {"beta_1": "betas", "beta_2": "betas", "epsilon": "eps", "rho": "alpha"}
 
 
-def _fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[str, Any]) -> str:
+def rule_fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[str, Any]) -> str:
+    """The code that makes a choice as Keras makes it."""
     if cause == "adam-epsilon-placement":
         epsilon, beta = keras["epsilon"], keras["beta_2"]
         return (
@@ -342,7 +346,8 @@ def _fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[
     return f"torch.optim.{optimizer}(module.parameters(), …, {options})"
 
 
-def _message(choices: Mapping[str, Any], torch: Mapping[str, Any]) -> str:
+def choices_message(choices: Mapping[str, Any], torch: Mapping[str, Any]) -> str:
+    """The choices of both sides, in words."""
     sentences = [
         f"{name.replace('_', ' ')} is {value} in Keras and {torch[name]} in PyTorch" for name, value in choices.items()
     ]

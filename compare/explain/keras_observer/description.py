@@ -21,7 +21,7 @@ def describe(session: Session, record: Mapping[str, np.ndarray]) -> dict[str, An
         "unknown": _unknown(model, observed),
         "optimizer": type(optimizer).__name__,
         "rule": rule_of(optimizer),
-        "clip": _clipping(optimizer),
+        "clip": clipping_of(optimizer),
         "loss": loss_of(model),
         "dropout_calls": observed.dropout_calls,
         "masks": [name.removeprefix("mask/") for name in record if name.startswith("mask/")],
@@ -48,7 +48,7 @@ def _unknown(model: Any, observed: Observed) -> list[str]:
     return [variable.path for variable in model.trainable_variables if id(variable) not in known]
 
 
-def _clipping(optimizer: Any) -> dict[str, Any]:
+def clipping_of(optimizer: Any) -> dict[str, Any]:
     """Say how an optimizer clips gradients."""
     for attribute, kind in (("global_clipnorm", "global_norm"), ("clipnorm", "norm"), ("clipvalue", "value")):
         limit = getattr(optimizer, attribute, None)

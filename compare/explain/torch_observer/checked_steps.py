@@ -1,0 +1,470 @@
+"""The user's PyTorch training, step by step from Keras's weights: each step is compared by itself, and nothing drifts.
+
+Before every step the module gets the weights that Keras had, after every backward pass the gradients that Keras had:
+so forward pass, loss, gradients, clipping and update are each compared on equal terms, whatever came before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compare.errors import InputError
+from compare.explain.batches import Tree, each, named
+from compare.explain.source import Site, Source, source_of, users_site
+from compare.explain.torch_observer import tf32
+from compare.explain.torch_observer.recorder import Key, Patch, Recorder, array
+from compare.explain.torch_observer.update_rule import UpdateRule
+from compare.explain.transfer import Transfer
+
+CLIPPING = ("clip_grad_norm_", "clip_grad_value_")
+
+
+class Stopped(BaseException):
+    """Ends a step at its backward pass; no Exception, so that a user's handler lets it through."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training has otherwise than the user wrote it: counterfactuals; empty for the user's own."""
+
+    patches: Mapping[Any, Patch] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    clip: Mapping[str, Any] | None = None
+    momentum: Mapping[str, float] = field(default_factory=dict)
+    penalties: Mapping[str, float] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+    by_value: bool = False
+
+    def with_patches(self, patches: Mapping[Any, Patch], by_value: bool = False) -> "Setup":
+        """The same with more patches."""
+        return replace(self, patches={**self.patches, **patches}, by_value=self.by_value or by_value)
+
+    def without_values(self) -> "Setup":
+        """The same without what was put in by value, which is right at one step alone."""
+        kept = {place: patch for place, patch in self.patches.items() if not getattr(patch, "by_value", False)}
+        return replace(self, patches=kept)
+
+    def merged(self, other: "Setup") -> "Setup":
+        """Both together."""
+        return Setup(
+            {**self.patches, **other.patches}, self.freeze + other.freeze, self.train + other.train,
+            {**self.rule, **other.rule}, other.clip or self.clip, {**self.momentum, **other.momentum},
+            {**self.penalties, **other.penalties}, self.flags | other.flags, self.by_value or other.by_value,
+        )  # fmt: skip
+
+
+@dataclass
+class Step:
+    """What one step made: by PyTorch's names, None where it made nothing."""
+
+    number: int
+    loss: float = float("nan")
+    backwards: int = 0
+    own: dict[str, np.ndarray | None] = field(default_factory=dict)
+    held: dict[str, np.ndarray | None] = field(default_factory=dict)
+    clipped: dict[str, np.ndarray] = field(default_factory=dict)
+    before: dict[str, np.ndarray] = field(default_factory=dict)
+    after: dict[str, np.ndarray] = field(default_factory=dict)
+    updates: int = 0
+    recorder: Recorder | None = None
+
+
+class Work:
+    """What does not change from run to run: the pair file, the data, Keras's trace, how weights are transferred."""
+
+    def __init__(
+        self, execute: Callable[[], dict[str, Any]], inputs: Tree, targets: Tree, weights: Any, trace: Mapping[str, Any]
+    ) -> None:
+        self.execute, self.inputs, self.targets, self.sample_weights, self.trace = (
+            execute,
+            inputs,
+            targets,
+            weights,
+            trace,
+        )
+        self.transfer = Transfer()
+
+    @property
+    def steps(self) -> Sequence[Mapping[str, Any]]:
+        """Keras's steps."""
+        return self.trace["steps"]
+
+
+class Training:
+    """One training from the start with a module of its own."""
+
+    def __init__(self, work: Work, setup: Setup | None = None, noise: int | None = None, kernel: Any = None) -> None:
+        self.work, self.setup, self.kernel = work, setup or Setup(), kernel
+        self.options = work.execute()
+        self.made: dict[int, Site | None] = {}
+        self.noise = None if noise is None else np.random.default_rng(noise)
+        torch.manual_seed(int(self.options.get("seed") or 0))
+        with self._construction():
+            self.module, self.loss, self.optimizer = checked(self.options["torch_side"]())
+        self.training_at_first = self.module.training
+        self.named: dict[str, torch.Tensor] = {
+            **dict(self.module.named_parameters()),
+            **{n: b for n, b in self.module.named_buffers() if n.rpartition(".")[2] in ("running_mean", "running_var")},
+        }
+        self.initial = {name: array(tensor) for name, tensor in self.named.items()}
+        make_scheduler = self.options.get("scheduler")
+        self.scheduler = make_scheduler(self.optimizer) if make_scheduler else None
+        if make_scheduler and not hasattr(self.scheduler, "step"):
+            raise TypeError(f"scheduler() returned {type(self.scheduler).__name__}; return a torch scheduler")
+        self.stack: list[tuple[str, nn.Module]] = []
+        self.step_sites: list[Site] = []
+        self.backward_site: Site | None = None
+        self.clip_calls: list[dict[str, Any]] = []
+        self.current = Step(-1)
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self._only_forward = False
+        self._raw: dict[str, np.ndarray | None] = {}
+        self._watch()
+        self._change()
+
+    # Making ------------------------------------------------------------------------------------------------------
+
+    def _construction(self) -> Any:
+        """Note the line in which every module is made."""
+        made, original = self.made, nn.Module.__init__
+
+        class Noted:
+            def __enter__(self) -> None:
+                def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+                    original(module, *args, **kwargs)
+                    made[id(module)] = users_site(2)
+
+                nn.Module.__init__ = init  # type: ignore[method-assign]
+
+            def __exit__(self, *_: Any) -> None:
+                nn.Module.__init__ = original  # type: ignore[method-assign]
+
+        return Noted()
+
+    def _watch(self) -> None:
+        for name, module in self.module.named_modules():
+            self._follow(name, module)
+        if isinstance(self.loss, nn.Module):
+            self._follow("loss", self.loss)
+        self.optimizer.register_step_pre_hook(self._before_update)
+        self.optimizer.register_step_post_hook(self._after_update)
+
+    def _follow(self, name: str, module: nn.Module) -> None:
+        module.register_forward_pre_hook(lambda m, a: self.stack.append((name, m)))
+        module.register_forward_hook(lambda m, a, o: self.stack.pop() and None, always_call=True)
+
+    def _change(self) -> None:
+        setup = self.setup
+        parameters = dict(self.module.named_parameters())
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for name in setup.freeze:
+            parameters[name].requires_grad_(False)
+        for name in setup.train:
+            parameters[name].requires_grad_(True)
+            if id(parameters[name]) not in held:
+                self.optimizer.param_groups[0]["params"].append(parameters[name])
+        for path, momentum in setup.momentum.items():
+            self.module.get_submodule(path).momentum = momentum
+        if setup.rule:
+            rule = UpdateRule(self.optimizer, dict(setup.rule))
+
+            def step(closure: Any = None) -> None:
+                self._before_update()
+                rule.step()
+                self.optimizer._opt_called = True
+                self._after_update()
+
+            self.optimizer.step = step  # type: ignore[method-assign]
+        if setup.penalties:
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = 0.0
+        for patch in setup.patches.values():
+            if hasattr(patch, "restart"):
+                patch.restart()
+
+    # Running -----------------------------------------------------------------------------------------------------
+
+    def assign(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Load Keras's weights."""
+        with torch.no_grad():
+            for name, tensor in self.named.items():
+                if name in self.work.transfer.maps:
+                    value = self.work.transfer.given(name, weights, tensor.shape)
+                elif name in self.work.transfer.alone:
+                    value = np.zeros(tuple(tensor.shape), np.float32)
+                else:
+                    continue
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+    def tensors(self, tree: Tree, batch: Sequence[int]) -> Any:
+        """A batch as tensors: floats as the module has them, whole numbers as int64."""
+        first = next(self.module.parameters(), None)
+        dtype = torch.float32 if first is None else first.dtype
+        return each(lambda a: tensor_of(a[batch], dtype), tree)
+
+    def step(self, number: int, values: bool = False) -> Step:
+        """Take the user's own step from Keras's weights; with `values` everything that is computed is kept."""
+        keras = self.work.steps[number]
+        self.assign(keras["before"])
+        self.current = step = Step(number)
+        x, y = self.tensors(self.work.inputs, keras["batch"]), self.tensors(self.work.targets, keras["batch"])
+        x = each(self._rounded, x)
+        self.stack.clear()
+        if "always_training" in self.setup.flags:
+            self.module.train()
+        torch.manual_seed(1000 + number)
+        leaves = {**dict(self.module.named_parameters(remove_duplicate=False)), **dict(self.module.named_buffers())}
+        leaves |= dict(named("x", x)) | dict(named("y", y))
+        recorder = step.recorder = Recorder(
+            leaves, self.setup.patches, lambda: self.stack[-1] if self.stack else ("", None), self._backward,
+            values, self.noise, kernel=self.kernel, attached="keep_gradient" in self.setup.flags,
+        )  # fmt: skip
+        custom = None if "plain_step" in self.setup.flags else self.options.get("torch_step")
+        with self._functions(), recorder:
+            if custom is not None:
+                custom(self.module, self.loss, self.optimizer, x, y)
+            else:
+                self._default_step(x, y, keras["batch"])
+        if not step.backwards and not number:
+            raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
+        step.loss = recorder.loss_value
+        self.losses.append(step.loss)
+        self._step_scheduler(number)
+        step.before = {
+            n: self.work.transfer.given(n, keras["before"], t.shape)
+            for n, t in self.named.items()
+            if n in self.work.transfer.maps
+        }
+        step.after = {name: array(tensor) for name, tensor in self.named.items()}
+        return step
+
+    def _rounded(self, x: torch.Tensor) -> torch.Tensor:
+        """In Monte Carlo arithmetic the inputs too: a fused kernel rounds every product of them inside."""
+        if self.noise is None or not x.is_floating_point():
+            return x
+        signs = torch.from_numpy(self.noise.integers(-1, 2, tuple(x.shape)).astype(np.float32))
+        return x * (1 + torch.finfo(torch.float32).eps * signs.to(x.dtype))
+
+    def forward(self, number: int) -> Step:
+        """Compute a step's forward pass and loss alone, all values kept."""
+        self._only_forward = True
+        try:
+            self.step(number, values=True)
+        except Stopped:
+            pass
+        finally:
+            self._only_forward = False
+        return self.current
+
+    def _default_step(self, x: Any, y: Any, batch: Sequence[int]) -> None:
+        self.optimizer.zero_grad()
+        extra = []
+        if self.work.sample_weights is not None:
+            extra = [self.tensors(self.work.sample_weights, batch)]
+        self.loss(self.call(x), y, *extra).backward()
+        if self.options.get("clip_norm"):
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options["clip_norm"])
+        self.optimizer.step()
+
+    def call(self, x: Any) -> Any:
+        """The module's outputs: several inputs one after the other."""
+        predict = self.options.get("torch_predict")
+        if predict is not None:
+            return predict(self.module, x)
+        if isinstance(x, list):
+            return self.module(*x)
+        return self.module(x)
+
+    def _step_scheduler(self, number: int) -> None:
+        if self.scheduler is None:
+            return
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            following = self.work.steps[number + 1]["batch"][0] if number + 1 < len(self.work.steps) else 0
+            if following == self.work.steps[0]["batch"][0]:  # an epoch has ended
+                self.scheduler.step(float(np.mean(self.losses)))
+                self.losses = []
+        else:
+            self.scheduler.step()
+
+    def _functions(self) -> Any:
+        """Watch the functions that clip; leave out what a counterfactual leaves out."""
+        training = self
+
+        class Watched:
+            def __enter__(self) -> None:
+                self.kept = {name: getattr(nn.utils, name) for name in CLIPPING}
+                for name in CLIPPING:
+                    setattr(nn.utils, name, training._clipping(name, self.kept[name]))
+                self.autocast, self.no_grad = torch.autocast.__init__, torch.no_grad.__enter__
+                if "keep_gradient" in training.setup.flags:
+                    enter = self.no_grad
+
+                    def entered(this: Any) -> None:
+                        enter(this)
+                        if training.current.recorder is not None and training.current.recorder.on:
+                            torch.set_grad_enabled(this.prev)
+
+                    torch.no_grad.__enter__ = entered  # type: ignore[method-assign]
+                if "no_autocast" in training.setup.flags:
+                    original = self.autocast
+
+                    def plain(this: Any, *args: Any, **kwargs: Any) -> None:
+                        original(this, *args, **{**kwargs, "enabled": False})
+
+                    torch.autocast.__init__ = plain  # type: ignore[method-assign]
+                self.flags = tf32.without() if "no_tf32" in training.setup.flags else None
+                if self.flags is not None:
+                    self.flags.__enter__()
+
+            def __exit__(self, *details: Any) -> None:
+                for name in CLIPPING:
+                    setattr(nn.utils, name, self.kept[name])
+                torch.no_grad.__enter__ = self.no_grad  # type: ignore[method-assign]
+                torch.autocast.__init__ = self.autocast  # type: ignore[method-assign]
+                if self.flags is not None:
+                    self.flags.__exit__(*details)
+
+        return Watched()
+
+    def _clipping(self, name: str, original: Any) -> Any:
+        def clip(parameters: Any, *args: Any, **options: Any) -> Any:
+            limit = options.get("max_norm", options.get("clip_value", args[0] if args else float("nan")))
+            self.clip_calls.append({"function": name, "limit": float(limit), "site": users_site(2)})
+            if self.setup.clip is not None:
+                return torch.tensor(0.0)
+            return original(parameters, *args, **options)
+
+        return clip
+
+    def _backward(self, recorder: Recorder, loss: torch.Tensor, call: Callable[[torch.Tensor], Any]) -> Any:
+        """Compute the gradients, note them, and put Keras's in their place for what follows."""
+        if self._only_forward:
+            raise Stopped
+        if self.current.backwards:
+            self.current.backwards += 1
+            return call(loss)
+        parameters = dict(self.module.named_parameters())
+        old = {name: None if p.grad is None else p.grad.detach().clone() for name, p in parameters.items()}
+        for name, coefficient in self.setup.penalties.items():
+            loss = loss + coefficient * parameters[name].square().sum()
+        if self.setup.penalties:
+            recorder.loss_value = float(loss.detach())
+        self.backward_site = users_site(4)
+        result = call(loss)
+        step, keras = self.current, self.work.steps[self.current.number]
+        step.backwards = 1
+        for name, p in parameters.items():
+            if p.grad is None:
+                step.own[name] = step.held[name] = None
+                continue
+            gradient = p.grad.detach()
+            if gradient.is_sparse:
+                gradient = gradient.to_dense()
+            step.held[name] = array(gradient)
+            before = old[name]
+            step.own[name] = array(gradient if before is None else gradient - before)
+            wanted = self.work.transfer.gradient(name, keras["gradients"], p.shape)
+            if wanted is not None and p.requires_grad:
+                new = torch.from_numpy(wanted).to(p.dtype)
+                p.grad = new if before is None or "plain_gradients" in self.setup.flags else new + before
+        self._raw = {name: None if p.grad is None else array(p.grad) for name, p in parameters.items()}
+        return result
+
+    def _before_update(self, *_: Any) -> None:
+        site = users_site(2)
+        if site is not None and site not in self.step_sites:
+            self.step_sites.append(site)
+        self.current.updates += 1
+        parameters = dict(self.module.named_parameters())
+        if self.setup.clip is not None:
+            self._clip_as_keras(self.setup.clip)
+        self.current.clipped = {name: array(p.grad) for name, p in parameters.items() if p.grad is not None}
+
+    def _after_update(self, *_: Any) -> None:
+        """After an update there is nothing to be noted yet."""
+
+    def _clip_as_keras(self, clip: Mapping[str, Any]) -> None:
+        wanted = clipped(self.work.steps[self.current.number]["gradients"], clip)
+        with torch.no_grad():
+            for name, p in self.module.named_parameters():
+                gradient = self.work.transfer.gradient(name, wanted, p.shape)
+                if gradient is not None and p.grad is not None:
+                    p.grad = torch.from_numpy(gradient).to(p.dtype)
+
+    def evaluate(self, weights: Mapping[str, np.ndarray]) -> Recorder:
+        """The loss of the first batch as for a prediction, from given weights."""
+        self.assign(weights)
+        batch = self.work.steps[0]["batch"]
+        x, y = self.tensors(self.work.inputs, batch), self.tensors(self.work.targets, batch)
+        leaves = {**dict(self.module.named_parameters()), **dict(named("x", x)), **dict(named("y", y))}
+        was = self.module.training
+        self.module.eval()
+        self.stack.clear()
+        recorder = Recorder(
+            leaves,
+            self.setup.patches,
+            lambda: self.stack[-1] if self.stack else ("", None),
+            values=False,
+            noise=self.noise,
+        )
+        extra = [] if self.work.sample_weights is None else [self.tensors(self.work.sample_weights, batch)]
+        with torch.no_grad(), self._functions(), recorder:
+            recorder.finish(self.loss(self.call(x), y, *extra))
+        self.module.train(was)
+        return recorder
+
+    # Places ------------------------------------------------------------------------------------------------------
+
+    def source(self, site: Site | None, where: Any = None) -> Source | None:
+        """The user's line of a call; of a call from inside a library the line that made the module."""
+        if site is not None:
+            return source_of(site)
+        module = where[1] if where else None
+        made = self.made.get(id(module)) if module is not None else None
+        return None if made is None else source_of(made)
+
+
+def clipped(gradients: Mapping[str, np.ndarray], clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Keras's gradients as its optimizer clips them."""
+    kind, limit = clip["kind"], clip["limit"]
+    if kind == "value":
+        return {name: np.clip(value, -limit, limit) for name, value in gradients.items()}
+    norms = {name: float(np.sqrt(np.sum(np.square(value, dtype=np.float64)))) for name, value in gradients.items()}
+    if kind == "global_norm":
+        whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
+        norms = dict.fromkeys(norms, whole)
+    elif kind != "norm":
+        return dict(gradients)
+    return {name: value * min(1.0, limit / norms[name]) if norms[name] else value for name, value in gradients.items()}
+
+
+def checked(made: Any) -> Any:
+    """What torch_side() returned; raises TypeError where it is not (nn.Module, loss function, torch optimizer)."""
+    wanted = "return (nn.Module, loss function, torch optimizer)"
+    if not isinstance(made, tuple | list) or len(made) != 3:
+        raise TypeError(f"torch_side() returned {type(made).__name__}; {wanted}")
+    kinds = ((nn.Module, "nn.Module"), (Callable, "function"), (torch.optim.Optimizer, "torch optimizer"))
+    for value, (kind, name) in zip(made, kinds, strict=True):
+        if not isinstance(value, kind):
+            raise TypeError(f"torch_side() returned {type(value).__name__} where a {name} is due; {wanted}")
+    if isinstance(made[2], torch.optim.LBFGS):
+        raise InputError("torch_side() returned LBFGS, which computes several losses a step; Keras has no such rule")
+    return made
+
+
+def tensor_of(value: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """An array as a tensor, whole numbers as int64."""
+    tensor = torch.from_numpy(np.ascontiguousarray(value))
+    if tensor.is_floating_point():
+        return tensor.to(dtype)
+    return tensor if tensor.dtype == torch.bool else tensor.long()
+
+
+__all__ = ["Key", "Setup", "Step", "Training", "Work", "clipped"]

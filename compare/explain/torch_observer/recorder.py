@@ -1,0 +1,245 @@
+"""Every PyTorch function that is called, with its inputs by reference, its values and the user's line; it only looks.
+
+Both sides are observed by it: the user's module, and the Keras model where Keras computes with PyTorch.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from compare.explain.source import Site, users_site
+
+# The name of a leaf or the number of an operation, and which of its outputs.
+Key = tuple[Any, int]
+
+DROPOUTS = ("dropout", "dropout_", "dropout1d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+FUSED = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+# They give what they are given, or nothing that is computed with.
+PASSED = {
+    "grad", "data", "requires_grad", "is_leaf", "detach", "requires_grad_", "numpy", "cpu", "zero_", "retain_grad",
+    "__get__", "cuda", "set_",
+}  # fmt: skip
+DEPTH = 14
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor among an operation's arguments: where it comes from and its shape."""
+
+    key: Key
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass
+class Operation:
+    """One call: arguments with tensors as `Argument`, the values it gave, the user's call site."""
+
+    number: int
+    name: str
+    function: Any
+    arguments: Any
+    options: Any
+    inputs: list[Key]
+    site: Site | None
+    where: Any
+    stack: int = 0
+    outputs: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def place(self) -> Any:
+        """What is the same in every round of a loop; the number where no line of the user's is known."""
+        return (self.site, self.name) if self.site is not None else self.number
+
+
+@dataclass(frozen=True)
+class DropoutCall:
+    """One dropout: what it was given, its rate, and whether it was at work."""
+
+    value: np.ndarray | None
+    shape: tuple[int, ...]
+    rate: float
+    active: bool
+    site: Site | None
+    kind: str
+
+
+Patch = Callable[["Recorder", Operation, Any, Any, Any], Any]
+
+
+class Recorder(TorchFunctionMode):
+    """Records the operations up to `backward`; `patches` by place or number give other results (counterfactuals).
+
+    Dropout is the identity and is noted. `noise` rounds every result at random (Monte Carlo arithmetic); `kernel`
+    computes fused kernels by themselves, so that they are rounded inside.
+    """
+
+    def __init__(
+        self,
+        leaves: Mapping[str, torch.Tensor],
+        patches: Mapping[Any, Patch] | None = None,
+        where: Callable[[], Any] = lambda: None,
+        backward: Callable[["Recorder", torch.Tensor, Callable[[torch.Tensor], Any]], Any] | None = None,
+        values: bool = True,
+        noise: np.random.Generator | None = None,
+        stacks: bool = False,
+        kernel: Callable[[str, Any, Callable[[torch.Tensor], torch.Tensor]], Any] | None = None,
+        attached: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patches, self.where, self.backward = dict(patches or {}), where, backward
+        self.values, self.noise, self.stacks, self.kernel = values, noise, stacks, kernel
+        self.attached = attached
+        self.operations: list[Operation] = []
+        self.dropouts: list[DropoutCall] = []
+        self.live: dict[Key, torch.Tensor] = {}
+        self.on = True
+        self.loss: Key | None = None
+        self.loss_value = float("nan")
+        self._known: dict[int, Key] = {}
+        self._held: list[torch.Tensor] = []
+        for name, tensor in leaves.items():
+            self._know(tensor, (name, 0))
+
+    def _know(self, tensor: torch.Tensor, key: Key) -> None:
+        self._known[id(tensor)] = key
+        self._held.append(tensor)  # an id is only sure while its tensor lives
+        self.live[key] = tensor
+
+    def key_of(self, tensor: torch.Tensor) -> Key:
+        """Where a tensor comes from."""
+        return self._known.get(id(tensor), (None, 0))
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        name = getattr(function, "__name__", "?")
+        if name == "__get__":
+            name = getattr(function.__self__, "__name__", name)
+        if name == "backward" and (self.on or self.backward is not None):
+            return self._begin_backward(function, args, options)
+        if not self.on:
+            return function(*args, **options)
+        return self._call(function, name, args, options)
+
+    def _begin_backward(self, function: Any, args: Any, options: Any) -> Any:
+        loss = args[0]
+        if "loss" in self.patches:
+            loss = self.patches["loss"](self, None, args, options, loss)  # type: ignore[arg-type]
+        self.loss, self.loss_value = self.key_of(args[0]), float(loss.detach())
+        self.on = False
+        call = lambda tensor: function(tensor, *args[1:], **options)  # noqa: E731
+        return call(loss) if self.backward is None else self.backward(self, loss, call)
+
+    def finish(self, loss: torch.Tensor) -> torch.Tensor:
+        """Note a loss that nobody differentiates."""
+        if "loss" in self.patches:
+            loss = self.patches["loss"](self, None, (), {}, loss)  # type: ignore[arg-type]
+        self.loss, self.loss_value, self.on = self.key_of(loss), float(loss.detach()), False
+        return loss
+
+    def _call(self, function: Any, name: str, args: Any, options: Any) -> Any:
+        given = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
+        if self.attached and name in ("detach", "detach_", "data") and given and given[0].grad_fn is not None:
+            return given[0]
+        if name in DROPOUTS:
+            return self._dropout(name, args, options)
+        if name in FUSED:
+            args = self._without_dropout(args)
+        operation = Operation(
+            len(self.operations), name, function, *tree_map(self._described, (args, options)),
+            [self.key_of(tensor) for tensor in given], users_site(3), self.where(),
+        )  # fmt: skip
+        if self.kernel is not None and name in FUSED and isinstance(args[2], list | tuple):
+            # Rounded at random inside too, timestep by timestep.
+            result = self.kernel(name, args, lambda value: self._rounded(value, []))
+        else:
+            result = function(*args, **options)
+        tensors = [tensor for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor)]
+        if name in PASSED or not tensors:
+            for tensor in tensors:
+                if operation.inputs:
+                    self._known[id(tensor)] = operation.inputs[0]
+                    self._held.append(tensor)
+            return result
+        if self.stacks:
+            operation.stack = _stack()
+        for place in dict.fromkeys((operation.number, operation.place)):
+            if place in self.patches:
+                result = self.patches[place](self, operation, args, options, result)
+        if self.noise is not None:
+            result = tree_map(lambda value: self._rounded(value, given), result)
+        self.operations.append(operation)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._know(tensor, (operation.number, len(operation.outputs)))
+                operation.outputs.append(array(tensor) if self.values else np.empty(0))
+        return result
+
+    def _described(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return Argument(self.key_of(value), tuple(value.shape), value.dtype)
+        return value
+
+    def _dropout(self, name: str, args: Any, options: Any) -> Any:
+        rate = float(options.get("p", args[1] if len(args) > 1 else 0.5))
+        active = bool(options.get("training", args[2] if len(args) > 2 else True))
+        shape = tuple(args[0].shape)
+        if name in ("dropout1d", "feature_dropout") and len(shape) > 2:
+            shape = (*shape[:2], *(1 for _ in shape[2:]))
+        self.dropouts.append(DropoutCall(array(args[0]), shape, rate, active, users_site(4), name))
+        kept = args[0].clone()
+        self._known[id(kept)] = self.key_of(args[0])
+        self._held.append(kept)
+        return kept
+
+    def _without_dropout(self, args: Any) -> Any:
+        """A fused kernel's arguments without the dropout between its layers, which is noted."""
+        place = next((i for i, value in enumerate(args) if isinstance(value, float)), None)
+        if place is None or not args[place]:
+            return args
+        x, states = (
+            args[0],
+            next(value for value in args[1:3] if isinstance(value, tuple | list) or value.is_floating_point()),
+        )
+        state = states if isinstance(states, torch.Tensor) else states[0]
+        shape = (*x.shape[:-1], state.shape[-1] * (2 if args[place + 2] else 1))
+        for _ in range(int(args[place - 1]) - 1):
+            call = DropoutCall(None, shape, float(args[place]), bool(args[place + 1]), users_site(4), "between layers")
+            self.dropouts.append(call)
+        return (*args[:place], 0.0, *args[place + 1 :])
+
+    def _rounded(self, value: Any, given: list[torch.Tensor]) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.requires_grad:
+            return value
+        storages = {tensor.untyped_storage().data_ptr() for tensor in given}
+        if value.untyped_storage().data_ptr() in storages:  # a view, or in place: nothing was rounded
+            return value
+        assert self.noise is not None
+        # Half precision is no rounding of the comparison: what it does is a difference.
+        unit = min(torch.finfo(value.dtype).eps, torch.finfo(torch.float32).eps) / 2
+        signs = torch.from_numpy(self.noise.integers(-1, 2, tuple(value.shape)).astype(np.float32))
+        return value * (1 + 2 * unit * signs.to(value.dtype))
+
+
+def _stack() -> int:
+    frame, found = sys._getframe(4), []
+    while frame is not None and len(found) < DEPTH:
+        found.append((id(frame.f_code), frame.f_lasti))
+        frame = frame.f_back  # type: ignore[assignment]
+    return hash(tuple(found))
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    """The numbers of a tensor now, half precision as float32."""
+    tensor = tensor.detach()
+    if tensor.is_sparse:
+        tensor = tensor.to_dense()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    return tensor.cpu().numpy().copy()
