@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from compare.explain.comparing import Stage
-from compare.explain.investigation import Investigation
+from compare.explain.batches import Tree
+from compare.explain.observing import Observation
 from compare.storage import write_tensors
 
 SCRIPT = '''"""Step {step}, whose {phase} differs between Keras and PyTorch, at {location}; optimizers start anew.
@@ -21,75 +22,56 @@ import numpy as np
 from safetensors.numpy import load_file
 
 pair, held = runpy.run_path("pair.py"), load_file("step.safetensors")
-x, y = held["inputs"], held["targets"]
+def tree(name, convert=np.asarray):
+    parts = {{n.split("/")[1]: convert(v) for n, v in held.items() if n.startswith(name + "/")}}
+    return convert(held[name]) if name in held else list(parts.values()) if "0" in parts else parts
 if sys.argv[1] == "torch":
     import torch
     module, loss, optimizer = pair["torch_side"]()
     module.load_state_dict({{n[6:]: torch.from_numpy(v) for n, v in held.items() if n.startswith("torch/")}})
-    before = {{name: value.detach().numpy().copy() for name, value in module.named_parameters()}}
     def step(module, loss, optimizer, x, y):
+        predict = pair.get("torch_predict") or (lambda module, x: module(*x) if isinstance(x, list) else module(x))
         optimizer.zero_grad()
-        loss(module(x), y).backward()
+        loss(predict(module, x), y).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), pair.get("clip_norm") or float("inf"))
         optimizer.step()
     losses, backward = [], torch.Tensor.backward
     torch.Tensor.backward = lambda loss: (losses.append(loss.detach()), backward(loss))[1]
-    (pair.get("torch_step") or step)(module, loss, optimizer, torch.from_numpy(x), torch.from_numpy(y))
-    value, after = losses[-1], {{name: value.detach().numpy() for name, value in module.named_parameters()}}
+    x, y = tree("inputs", torch.from_numpy), tree("targets", torch.from_numpy)
+    (pair.get("torch_step") or step)(module, loss, optimizer, x, y)
+    print("loss", float(losses[-1]))
 else:
     model = pair["keras_side"]()
-    model(x)
+    model(tree("inputs"))
     for number, variable in enumerate(model.weights):
         variable.assign(held[f"keras/{{number}}"])
-    before = {{v.path: v.numpy().copy() for v in model.trainable_variables}}
-    value = model.train_on_batch(x, y)
-    after = {{v.path: v.numpy() for v in model.trainable_variables}}
-print("loss", float(value))
-for name in after:
-    print(name, "moved by", np.abs(after[name] - before[name]).max())
+    print("loss", float(np.ravel(model.train_on_batch(tree("inputs"), tree("targets")))[0]))
 '''
 
 
-def write_bug_report(investigation: Investigation, stage: Stage, folder: Path) -> None:
+def write_bug_report(observation: Observation, folder: Path) -> None:
     """Write `reproduce.py`, `step.safetensors` and the pair file into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    step = min(stage.step, len(investigation.batches) - 1)
-    run = investigation.keras_run([], "off")
-    weights = dict(investigation.weights)
-    if step:
-        weights |= {name: run[f"{step - 1}/weights/{name}"] for name in weights if f"{step - 1}/weights/{name}" in run}
-    tensors: dict[str, np.ndarray] = {}
-    for side, initial in (
-        (investigation.sides.keras, weights),
-        (investigation.sides.torch, investigation.torch_weights(weights)),
-    ):
-        tensors |= side.ask("state", initial)[1]
-    batch = investigation.batches[step]
-    finding = stage.differing[0]
-    tensors |= {"inputs": investigation.inputs[batch], "targets": investigation.targets[batch]}
-    tensors |= _differing(investigation, stage)
+    unexplained = observation.result["unexplained"]
+    step = min(unexplained["step"], len(observation.trace["steps"]) - 1)
+    batch = observation.trace["steps"][step]["batch"]
+    tensors = {**observation.states(step)}
+    for name, tree in zip(("inputs", "targets"), observation.data, strict=False):
+        tensors |= _flat(name, tree, batch)
+    for side in ("keras", "torch"):
+        if unexplained[side] is not None:
+            tensors[f"differing/{side}"] = np.asarray(unexplained[side])
     write_tensors(folder / "step.safetensors", tensors)
-    shutil.copyfile(investigation.pair.file, folder / "pair.py")
+    shutil.copyfile(observation.pair.file, folder / "pair.py")
     script = SCRIPT.format(
-        phase=stage.phase, location=finding.location, backend=investigation.sides.backend, step=stage.step
+        phase=unexplained["phase"], location=unexplained["tensor"], backend=observation.sides.backend, step=step
     )  # fmt: skip
     (folder / "reproduce.py").write_text(script, "utf-8")
 
 
-def _differing(investigation: Investigation, stage: Stage) -> dict[str, np.ndarray]:
-    """What each side computed where they differ, as it was recorded."""
-    finding, mode = stage.differing[0], investigation.dropout
-    prefix = "end/evaluation" if stage.phase == "evaluation" else str(stage.step)
-    phase = "weights" if stage.phase == "update" else stage.phase
-    tensors = {}
-    for side, run in (("keras", investigation.keras_run([], mode)), ("torch", investigation.torch_run([], mode))):
-        key = getattr(finding.match, side)["key"] if finding.match is not None else ""
-        if phase == "loss":
-            name = f"{prefix}/loss"
-        elif phase in ("forward", "evaluation"):
-            name = f"{prefix}/{finding.what}/{key}"
-        else:
-            name = f"{prefix}/{phase}/{key}/{finding.what}"
-        if name in run:
-            tensors[f"differing/{side}"] = run[name]
-    return tensors
+def _flat(name: str, tree: Tree, batch: list[int]) -> dict[str, Any]:
+    """The rows of a batch by name: "inputs", "inputs/0", "inputs/name"."""
+    if isinstance(tree, np.ndarray):
+        return {name: tree[batch]}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return {key: array for part, value in items for key, array in _flat(f"{name}/{part}", value, batch).items()}

@@ -1,157 +1,94 @@
-"""What `explain` finds, as a comparison: the first difference, the causes with their proofs, and what stays unnamed."""
+"""What an observation has found, as a comparison: every difference, its causes with their lines, and what is left."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from compare.explain.comparing import ULP, Finding, Stage
-from compare.explain.investigation import Investigation
-from compare.explain.search import Proof, first_differing, search
+from compare.explain.observing import Observation
 from compare.judge.verdict import Cause, Comparison, Difference
 from compare.known.catalogue import catalogue
 from compare.workers.backends import REFERENCE_RUNNER
 
-# What must agree for a phase's difference to begin in it.
-BEFORE = {"loss": "forward", "gradient": "loss", "clip": "gradient", "update": "clip"}
-AGREES = {
-    "forward": "The layers' outputs agree",
-    "loss": "The losses agree",
-    "gradient": "The gradients agree",
-    "clip": "The clipped gradients agree",
-}
+PHASES = ("start", "forward", "loss", "gradient", "clip", "update", "evaluation")
+
+# What must agree for an update's difference to begin in it.
+BEFORE_UPDATE = ("loss", "gradient", "clip")
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A comparison, with the stages it was made from and what no cause explains."""
-
-    comparison: Comparison
-    proofs: tuple[Proof, ...]
-    stages: tuple[Stage, ...]
-    unexplained: Stage | None
-
-
-def explain(investigation: Investigation) -> Explanation:
-    """Compare both sides of a pair file, and where they differ find out why."""
-    mode = investigation.dropout
-    stages = investigation.stages([], mode, [])
-    first = first_differing(stages)
-    proofs: tuple[Proof, ...] = ()
-    unexplained: Stage | None = None
-    if first is not None:
-        result = search(investigation)
-        proofs, unexplained = result.proofs, result.unexplained
-    keras, torch = investigation.keras_run([], mode), investigation.torch_run([], mode)
-    ratios = [each.error / each.tolerance for stage in stages for each in stage.findings if each.tolerance]
-    comparison = Comparison(
-        case=investigation.pair.name,
-        runner=investigation.sides.keras_runner,
+def explanation(observation: Observation) -> Comparison:
+    """Say what was found."""
+    result, trace = observation.result, observation.trace
+    causes = sorted(result["causes"], key=lambda cause: (cause["step"], PHASES.index(cause["phase"])))
+    differences = [_difference(entry, result["differences"]) for entry in result["differences"]]
+    placed = next((cause for cause in causes if cause["phase"] in ("forward", "loss") and cause["source"]), None)
+    if placed is not None and differences:
+        differences.insert(0, _placed(placed))
+    notes = [f"{result['steps']} steps were compared, each from Keras's weights", *result["notes"]]
+    notes += [f"not tried: {label} ({reason})" for label, reason in result["not_tried"].items()]
+    if trace["failure"]:
+        notes.append(f"Keras's training ended early: {trace['failure']}")
+    return Comparison(
+        case=observation.pair.name,
+        runner=observation.sides.keras_runner,
         reference=REFERENCE_RUNNER,
         dtype="float32",
-        status="agrees" if first is None else "differs",
-        checks=sum(len(stage.findings) for stage in stages),
-        steps=len(investigation.batches),
-        max_relative_loss_difference=_loss_difference(keras["losses"], torch["losses"]),
-        max_prediction_difference=_prediction_difference(investigation, stages),
-        trajectory_tolerance_ratio=max(ratios, default=None),
-        differences=[_difference(stage, stages) for stage in stages if stage.differing],
-        notes=_notes(investigation, unexplained),
-        versions={**investigation.torch["versions"], **investigation.keras["versions"]},
-        causes=[_cause(proof) for proof in proofs],
+        status="differs" if differences else "agrees",
+        checks=result["checks"],
+        steps=result["steps"],
+        max_relative_loss_difference=result["loss_difference"],
+        trajectory_tolerance_ratio=result["largest"],
+        differences=differences,
+        notes=notes,
+        versions={"keras": trace["version"], "torch": result["torch"]},
+        causes=[_cause(cause) for cause in causes],
+        unexplained=result["unexplained"] is not None,
     )
-    return Explanation(comparison, proofs, tuple(stages), unexplained)
 
 
-def _loss_difference(keras: np.ndarray, torch: np.ndarray) -> float | None:
-    scale = np.abs(keras)
-    if not np.isfinite(keras).all() or not np.isfinite(torch).all() or not scale.all():
-        return None
-    return float(np.max(np.abs(keras - torch) / scale))
+def _difference(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Difference:
+    before = any(other["step"] == entry["step"] and other["phase"] in BEFORE_UPDATE for other in entries)
+    message = entry["message"] or _ratio_message(entry, before)
+    return Difference(
+        "differs", entry["step"], entry["phase"], message, entry["tensor"], _finite(entry["error"]), _finite(entry["tolerance"])
+    )
 
 
-def _prediction_difference(investigation: Investigation, stages: Sequence[Stage]) -> float | None:
-    last = investigation.matches[-1].name
-    errors = [finding.error for finding in stages[-1].findings if finding.location == f"{last} output"]
-    return errors[0] if errors and math.isfinite(errors[0]) else None
+def _placed(cause: Mapping[str, Any]) -> Difference:
+    """The difference that a cause with a line is of."""
+    error = _finite(cause["error_before"])
+    source = cause["source"]
+    return Difference(
+        "differs", cause["step"], cause["phase"], cause["observation"], cause["tensor"], error, None, source=source
+    )
 
 
-def _difference(stage: Stage, stages: Sequence[Stage]) -> Difference:
-    finding = stage.shown
-    relative = finding.relative_error if math.isfinite(finding.relative_error) else None
-    tolerance = finding.relative_tolerance if math.isfinite(finding.relative_tolerance) else None
-    message = _message(finding, stages)
-    return Difference("differs", stage.step, stage.phase, message, finding.location, relative, tolerance)
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
-def _message(finding: Finding, stages: Sequence[Stage]) -> str:
-    """Say what agrees before a difference, and how the two sides stand to each other in it."""
-    sentences = []
-    before = BEFORE.get(finding.phase)
-    if before is not None:
-        same = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, before)]
-        earlier = [stage for stage in stages if (stage.step, stage.phase) == (finding.step, "gradient")]
-        findings = [each for stage in same for each in stage.findings]
-        if before == "clip" and [each.error for each in findings] == [
-            each.error for stage in earlier for each in stage.findings
-        ]:
-            before = "gradient"  # nothing is clipped
-        if findings and not any(stage.differing for stage in same):
-            sentences.append(f"{AGREES[before]} ({max(each.ulps for each in findings):.2g} ulps).")
-    elif finding.step:
-        sentences.append(f"Steps 0 to {finding.step - 1} agree.")
-    if finding.message:
-        sentences.append(f"{finding.message[0].upper()}{finding.message[1:]}.")
-    elif finding.ratio is not None and abs(finding.ratio - 1) > 0.005:
-        moved = finding.phase == "update"
-        times = f"{finding.ratio:.2f}" if 0.01 < abs(finding.ratio) < 1000 else f"{finding.ratio:.3g}"
-        sentences.append(
-            f"PyTorch moved this tensor {times} times as far." if moved else f"PyTorch's is {times} times Keras's."
-        )
-    else:
-        sentences.append("The two sides differ by more than rounding.")
-    return " ".join(sentences)
+def _ratio_message(entry: Mapping[str, Any], differed_before: bool) -> str:
+    ratio = entry["ratio"]
+    if ratio is None or abs(ratio - 1) <= 0.005:
+        return "The two sides differ by more than rounding."
+    if entry["phase"] != "update":
+        return f"PyTorch's is {ratio:.3g} times Keras's."
+    times = f"{ratio:.2f}" if 0.01 < abs(ratio) < 1000 else f"{ratio:.3g}"
+    return f"{'' if differed_before else 'The gradients agree. '}PyTorch moved this tensor {times} times as far."
 
 
-def _cause(proof: Proof) -> Cause:
-    known = catalogue()[proof.candidate.cause]
+def _cause(cause: Mapping[str, Any]) -> Cause:
+    known = catalogue()[cause["name"]]
     return Cause(
-        name=known.name,
-        confirmed=True,
+        name=cause["name"],
+        confirmed=cause["confirmed"],
         message=known.message,
-        fix=proof.candidate.fix,
-        error_before=proof.error_before,
-        error_after=proof.error_after,
-        step=proof.location.step,
-        phase=proof.location.phase,
-        tensor=proof.location.location,
-        observation=proof.candidate.message,
+        fix=cause["fix"],
+        error_before=_finite(cause["error_before"]),
+        error_after=_finite(cause["error_after"]),
+        step=cause["step"],
+        phase=cause["phase"],
+        tensor=cause["tensor"],
+        observation=cause["observation"],
         proof=known.proof,
-        figures={name: _plain(value) for name, value in proof.candidate.figures.items()},
+        source=cause["source"],
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _notes(investigation: Investigation, unexplained: Stage | None) -> list[str]:
-    count, epochs = len(investigation.batches), -(-len(investigation.inputs) // investigation.batch_size)
-    notes = [f"{count} steps were trained, {count / epochs:.1f} epochs of {epochs} batches; an ulp is 2⁻²⁴ ({ULP:.0e})"]
-    unused = dict.fromkeys(str(part["path"]) for part in investigation.torch["unused"])
-    if unused:
-        notes.append(f"the module's {', '.join(unused)} is never called")
-    if unexplained is not None:
-        finding = unexplained.differing[0]
-        error = f"relative error {finding.relative_error:.1e}, tolerance {finding.relative_tolerance:.1e}"
-        notes.append(
-            f"no known cause explains step {unexplained.step}, {unexplained.phase}, {finding.location}"
-            f" ({finding.message or error})"
-        )
-    return notes

@@ -6,7 +6,7 @@ so that it grows with the terms that are summed and with what cancels), and UNIT
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,16 @@ class Deviation:
     scale: float
     ratio: float | None = None
     message: str = ""
+    # What each side has, where it differs.
+    keras: np.ndarray | None = field(default=None, repr=False, compare=False)
+    torch: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def as_facts(self) -> dict[str, Any]:
+        """What a report shows of it."""
+        names = ("step", "phase", "tensor", "ratio", "message", "keras", "torch")
+        return {name: getattr(self, name) for name in names} | {
+            "error": self.relative_error, "tolerance": self.relative_tolerance,
+        }  # fmt: skip
 
     @property
     def differs(self) -> bool:
@@ -72,9 +82,9 @@ def compare(
         default=0.0,
     )
     tolerance = ENSEMBLE_FACTOR * noise + UNITS * UNIT * scale + floor
-    return Deviation(
-        step, phase, tensor, float(np.max(np.abs(keras - torch), initial=0.0)), tolerance, scale, _ratio(keras, torch)
-    )  # fmt: skip
+    error = float(np.max(np.abs(keras - torch), initial=0.0))
+    values = (keras, torch) if error > tolerance else (None, None)
+    return Deviation(step, phase, tensor, error, tolerance, scale, _ratio(keras, torch), "", *values)
 
 
 def _ratio(keras: np.ndarray, torch: np.ndarray) -> float | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from compare.workers.protocol import (
     Answer,
+    Doing,
     Failed,
     Progress,
     ProtocolError,
@@ -39,7 +40,7 @@ def load_service(name: str, runner: str) -> Service:
     return getattr(importlib.import_module(module), factory)(runner)
 
 
-def reply_to(service: Service, request: Request, report: Callable[[Progress], None]) -> Answer | Failed:
+def reply_to(service: Service, request: Request, report: Callable[[Progress | Doing], None]) -> Answer | Failed:
     """Have a service do what is asked for; whatever a framework raises is the request's result, not the child's end."""
     try:
         return service(request, report)

@@ -1,6 +1,7 @@
 """What a parent and its child processes say to each other: a JSON line for each message, arrays in safetensors files.
 
-A child says `Ready` once; each `Request` is then answered by any number of `Progress` and one `Answer` or `Failed`.
+A child says `Ready` once; each `Request` is then answered by any number of `Progress` and `Doing`, and one `Answer` or
+`Failed`.
 """
 
 import json
@@ -40,6 +41,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Doing:
+    """What a child is at, which its parent knows should the child die in it, and how many seconds that may take."""
+
+    what: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came of a request; the facts are JSON values."""
 
@@ -59,14 +68,14 @@ class Failed:
     line: int | None = None
 
 
-Reply = Ready | Progress | Answer | Failed
-REPLIES = (Ready, Progress, Answer, Failed)
+Reply = Ready | Progress | Doing | Answer | Failed
+REPLIES = (Ready, Progress, Doing, Answer, Failed)
 
 
 class Service(Protocol):
     """What a child process does, one request after the other, in the same state; its exceptions are failures."""
 
-    def __call__(self, request: Request, report: Callable[[Progress], None]) -> Answer | Failed: ...
+    def __call__(self, request: Request, report: Callable[[Progress | Doing], None]) -> Answer | Failed: ...
 
 
 class ProtocolError(ValueError):

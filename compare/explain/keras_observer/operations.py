@@ -10,7 +10,7 @@ import torch
 
 from compare.explain.alignment import Value
 from compare.explain.batches import Tree, each, named
-from compare.explain.keras_observer.trace import Dropouts, Model, numbers
+from compare.explain.keras_observer.trace import Dropouts, Model
 from compare.explain.torch_observer.recorder import Recorder, array
 
 WRAPPERS = ("Functional", "Sequential", "TimeDistributed", "InputLayer")
@@ -60,12 +60,12 @@ class LayerCalls:
 def operations(
     make: Callable[[], Any], seed: int, inputs: Tree, targets: Tree, sample_weights: Any, class_weight: Any,
     steps: Sequence[Mapping[str, Any]], wanted: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Values of step `wanted`, from the weights that the training had before it; states go on from step to step."""
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The `Value`s of step `wanted`, from the weights that the training had before it; states go on from step to step."""
     rows = lambda tree, batch: each(lambda a: a[batch], tree)  # noqa: E731
     held = Model(make, seed, rows(inputs, steps[0]["batch"]))
     stateful = any(getattr(layer, "stateful", False) for layer in held.layers())
-    layers, recorder, calls = LayerCalls(), None, []
+    layers, recorder = LayerCalls(), None
     for number in range(0 if stateful else wanted, wanted + 1):
         step = steps[number]
         held.assign(step["before"])
@@ -84,17 +84,12 @@ def operations(
             except RuntimeError:  # a stateful layer's second backward pass on PyTorch: Keras's own defect
                 if recorder.loss is None:
                     raise
-        calls = dropped.calls
     assert recorder is not None
     step = steps[wanted]
     values = [Value(name, a, 0) for name, a in named("x", rows(inputs, step["batch"]))]
     values += [Value(name, a, 1) for name, a in named("y", rows(targets, step["batch"]))]
     values += list(_values(layers.calls, recorder))
-    return {
-        "values": values, "loss": recorder.loss_value,
-        "calls": [{"name": c["name"], "class": c["class"], "inputs": c["inputs"]} for c in layers.calls],
-        "dropouts": calls,
-    }  # fmt: skip
+    return [vars(value) for value in values]
 
 
 def _values(calls: Sequence[Mapping[str, Any]], recorder: Recorder) -> Iterator[Value]:
@@ -112,6 +107,3 @@ def _values(calls: Sequence[Mapping[str, Any]], recorder: Recorder) -> Iterator[
     for (where, name, *_), values in rounds.items():
         if len(values) > 1 and values[0].ndim >= 1 and values[0].dtype.kind == "f" and values[0].size > 1:
             yield Value(f"{where}: {name}, all timesteps", np.stack(values, 1), 2)
-
-
-__all__ = ["numbers", "operations"]

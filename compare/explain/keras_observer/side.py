@@ -6,70 +6,103 @@ from typing import Any
 import keras
 import numpy as np
 
-from compare.explain.keras_observer import counterfactuals
-from compare.explain.keras_observer.description import describe
-from compare.explain.keras_observer.session import Session
-from compare.explain.observer import Batch, Facts, Observer, Tensors
+from compare.errors import InputError
+from compare.explain.batches import arrays_of, each, schedule
+from compare.explain.keras_observer.trace import Model, trace
+from compare.workers.protocol import Doing
+
+# What a Keras side can be asked for.
+ACTIONS = ("trace", "operations", "state")
+
+NAMES = ("inputs", "targets", "sample weights")
 
 
-class Side(Observer):
-    """Keeps a user's `keras_side`; every run starts from the beginning with a model of its own.
+class Side:
+    """Keeps a user's `keras_side` and data; every training starts from the beginning with a model of its own."""
 
-    Raises TypeError where what is returned is not a compiled keras.Model.
-    """
+    def __init__(self, user_file: Any) -> None:
+        self.user_file = user_file
+        options = user_file.namespace
+        self.data = checked_data(user_file.location("data"), options["data"]())
+        count = len(arrays_of(self.data[0])[0])
+        self.batches = schedule(
+            count, int(options.get("batch_size", 32)), int(options.get("epochs", 1)), options.get("seed")
+        )
+        self.steps: Sequence[Mapping[str, Any]] = []
 
-    def __init__(self, make: Callable[[], Any], options: Mapping[str, Any]) -> None:
-        self.make, self.options = make, options
-        self._described: Session | None = None
+    def opened(self) -> dict[str, Any]:
+        """What both sides train on."""
+        return {"data": self.data}
 
-    def _checked(self) -> Any:
-        model = self.make()
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"keras_side() returned {type(model).__name__}; return a compiled keras.Model")
-        if not model.compiled or model.optimizer is None:
-            raise TypeError("keras_side() returned a model that is not compiled; call model.compile(optimizer, loss)")
-        return model
+    def _options(self) -> tuple[Any, ...]:
+        file = self.user_file
+        return (file.execute()["keras_side"], file.seed, *self.data, file.namespace.get("class_weight"))
 
-    def _session(self, inputs: np.ndarray, dropout: str) -> Session:
-        keras.backend.clear_session()
-        # Else Keras cuts its own frames out of a traceback, and what it refuses seems to be refused here.
-        keras.config.disable_traceback_filtering()
-        return Session(self._checked, self.options, inputs, dropout)
+    def trace(
+        self, report: Callable[[Doing], None], zeroed: Sequence[str] = (), choices: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Train the model and say what every step made."""
+        report(Doing(f"Keras on {keras.backend.backend()} trains"))
+        traced = trace(*self._options(), self.batches, zeroed, choices)
+        self.steps = traced["steps"]
+        return traced
 
-    def describe(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Facts, Tensors]:
-        session = self._described = self._session(inputs, "off")
-        weights = session.weights()
-        return describe(session, session.step(inputs, targets)), weights
+    def operations(
+        self, report: Callable[[Doing], None], step: int, steps: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """Every operation of a step, on PyTorch; `steps` are those of another process."""
+        from compare.explain.keras_observer.operations import operations
 
-    def run(
-        self,
-        weights: Mapping[str, np.ndarray],
-        batches: Sequence[Batch],
-        changes: Sequence[Mapping[str, Any]],
-        recorded: Sequence[int],
-        dropout: str,
-    ) -> Tensors:
-        """As `Observer.run`; which timesteps are masked, "mask:step", is kept of every step."""
-        if self._described is not None and not changes and dropout == "off":
-            session, self._described = self._described, None  # what it has compiled is used again
-            session.restart()
-        else:
-            session = self._session(batches[0][0], dropout)
-        counterfactuals.apply(session, changes)
-        session.load(weights)
-        run: Tensors = {}
-        losses, rates = [], []
-        for number, (x, y) in enumerate(batches):
-            record = session.step(x, y)
-            losses.append(record["loss"])
-            rates.append(record["learning_rate"])
-            run |= {f"mask:{number}": value for name, value in record.items() if name.startswith("mask/")}
-            if number in recorded:
-                run |= {f"{number}/{name}": value for name, value in record.items()}
-        run["losses"], run["learning_rates"] = np.array(losses, np.float64), np.array(rates, np.float64)
-        return run | {f"end/{name}": value for name, value in session.evaluate(batches[0][0]).items()}
+        report(Doing(f"every operation of Keras's step {step} is recorded"))
+        return operations(*self._options(), self.steps if steps is None else steps, step)
 
-    def state(self, weights: Mapping[str, np.ndarray], inputs: np.ndarray) -> Tensors:
-        session = self._session(inputs, "off")
-        session.load(weights)
-        return {f"keras/{number}": np.array(variable) for number, variable in enumerate(session.model.weights)}
+    def state(self, report: Callable[[Doing], None], step: int) -> dict[str, np.ndarray]:
+        """All variables of the model before a step, by their number."""
+        model = Model(self.user_file.execute()["keras_side"], self.user_file.seed, self._rows(step))
+        model.assign(self.steps[step]["before"])
+        return {f"keras/{number}": np.array(variable) for number, variable in enumerate(model.model.weights)}
+
+    def _rows(self, step: int) -> Any:
+        return each(lambda array: array[self.batches[step]], self.data[0])
+
+
+def checked_data(location: str, data: Any) -> tuple[Any, Any, Any]:
+    """What data() returned as (inputs, targets, sample weights or None); raises InputError."""
+    location = f"{location}: data()"
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise InputError(f"{location} returned {type(data).__name__}; return inputs, targets as NumPy arrays")
+    counts = {}
+    for name, tree in zip(NAMES, data, strict=False):
+        for array in _leaves(tree):
+            _check_array(location, name, array)
+            counts.setdefault(len(array), name)
+    if len(counts) > 1:
+        rows = " and ".join(f"{count} {name}" for count, name in counts.items())
+        raise InputError(f"{location} returned {rows}; give each input its target")
+    inputs, targets, *rest = (each(_plain, tree) for tree in data)
+    return inputs, targets, rest[0] if rest else None
+
+
+def _leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, list | tuple) and not all(isinstance(item, np.ndarray | list | tuple | dict) for item in tree):
+        return [tree]  # a list of numbers is meant to be an array, and is none
+    return arrays_of(tree)
+
+
+def _check_array(location: str, name: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{location} returned {name} as {type(array).__name__}; return a NumPy array")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{location} returned {name} of dtype {array.dtype}; numbers are needed")
+    if array.ndim < 1 or not array.size:
+        raise InputError(f"{location} returned {name} of shape {array.shape}; there is nothing to train on")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{location} returned {name} with NaN or infinite values")
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in a type that both frameworks take, float32 or int64."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array

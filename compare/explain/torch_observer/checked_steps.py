@@ -79,15 +79,16 @@ class Work:
     """What does not change from run to run: the pair file, the data, Keras's trace, how weights are transferred."""
 
     def __init__(
-        self, execute: Callable[[], dict[str, Any]], inputs: Tree, targets: Tree, weights: Any, trace: Mapping[str, Any]
+        self,
+        execute: Callable[[], dict[str, Any]],
+        inputs: Tree,
+        targets: Tree,
+        weights: Any,
+        trace: Mapping[str, Any],
+        text: str,
     ) -> None:
-        self.execute, self.inputs, self.targets, self.sample_weights, self.trace = (
-            execute,
-            inputs,
-            targets,
-            weights,
-            trace,
-        )
+        self.execute, self.inputs, self.targets, self.sample_weights = execute, inputs, targets, weights
+        self.trace, self.text = trace, text
         self.transfer = Transfer()
 
     @property

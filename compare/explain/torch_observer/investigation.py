@@ -1,8 +1,7 @@
 """A pair's PyTorch side investigated against Keras's trace: every phase of every step, each difference with its cause."""
 
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from compare.explain.torch_observer import dropout_check, tf32
 from compare.explain.torch_observer.checked_steps import Setup, Step, Training, Work, clipped
 from compare.explain.torch_observer.recurrent_programs import rounded_kernel
 from compare.explain.torch_observer.training_causes import Candidate, Seen, propose
-from compare.explain.torch_observer.walk import Finding, Journal, Walk
+from compare.explain.torch_observer.trials import Trials
+from compare.explain.torch_observer.walk import Finding, Walk
 from compare.explain.transfer import transfer
 
 MEMBERS = (11, 12)
@@ -26,11 +26,15 @@ NARROW = 30.0
 SMALL_BATCH = 32
 
 
-class Investigation:
-    """`ask` returns what Keras's process computes: ("operations", step) or ("trace", zeroed, choices)."""
+# What is needed of Keras's process, and what came of it; at the end what was found.
+Asking = Generator[dict[str, Any], Any, Any]
 
-    def __init__(self, work: Work, own_map: Mapping[str, Any], ask: Callable[..., Any], journal: Journal) -> None:
-        self.work, self.ask, self.journal = work, ask, journal
+
+class Investigation:
+    """Investigates one pair; `run` yields what it needs of Keras's process, and is sent the answer."""
+
+    def __init__(self, work: Work, own_map: Mapping[str, Any], trials: Trials) -> None:
+        self.work, self.own_map, self.trials = work, own_map, trials
         self.began = time.monotonic()
         self.notes: list[str] = []
         self.causes: list[dict[str, Any]] = []
@@ -39,11 +43,11 @@ class Investigation:
         self.setup = Setup()
         self.unexplained: Deviation | None = None
         self.judged: set[str] = {"loss", "gradient", "clip", "update"}
-        self._transfer(own_map)
 
     # Transfer ----------------------------------------------------------------------------------------------------
 
-    def _transfer(self, own_map: Mapping[str, Any]) -> None:
+    def _transfer(self) -> Asking:
+        own_map = self.own_map
         training = Training(self.work)
         training.forward(0)
         recorder = training.current.recorder
@@ -63,7 +67,8 @@ class Investigation:
             self.notes.append(f"the module's {', '.join(unused[:4])} is never used")
         names.sort(key=lambda name: groups.get(name.rpartition(".")[0], len(used)))
         shapes = {name: tuple(training.named[name].shape) for name in names}
-        self.work.transfer = transfer(self.work.trace["variables"], shapes, own_map)
+        variables = {path: tuple(shape) for path, shape in self.work.trace["variables"].items()}
+        self.work.transfer = transfer(variables, shapes, own_map)
         self._initial(training)
         lone = [path for path in self.work.transfer.unmatched if path.rpartition("/")[2].startswith(("bias", "beta"))]
         others = [
@@ -78,7 +83,7 @@ class Investigation:
         self.zeroed = lone
         if lone:
             self.lone = Deviation(0, "start", lone[0], 1.0, 0.0, 1.0, None, "only Keras has it")
-            self.work.trace = self.ask("trace", zeroed=lone, choices={})
+            self.work.trace = yield {"action": "trace", "zeroed": lone}
 
     def _initial(self, training: Training) -> None:
         """Say whether both sides draw their initial weights alike."""
@@ -157,13 +162,9 @@ class Investigation:
 
     # Investigating -----------------------------------------------------------------------------------------------
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Asking:
         """Find every difference and its cause."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a program is warned of is none of the user's
-            return self._run()
-
-    def _run(self) -> dict[str, Any]:
+        yield from self._transfer()
         seen = self.observed(self.setup)
         self.own = seen
         self.differences = list(seen.deviations)
@@ -182,11 +183,11 @@ class Investigation:
             step = losses[0].step
             if self._only_penalty(seen, losses):
                 break
-            made = self._walk(step, losses[0])
+            made = yield from self._walk(step, losses[0])
             findings += made
             if not made:
                 break
-            self.setup = self.setup.merged(made[-1].setup) if False else self._all(made)
+            self.setup = self._all(made)
             if self.setup.by_value:
                 seen = self.observed(self.setup)
                 break
@@ -242,7 +243,7 @@ class Investigation:
         return seen
 
     def _mentions(self, word: str) -> bool:
-        return word in self.work.source
+        return word in self.work.text
 
     def _only_penalty(self, seen: Seen, losses: Sequence[Deviation]) -> bool:
         """Whether every loss is Keras's but for its penalties."""
@@ -254,8 +255,9 @@ class Investigation:
                 return False
         return True
 
-    def _walk(self, step: int, loss: Deviation) -> list[Finding]:
-        walk = Walk(self.work, self.setup, step, self.ask("operations", step=step), self.journal, loss.tolerance)
+    def _walk(self, step: int, loss: Deviation) -> Generator[dict[str, Any], Any, list[Finding]]:
+        operations = yield {"action": "operations", "step": step}
+        walk = Walk(self.work, self.setup, step, operations, self.trials, loss.tolerance)
         return list(walk.findings())
 
     def _forward_causes(self, findings: Sequence[Finding]) -> None:
@@ -449,7 +451,7 @@ class Investigation:
         self.causes.append(
             {
                 "name": cause, "fix": code, "confirmed": confirmed, "step": deviation.step, "phase": phase, "tensor": deviation.tensor,
-                "source": source, "found": told, "error_before": before, "error_after": after,
+                "source": source, "observation": told, "error_before": before, "error_after": after,
             }
         )  # fmt: skip
 
@@ -460,12 +462,9 @@ class Investigation:
         return {
             "causes": self.causes, "notes": self.notes, "steps": len(self.work.steps), "checks": self.checks,
             "largest": self.largest, "loss_difference": max(relative, default=None),
-            "differences": [
-                {"step": d.step, "phase": d.phase, "tensor": d.tensor, "error": d.relative_error, "tolerance": d.relative_tolerance,
-                 "ratio": d.ratio, "message": d.message} for d in self.differences
-            ],
-            "unexplained": None if self.unexplained is None else self.unexplained.tensor,
-            "torch": torch.__version__,
+            "differences": [{**d.as_facts(), "keras": None, "torch": None} for d in self.differences],
+            "unexplained": None if self.unexplained is None else self.unexplained.as_facts(),
+            "torch": torch.__version__, "not_tried": self.trials.not_tried,
         }  # fmt: skip
 
 

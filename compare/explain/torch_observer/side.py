@@ -1,102 +1,58 @@
 """What the PyTorch side of a pair file does when asked; keras_observer/side.py is its mirror."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from compare.explain.observer import Batch, Facts, Observer, Tensors
-from compare.explain.torch_observer import counterfactuals
-from compare.explain.torch_observer.description import describe
-from compare.explain.torch_observer.session import Session
+from compare.explain.torch_observer.checked_steps import Training, Work
+from compare.explain.torch_observer.investigation import Investigation
+from compare.explain.torch_observer.recorder import array
+from compare.explain.torch_observer.trials import Trials
+from compare.workers.protocol import Doing
+
+# What a PyTorch side can be asked for.
+ACTIONS = ("investigate", "go_on", "state")
 
 
-class Side(Observer):
-    """Keeps a user's `torch_side`; every run starts from the beginning with a module of its own.
+class Side:
+    """Keeps a user's `torch_side`; every training starts from the beginning with a module of its own."""
 
-    Raises TypeError where what is returned is not (nn.Module, loss function, torch optimizer).
-    """
+    def __init__(self, user_file: Any) -> None:
+        self.user_file = user_file
+        self.trials = Trials(lambda _: None, ())
+        self.work: Work
+        self.investigation: Generator[dict[str, Any], Any, dict[str, Any]]
 
-    def __init__(self, make: Callable[[], Any], options: Mapping[str, Any]) -> None:
-        self.make, self.options = make, options
+    def opened(self) -> None:
+        """Nothing more than that the file could be read."""
 
-    def _checked(self) -> Any:
-        returned = self.make()
-        wanted = "return (nn.Module, loss function, torch optimizer)"
-        if not isinstance(returned, tuple | list) or len(returned) != 3:
-            raise TypeError(f"torch_side() returned {type(returned).__name__}; {wanted}")
-        kinds = {"nn.Module": nn.Module, "function": Callable, "torch optimizer": torch.optim.Optimizer}
-        for value, (name, kind) in zip(returned, kinds.items(), strict=True):
-            if not isinstance(value, kind):
-                raise TypeError(f"torch_side() returned {type(value).__name__} where a {name} is due; {wanted}")
-        return returned
+    def investigate(
+        self, report: Callable[[Doing], None], data: Sequence[Any], trace: Mapping[str, Any], excluded: Sequence[str]
+    ) -> dict[str, Any]:
+        """Compare the side with Keras's trace; the answer is what it needs of Keras first, or what it has found."""
+        self.trials = Trials(report, excluded)
+        self.work = Work(self.user_file.execute, *data, trace, self.user_file.text)
+        own_map = self.user_file.namespace.get("parameter_map") or {}
+        self.investigation = Investigation(self.work, own_map, self.trials).run()
+        return self._advance(None)
 
-    def _session(self, dropout: str) -> Session:
-        return Session(self._checked, self.options, dropout)
+    def go_on(self, report: Callable[[Doing], None], answer: Any) -> dict[str, Any]:
+        """Go on with what was needed."""
+        self.trials.report = report
+        return self._advance(answer)
 
-    def describe(self, inputs: np.ndarray, targets: np.ndarray) -> tuple[Facts, Tensors]:
-        session = self._session("off")
+    def _advance(self, answer: Any) -> dict[str, Any]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            record = session.step(inputs, targets)
-        if session.observed.parts and not session.observed.called:
-            raise TypeError("torch_step() does not call the module; compute the loss of module(x)")
-        return describe(session, record), {}
+            warnings.simplefilter("ignore")  # what a program is warned of is none of the user's
+            try:
+                return {"need": self.investigation.send(answer)}
+            except StopIteration as end:
+                return {"done": end.value}
 
-    def run(
-        self,
-        weights: Mapping[str, np.ndarray],
-        batches: Sequence[Batch],
-        changes: Sequence[Mapping[str, Any]],
-        recorded: Sequence[int],
-        dropout: str,
-        perturbed: int | None = None,
-        masks: Mapping[str, np.ndarray] | None = None,
-    ) -> Tensors:
-        """As `Observer.run`; `perturbed` is the seed of an ensemble member, `masks` are Keras's by step."""
-        session = self._session(dropout)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._load(session, weights, [change["path"] for change in changes if change["change"] == "load"])
-            if perturbed is not None:
-                counterfactuals.perturb(session, perturbed)
-            counterfactuals.apply(session, changes)
-            session.changes.masks = dict(masks or {})
-            run: Tensors = {}
-            if 0 in recorded:
-                session.observed.record_weights()
-                run = {f"start/{name}": value for name, value in session.observed.record.items()}
-            losses, rates = [], []
-            for number, (x, y) in enumerate(batches):
-                record = session.step(x, y)
-                losses.append(record.get("loss", np.nan))
-                rates.append(record.get("learning_rate", np.nan))
-                if number in recorded:
-                    run |= {f"{number}/{name}": value for name, value in record.items()}
-            run["losses"], run["learning_rates"] = np.array(losses, np.float64), np.array(rates, np.float64)
-            return run | {f"end/{name}": value for name, value in session.evaluate(batches[0][0]).items()}
-
-    def state(self, weights: Mapping[str, np.ndarray], inputs: np.ndarray) -> Tensors:
-        session = self._session("off")
-        self._load(session, weights, [])
-        state = session.module.state_dict()
-        return {f"torch/{name}": value.detach().cpu().numpy().copy() for name, value in state.items()}
-
-    def _load(self, session: Session, weights: Mapping[str, np.ndarray], standard: Sequence[str]) -> None:
-        """Load weights, then what the user's own functions make of Keras's, but for the modules in `standard`."""
-        for part in session.observed.parts.values():
-            for name in part.tensors:
-                if f"{part.key}/{name}" in weights:
-                    part.write(name, weights[f"{part.key}/{name}"])
-        keras = {name.removeprefix("keras:"): value for name, value in weights.items() if name.startswith("keras:")}
-        parameters = dict(session.module.named_parameters())
-        for name, source in (self.options.get("parameter_map") or {}).items():
-            if callable(source) and name.rpartition(".")[0] not in standard:
-                value, wanted = np.asarray(source(dict(keras))), tuple(parameters[name].shape)
-                if tuple(value.shape) != wanted:
-                    raise TypeError(f"parameter_map[{name!r}] returned shape {value.shape}, {name} has {wanted}")
-                with torch.no_grad():
-                    parameters[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    def state(self, report: Callable[[Doing], None], step: int) -> dict[str, np.ndarray]:
+        """The module's state with the weights that Keras had before a step."""
+        training = Training(self.work)
+        training.assign(self.work.steps[step]["before"])
+        return {f"torch/{name}": array(value) for name, value in training.module.state_dict().items()}

@@ -6,7 +6,6 @@ after which the loss is Keras's, or most of what follows, is what was meant. Whe
 there, and the walk goes on.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from compare.explain.alignment import Alignment, Index, close, squeezed, trivial
+from compare.explain.alignment import Alignment, Index, Value, squeezed, trivial
 from compare.explain.step_comparison import ENSEMBLE_FACTOR, UNIT, UNITS
 from compare.explain.torch_observer import loss_programs, programs, recurrent_programs, tensor_programs
 from compare.explain.torch_observer.checked_steps import Setup, Training, Work
 from compare.explain.torch_observer.programs import Context, Program
 from compare.explain.torch_observer.recorder import FUSED, Key, Operation, Recorder
+from compare.explain.torch_observer.trials import Trials
 
 # They compute: that one of them agrees anew is a proof, that an index or a reshape does is none.
 COMPUTING = {
@@ -31,7 +31,7 @@ COMPUTING = {
 }  # fmt: skip
 # What Keras's own kernels round otherwise, by the largest number, where no noise could be measured.
 ROOM = 2e-6
-SECONDS_A_PROGRAM, SECONDS_A_FINDING = 20, 25.0
+SECONDS_A_FINDING = 25.0
 MOST_FINDINGS = 8
 
 
@@ -107,13 +107,19 @@ class View:
 
 
 class Walk:
-    """Walks one step; `mapped` is what Keras computes in it, operation by operation."""
+    """Walks one step; `values` are what Keras computes in it, operation by operation."""
 
     def __init__(
-        self, work: Work, setup: Setup, step: int, mapped: Mapping[str, Any], journal: "Journal", tolerance: float
+        self,
+        work: Work,
+        setup: Setup,
+        step: int,
+        values: Sequence[Mapping[str, Any]],
+        trials: Trials,
+        tolerance: float,
     ) -> None:
-        self.work, self.setup, self.step, self.mapped, self.journal = work, setup, step, mapped, journal
-        self.index = Index(mapped["values"])
+        self.work, self.setup, self.step, self.trials = work, setup, step, trials
+        self.index = Index([Value(**value) for value in values])
         keras = work.steps[step]
         self.losses = {keras["loss"], keras["loss"] - keras["penalty"]}
         self.loss_tolerance = max(tolerance, ROOM * abs(keras["loss"]))
@@ -273,13 +279,12 @@ class Walk:
         return (best[1], best[2]), list(dict.fromkeys(ties))[:4]
 
     def _tried(self, program: Program) -> View | None:
-        with self.journal.trying(program, self.step) as allowed:
-            if not allowed:
-                return None
-            try:
-                return View(self, self.run(self.setup.with_patches(program.patches)).current.recorder)
-            except Exception:
-                return None
+        number = program.operation.number if program.operation is not None else ""
+        label = f"{program.cause}: {program.code}, at operation {number} of step {self.step}"
+        return self.trials.attempt(label, lambda: self._view(self.setup.with_patches(program.patches)))
+
+    def _view(self, setup: Setup) -> View:
+        return View(self, self.run(setup).current.recorder)
 
     def _proof(self, program: Program, before: View, after: View, key: Key) -> tuple[int, int] | None:
         """How good a program is: 1 if the loss is Keras's, and how few bad outputs are left; None if it proves nothing."""
@@ -349,9 +354,9 @@ class Walk:
             for turned in [a, a.T] if a.ndim == 2 else [a, a.swapaxes(0, 1), a.swapaxes(1, 2)] if a.ndim == 3 else [a]:
                 tensor = torch.from_numpy(np.ascontiguousarray(turned).reshape(shape).astype(np.float32))
                 setup = Setup({operation.number: _put(tensor, output)}, by_value=True)
-                try:
-                    after = View(self, self.run(self.setup.merged(setup)).current.recorder)
-                except Exception:  # noqa: S112 - a value that does not fit is none
+                label = f"Keras's {value.label} {turned.shape}, at operation {operation.number} of step {self.step}"
+                after = self.trials.attempt(label, lambda setup=setup: self._view(self.setup.merged(setup)))
+                if after is None:
                     continue
                 score = (after.agrees, -len(after.bad), -value.rank)
                 if best is None or score > best[0]:
@@ -398,34 +403,3 @@ def _put(tensor: torch.Tensor, output: int) -> Any:
 
     patch.by_value = True  # type: ignore[attr-defined]  # Setup.without_values asks for it
     return patch
-
-
-class Journal:
-    """What is being tried now, so that a program in which the process dies is not tried again; and a clock for each."""
-
-    def __init__(self, file: Any, excluded: Sequence[str]) -> None:
-        self.file, self.excluded = file, set(excluded)
-        self._label = ""
-
-    def trying(self, program: Program, step: int) -> "Journal":
-        """Enter to try a program; False inside if it is not to be."""
-        self._label = f"{step} {program.cause} {program.code} {sorted(map(str, program.patches))}"
-        return self
-
-    def __enter__(self) -> bool:
-        if self._label in self.excluded:
-            return False
-        self.file.write_text(self._label, "utf-8")
-        signal.signal(signal.SIGALRM, _alarm)
-        signal.alarm(SECONDS_A_PROGRAM)
-        return True
-
-    def __exit__(self, *_: Any) -> None:
-        signal.alarm(0)
-
-
-def _alarm(*_: Any) -> None:
-    raise TimeoutError("it took too long")
-
-
-__all__ = ["Finding", "Journal", "Walk", "close"]
