@@ -132,7 +132,7 @@ RUN = {
         "batch_size = 4",
         "batch_size = 4\n\n\ndef torch_step(*_):\n    pass",
         "def torch_step",
-        "torch_step() does not call the module",
+        "torch_step() never calls backward()",
     ),
     "scheduler-of-nothing": (
         "batch_size = 4",
@@ -146,25 +146,26 @@ RUN = {
         "self.fc = nn.Linear(3, 1)",
         "self.fc = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))",
         None,
-        "parameter_map = {",
+        "PyTorch's fc.0.weight (3, 3), fc.0.bias (3,); Keras has nothing more: make both models of the same sizes",
     ),
     "other-units": (
         "nn.GRU(2, 3, batch_first=True)\n            self.fc = nn.Linear(3, 1)",
         "nn.GRU(2, 6, batch_first=True)\n            self.fc = nn.Linear(6, 1)",
         None,
-        "GRU, kernel 2×9",
+        "PyTorch's gru.weight_ih_l0 (18, 2)",
     ),
     "own-parameter": (
         "self.fc = nn.Linear(3, 1)",
-        "self.fc = nn.Linear(3, 1)\n            self.scale = nn.Parameter(torch.ones(1))",
+        "self.fc = nn.Linear(3, 1)\n            self.scale = nn.Parameter(torch.ones(1))\n"
+        "            self.register_forward_hook(lambda module, given, made: made * module.scale)",
         None,
-        "'scale' is in no layer",
+        "no weights of the Keras model fit PyTorch's scale (1,)",
     ),
     "unknown-parameter": (
         "batch_size = 4",
         "batch_size = 4\nparameter_map = {'gru.weight': 'gru/kernel'}",
         None,
-        "the module has gru.weight_ih_l0",
+        "which the module has not; it has gru.weight_ih_l0",
     ),
 }
 
