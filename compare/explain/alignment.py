@@ -52,7 +52,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How values lie among Keras's: `whole`, `flipped`, `parts`, `rows` (in another order), `padded`, or `scrambled`."""
+    """How values lie among Keras's: `whole`, `flipped`, `parts`, `rows` (in another order), `padded`, `scrambled`."""
 
     kind: str
     text: str
@@ -139,21 +139,25 @@ class Index:
 
     def __init__(self, values: Iterable[Value]) -> None:
         usable = [
-            value for value in values
-            if value.array.dtype.kind in "fiu" and 0 < value.array.size <= LARGEST
+            value
+            for value in values
+            if value.array.dtype.kind in "fiu"
+            and 0 < value.array.size <= LARGEST
             and not (value.array.size > 1 and trivial(value.array))
-        ]  # fmt: skip
+        ]
         # Of arrays that differ by a reshape alone the one with most axes speaks: flattened copies excuse scrambles.
         usable.sort(key=lambda value: (-squeezed(value.array).ndim, value.rank))
-        kept: dict[object, Value] = {}
+        distinct: dict[object, Value] = {}
         for value in usable:
             flat = value.array.ravel()
             key = (
-                flat.size, value.array.dtype.kind, np.round(flat[:8].astype(float), 5).tobytes(),
+                flat.size,
+                value.array.dtype.kind,
+                np.round(flat[:8].astype(float), 5).tobytes(),
                 round(float(flat.sum(dtype=float)), 4),
-            )  # fmt: skip
-            kept.setdefault(key, value)
-        self.values = list(kept.values())
+            )
+            distinct.setdefault(key, value)
+        self.values = list(distinct.values())
         self._entries: dict[int, list[tuple[float, float, int, Cut]]] = {}
         for value in self.values:
             self._add(value)
@@ -214,11 +218,11 @@ class Index:
 
     def find(self, array: np.ndarray, tolerance: float, scrambled: bool = True) -> tuple[str, Cut] | None:
         """The best match: as it lies before turned before flipped before scrambled, whole before cut."""
-        found = list(self.matches(array, tolerance, scrambled))
-        if not found:
+        matches = list(self.matches(array, tolerance, scrambled))
+        if not matches:
             return None
         return min(
-            found,
+            matches,
             key=lambda e: (e[0] == "scrambled", e[0].startswith("flip"), e[1].axis >= 0, e[0] != "", e[1].value.rank),
         )
 

@@ -44,8 +44,8 @@ def named(prefix: str, tree: Tree) -> Iterator[tuple[str, Any]]:
 def schedule(count: int, batch_size: int, epochs: int, seed: int | None) -> list[list[int]]:
     """The windows of every batch: in order, or shuffled every epoch where the pair file has a seed."""
     draw = None if seed is None else np.random.default_rng(seed)
-    found: list[list[int]] = []
+    batches: list[list[int]] = []
     for _ in range(max(epochs, EPOCHS)):
         order = np.arange(count) if draw is None else draw.permutation(count)
-        found += [order[i : i + batch_size].tolist() for i in range(0, count, batch_size)]
-    return found[:MOST_STEPS]
+        batches += [order[i : i + batch_size].tolist() for i in range(0, count, batch_size)]
+    return batches[:MOST_STEPS]

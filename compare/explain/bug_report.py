@@ -65,7 +65,7 @@ def write_bug_report(observation: Observation, folder: Path) -> None:
     shutil.copyfile(observation.pair.file, folder / "pair.py")
     script = SCRIPT.format(
         phase=unexplained["phase"], location=unexplained["tensor"], backend=observation.sides.backend, step=step
-    )  # fmt: skip
+    )
     (folder / "reproduce.py").write_text(script, "utf-8")
 
 

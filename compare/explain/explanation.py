@@ -49,7 +49,13 @@ def _difference(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) 
     before = any(other["step"] == entry["step"] and other["phase"] in BEFORE_UPDATE for other in entries)
     message = entry["message"] or _ratio_message(entry, before)
     return Difference(
-        "differs", entry["step"], entry["phase"], message, entry["tensor"], _finite(entry["error"]), _finite(entry["tolerance"])
+        "differs",
+        entry["step"],
+        entry["phase"],
+        message,
+        entry["tensor"],
+        _finite(entry["error"]),
+        _finite(entry["tolerance"]),
     )
 
 

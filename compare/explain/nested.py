@@ -1,4 +1,4 @@
-"""Trees of dicts, lists, numbers and arrays as the workers' protocol sends them: JSON values and a flat dict of arrays."""
+"""Trees of dicts, lists, numbers and arrays as the workers' protocol sends them: JSON values, and arrays by name."""
 
 from collections.abc import Mapping
 from typing import Any

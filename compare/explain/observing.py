@@ -95,5 +95,3 @@ def _shapes(tree: Any) -> str:
     if isinstance(tree, list):
         return "[" + ", ".join(map(_shapes, tree)) + "]"
     return str(tree.shape)
-
-

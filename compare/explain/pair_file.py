@@ -48,9 +48,12 @@ def read_pair(path: str) -> Pair:
     _refuse_imports(tree, path)
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     defined |= {
-        target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
         if isinstance(target, ast.Name)
-    }  # fmt: skip
+    }
     defined |= {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }

@@ -24,7 +24,7 @@ Report = Callable[[Doing], None]
 
 
 class UserFile:
-    """A pair file in the process of one side: executed anew for every training, so that its globals begin as written."""
+    """A pair file in one side's process; executed anew for every training, so that its globals begin as written."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -65,7 +65,9 @@ class UserFile:
             if options.get(name) is not None and not callable(options[name]):
                 self._refuse(name, "it must be a function")
         if mapped is not None and not (isinstance(mapped, Mapping) and all(map(_is_map, mapped.items()))):
-            self._refuse("parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them")
+            self._refuse(
+                "parameter_map", "it must map PyTorch parameter names to Keras weight names or to functions of them"
+            )
 
     def _refuse(self, name: str, wanted: str) -> None:
         raise InputError(f"{self.location(name)}: {name} = {self.namespace[name]!r}; {wanted}")
@@ -87,7 +89,7 @@ def line_of(text: str, name: str) -> int:
 class PairSide:
     """The service of one side of a pair: answers one request after the other; `open` comes first.
 
-    Options and answers are trees, packed. The observer of its framework has a class `Side` with a method for each action.
+    Options and answers are trees, packed. Its framework's observer has a class `Side` with a method for each action.
     """
 
     def __init__(self, runner: str) -> None:

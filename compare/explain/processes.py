@@ -71,9 +71,7 @@ class SideProcess:
                 reply = self.process.receive(limit)
             except ProcessError as ended:
                 told = " ".join(ended.log.splitlines()[-LINES_TOLD:]) if ended.died else ""
-                raise SideError(
-                    f"the process of {self.runner} {ended.how}{told and ': '}{told}", died=True
-                ) from None
+                raise SideError(f"the process of {self.runner} {ended.how}{told and ': '}{told}", died=True) from None
             if not isinstance(reply, Doing):
                 self._owed -= 1
                 return reply
@@ -83,7 +81,7 @@ class SideProcess:
 
 
 class Sides:
-    """The processes of a pair: the Keras side's on one backend, the PyTorch side's, and where needed Keras's on torch."""
+    """The processes of a pair: the Keras side's on a backend, the PyTorch side's, and where needed Keras's on torch."""
 
     def __init__(self, backend: str, timeout: float = 600) -> None:
         self.backend, self.timeout = backend, timeout

@@ -31,8 +31,12 @@ class Source:
     def as_json(self, side: str) -> dict[str, Any]:
         """The form in which a difference or a cause has it."""
         return {
-            "file": self.file, "line": self.line, "text": self.text, "expression": self.expression, "side": side,
-        }  # fmt: skip
+            "file": self.file,
+            "line": self.line,
+            "text": self.text,
+            "expression": self.expression,
+            "side": side,
+        }
 
 
 @cache

@@ -1,7 +1,8 @@
 """What differs in checked steps, phase by phase, beyond what rounding does to them.
 
-A tolerance is ENSEMBLE_FACTOR times what Monte Carlo arithmetic does to the same step (every result rounded at random,
-so that it grows with the terms that are summed and with what cancels), and UNITS units of float32 in the largest number.
+A tolerance is ENSEMBLE_FACTOR times what Monte Carlo arithmetic does to the same step (every result is rounded at
+random, so that it grows with the terms that are summed and with what cancels), and UNITS units of float32 in the
+largest number.
 """
 
 import math
@@ -37,8 +38,9 @@ class Deviation:
         """What a report shows of it."""
         names = ("step", "phase", "tensor", "ratio", "message", "keras", "torch")
         return {name: getattr(self, name) for name in names} | {
-            "error": self.relative_error, "tolerance": self.relative_tolerance,
-        }  # fmt: skip
+            "error": self.relative_error,
+            "tolerance": self.relative_tolerance,
+        }
 
     @property
     def differs(self) -> bool:
@@ -159,8 +161,8 @@ class StepComparison:
         rule = self.trace["rule"] or {}
         rounding = 0.0 if rule.get("beta_2") is None else UNIT / (1 - rule["beta_2"] ** (step.number + 1))
         moved = {path: keras["after"][path].astype(np.float64) - keras["before"][path] for path in keras["after"]}
-        for name, made in self.transfer.maps.items():
-            if made.extra:
+        for name, weight_map in self.transfer.maps.items():
+            if weight_map.extra:
                 continue
             wanted = self.transfer.gradient(name, moved, np.shape(step.before[name]))
             own = step.after[name].astype(np.float64) - step.before[name]

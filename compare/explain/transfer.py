@@ -15,16 +15,21 @@ from compare.errors import InputError
 Arrays = Mapping[str, np.ndarray]
 
 USUAL = {
-    "kernel": "weight", "gamma": "weight", "embeddings": "weight", "bias": "bias", "beta": "bias",
-    "moving_mean": "running_mean", "moving_variance": "running_var",
-}  # fmt: skip
+    "kernel": "weight",
+    "gamma": "weight",
+    "embeddings": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 NUMBERED = re.compile(r"_(l\d+(?:_reverse)?)$")
 # Keras's gates z, r, h in PyTorch's order r, z, n.
 GRU_ORDER = (1, 0, 2)
 
 
 class Named(dict[str, np.ndarray]):
-    """Keras's arrays, found by their whole path or by parts of it: "lstm/kernel" is sequential/lstm/lstm_cell/kernel."""
+    """Keras's arrays, found by their path or by parts of it: "lstm/kernel" is sequential/lstm/lstm_cell/kernel."""
 
     def path(self, key: str) -> str:
         """The whole path of a name; raises KeyError."""
@@ -62,12 +67,12 @@ class Transfer:
     alone: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
 
-    def given(self, name: str, weights: Arrays, shape: Sequence[int]) -> np.ndarray:
+    def weight(self, name: str, weights: Arrays, shape: Sequence[int]) -> np.ndarray:
         """The values of a PyTorch tensor for Keras's weights."""
-        made = self.maps[name]
-        if made.extra:
+        weight_map = self.maps[name]
+        if weight_map.extra:
             return np.zeros(tuple(shape), np.float32)
-        return np.asarray(made.function(Named(weights)), np.float32).reshape(tuple(shape))
+        return np.asarray(weight_map.function(Named(weights)), np.float32).reshape(tuple(shape))
 
     def gradient(self, name: str, gradients: Arrays, shape: Sequence[int]) -> np.ndarray | None:
         """The gradient or movement of a PyTorch tensor for Keras's; None where Keras has none."""
@@ -97,8 +102,8 @@ def transfer(
 
     Raises InputError where a tensor cannot hold what it should, with both names and shapes.
     """
-    found = Transfer()
-    asked = _own(found, variables, parameters, own)
+    transferred = Transfer()
+    asked = _own(transferred, variables, parameters, own)
     keras: dict[str, Group] = {}
     for path, shape in variables.items():
         if path not in asked:
@@ -106,25 +111,27 @@ def transfer(
             keras.setdefault(layer, {})[re.sub(r"[:#]\d+$", "", name)] = (path, shape)
     torch: dict[tuple[str, str], list[str]] = {}
     for name in parameters:
-        if name not in found.maps:
+        if name not in transferred.maps:
             numbered = NUMBERED.search(name)
             layer = name.rpartition(".")[0]
             torch.setdefault((layer, numbered[1] if numbered else ""), []).append(name)
     left: list[list[str]] = []
     for names in torch.values():
-        if not _fit_first(found, keras, names, parameters):
+        if not _fit_first(transferred, keras, names, parameters):
             left.append(names)
-    _cells(found, keras, left, parameters)
-    found.unmatched = [path for group in keras.values() for path, _ in group.values()]
+    _cells(transferred, keras, left, parameters)
+    transferred.unmatched = [path for group in keras.values() for path, _ in group.values()]
     if left:
         _refuse(left, keras, parameters)
-    return found
+    return transferred
 
 
 def _own(
-    found: Transfer, variables: Mapping[str, tuple[int, ...]], parameters: Mapping[str, tuple[int, ...]],
+    transferred: Transfer,
+    variables: Mapping[str, tuple[int, ...]],
+    parameters: Mapping[str, tuple[int, ...]],
     own: Mapping[str, Any],
-) -> set[str]:  # fmt: skip
+) -> set[str]:
     """Take the user's own maps; returns the variables that they use."""
     asked: set[str] = set()
     probe = Named(
@@ -146,9 +153,9 @@ def _own(
                     used.add(self.path(key))
                     return super().__getitem__(key)
 
-            made = np.asarray(function(Spy(probe)))
-            if tuple(made.shape) != tuple(shape):
-                raise InputError(f"parameter_map[{name!r}] returned shape {made.shape}, {name} has {tuple(shape)}")
+            array = np.asarray(function(Spy(probe)))
+            if tuple(array.shape) != tuple(shape):
+                raise InputError(f"parameter_map[{name!r}] returned shape {array.shape}, {name} has {tuple(shape)}")
         else:
             try:
                 path = probe.path(source)
@@ -162,7 +169,7 @@ def _own(
                 raise InputError(
                     f"parameter_map[{name!r}] names {source!r} of shape {variables[path]}, {name} has {tuple(shape)}"
                 )
-        found.maps[name] = Map(function, tuple(sorted(used)))
+        transferred.maps[name] = Map(function, tuple(sorted(used)))
         asked |= used
     return asked
 
@@ -185,16 +192,16 @@ def _by_shape(path: str, shape: Sequence[int], wanted: Sequence[int]) -> Callabl
 
 
 def _fit_first(
-    found: Transfer, keras: dict[str, Group], names: list[str], shapes: Mapping[str, tuple[int, ...]]
+    transferred: Transfer, keras: dict[str, Group], names: list[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> bool:
     for layer, group in keras.items():
         fitted = _fit_cell(group, names, shapes) or (
             {} if "recurrent_kernel" in group else _fit_plain(group, names, shapes)
         )
         if fitted:
-            found.maps.update(fitted)
-            used = {path for made in fitted.values() for path in made.paths}
-            found.alone += [name for name in names if name not in fitted]
+            transferred.maps.update(fitted)
+            used = {path for fit in fitted.values() for path in fit.paths}
+            transferred.alone += [name for name in names if name not in fitted]
             rest = {name: entry for name, entry in group.items() if entry[0] not in used}
             del keras[layer]
             if rest:
@@ -215,21 +222,16 @@ def _fit_cell(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ..
     if tuple(shapes[inward]) != kernel[1][::-1] or tuple(shapes[onward]) != recurrent[1][::-1]:
         return {}
     order = GRU_ORDER if kernel[1][1] == 3 * recurrent[1][0] else (0,)
-    made = {
+    maps = {
         inward: Map(lambda v: gates(v[kernel[0]], order).T, (kernel[0],)),
         onward: Map(lambda v: gates(v[recurrent[0]], order).T, (recurrent[0],)),
     }
-    biases = [name for name in names if "bias" in name]
-    for name in biases if bias is not None else ():
-        assert bias is not None
-        path = bias[0]
-        if len(bias[1]) == 2:
-            row = int("bias_hh" in name)
-            made[name] = Map(lambda v, row=row, path=path: gates(v[path][row], order), (path,))
-        else:
-            partner = "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih")
-            made[name] = Map(lambda v, path=path: gates(v[path], order), (path,), partner)
-    return made
+    return maps if bias is None else maps | _biases(bias, [name for name in names if "bias" in name], order)
+
+
+def _row(path: str, row: int | None, order: Sequence[int]) -> Callable[[Arrays], np.ndarray]:
+    """A bias, or a row of two biases, with its gates in an order."""
+    return lambda v: gates(v[path] if row is None else v[path][row], order)
 
 
 def _fit_biases(
@@ -240,19 +242,21 @@ def _fit_biases(
     if any(tuple(shapes[name]) != shape[-1:] for name in names):
         return {}
     order = GRU_ORDER if len(shape) == 2 or "gru" in path else (0,)
-    made = {}
-    for name in names:
-        if len(shape) == 2:
-            made[name] = Map(lambda v, row=int("bias_hh" in name): gates(v[path][row], order), (path,))
-        else:
-            partner = "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih")
-            made[name] = Map(lambda v: gates(v[path], order), (path,), partner)
-    return made
+    return _biases(bias, names, order)
+
+
+def _biases(bias: tuple[str, tuple[int, ...]], names: list[str], order: Sequence[int]) -> dict[str, Map]:
+    """Two rows for two biases, as a GRU has them; one for the first, of which the second is an extra."""
+    path, shape = bias
+    if len(shape) == 2:
+        return {name: Map(_row(path, int("bias_hh" in name), order), (path,)) for name in names}
+    partners = {name: "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih") for name in names}
+    return {name: Map(_row(path, None, order), (path,), partner) for name, partner in partners.items()}
 
 
 def _fit_plain(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Map]:
     """One variable for each tensor: the usual name where there is one, else the first whose shape fits."""
-    made: dict[str, Map] = {}
+    maps: dict[str, Map] = {}
     left = dict(group)
     for name in names:
         last = name.rpartition(".")[2]
@@ -263,17 +267,17 @@ def _fit_plain(group: Group, names: list[str], shapes: Mapping[str, tuple[int, .
                 continue
             function = _by_shape(path, shape, shapes[name])
             if function is not None:
-                made[name] = Map(function, (path,))
+                maps[name] = Map(function, (path,))
                 del left[variable]
                 break
         else:
             if last != "bias":
                 return {}
-    return made
+    return maps
 
 
 def _cells(
-    found: Transfer, keras: dict[str, Group], left: list[list[str]], shapes: Mapping[str, tuple[int, ...]]
+    transferred: Transfer, keras: dict[str, Group], left: list[list[str]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Hand-written cells: one matrix for input and state, as tutorials have it."""
     for names in list(left):
@@ -285,18 +289,25 @@ def _cells(
             for name in names:
                 if tuple(shapes[name]) in (joined, joined[::-1]):
                     turned = tuple(shapes[name]) == joined[::-1]
-                    function = lambda v, k=kernel[0], r=recurrent[0], t=turned: (  # noqa: E731
-                        np.concatenate([v[k], v[r]]).T if t else np.concatenate([v[k], v[r]])
-                    )
-                    found.maps[name] = Map(function, (kernel[0], recurrent[0]))
+                    transferred.maps[name] = Map(_stacked(kernel[0], recurrent[0], turned), (kernel[0], recurrent[0]))
                     for other in names:
                         if other != name and bias is not None and tuple(shapes[other]) == bias[1]:
-                            found.maps[other] = Map(lambda v, p=bias[0]: v[p], (bias[0],))
+                            transferred.maps[other] = Map(_row(bias[0], None, (0,)), (bias[0],))
                     del keras[layer]
                     left.remove(names)
                     break
             if names not in left:
                 break
+
+
+def _stacked(kernel: str, recurrent: str, turned: bool) -> Callable[[Arrays], np.ndarray]:
+    """One matrix for input and state."""
+
+    def stack(v: Arrays) -> np.ndarray:
+        matrix = np.concatenate([v[kernel], v[recurrent]])
+        return matrix.T if turned else matrix
+
+    return stack
 
 
 def _refuse(left: list[list[str]], keras: dict[str, Group], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,51 +1,8 @@
-"""What the Keras side of a pair file is said to be; torch_observer/description.py is its mirror."""
+"""What a compiled Keras model is trained with: how it clips, and its loss."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
-
-from compare.explain.keras_observer import tf32
-from compare.explain.keras_observer.observed import Observed
-from compare.explain.keras_observer.parts import Part, settings
-from compare.explain.keras_observer.session import Session
-from compare.explain.keras_observer.update_rule import rule_of
-
-
-def describe(session: Session, record: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Say what a model, its loss and its optimizer are, from the session and record of one step."""
-    model, optimizer, observed = session.model, session.optimizer, session.observed
-    return {
-        "parts": [_part(observed.parts[key]) for key in observed.called],
-        "unknown": _unknown(model, observed),
-        "optimizer": type(optimizer).__name__,
-        "rule": rule_of(optimizer),
-        "clip": clipping_of(optimizer),
-        "loss": loss_of(model),
-        "dropout_calls": observed.dropout_calls,
-        "masks": [name.removeprefix("mask/") for name in record if name.startswith("mask/")],
-        "versions": {"keras": keras.__version__},
-        "backend": keras.backend.backend(),
-        "tf32": tf32.in_use(),
-    }
-
-
-def _part(part: Part) -> dict[str, Any]:
-    return {
-        "key": part.key,
-        "kind": part.kind,
-        "direction": part.direction,
-        "group": getattr(part.wrapper, "name", part.key),
-        "shapes": {name: list(variable.shape) for name, variable in part.tensors.items()},
-        "variables": {name: f"{part.layer.name}/{variable.name}" for name, variable in part.tensors.items()},
-        **settings(part),
-    }
-
-
-def _unknown(model: Any, observed: Observed) -> list[str]:
-    known = {id(variable) for part in observed.parts.values() for variable in part.tensors.values()}
-    return [variable.path for variable in model.trainable_variables if id(variable) not in known]
 
 
 def clipping_of(optimizer: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The user's Keras model on PyTorch, every operation of a step's forward pass and loss: the map that values are sought in."""
+"""The user's Keras model on PyTorch: every operation of a step, among whose values PyTorch's are sought."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from compare.explain.alignment import Value
-from compare.explain.batches import Tree, each, named
-from compare.explain.keras_observer.trace import Dropouts, Model
+from compare.explain.batches import named
+from compare.explain.keras_observer.trace import Dropouts, Model, Program
 from compare.explain.torch_observer.recorder import Recorder, array
 
 WRAPPERS = ("Functional", "Sequential", "TimeDistributed", "InputLayer")
@@ -39,13 +39,12 @@ class LayerCalls:
                 result = original(layer, *args, **kwargs)
             finally:
                 watcher.stack.pop()
-            kept = lambda tree: [array(t) for t in keras.tree.flatten(tree) if isinstance(t, torch.Tensor)]  # noqa: E731
             watcher.calls.append(
                 {
                     "name": layer.name,
                     "class": type(layer).__name__,
-                    "inputs": kept((args, kwargs)),
-                    "outputs": kept(result),
+                    "inputs": _arrays((args, kwargs)),
+                    "outputs": _arrays(result),
                 }
             )
             return result
@@ -57,39 +56,31 @@ class LayerCalls:
             keras.layers.Layer.__call__ = original
 
 
-def operations(
-    make: Callable[[], Any], seed: int, inputs: Tree, targets: Tree, sample_weights: Any, class_weight: Any,
-    steps: Sequence[Mapping[str, Any]], wanted: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The `Value`s of step `wanted`, from the weights that the training had before it; states go on from step to step."""
-    rows = lambda tree, batch: each(lambda a: a[batch], tree)  # noqa: E731
-    held = Model(make, seed, rows(inputs, steps[0]["batch"]))
-    stateful = any(getattr(layer, "stateful", False) for layer in held.layers())
-    layers, recorder = LayerCalls(), None
+def operations(program: Program, steps: Sequence[Mapping[str, Any]], wanted: int) -> list[dict[str, Any]]:
+    """The `Value`s of step `wanted`, from the weights that the training had before it; states go on between steps."""
+    model = Model(program.make, program.seed, program.rows(steps[0]["batch"])[0])
+    stateful = any(getattr(layer, "stateful", False) for layer in model.layers())
     for number in range(0 if stateful else wanted, wanted + 1):
         step = steps[number]
-        held.assign(step["before"])
-        options: dict[str, Any] = {}
-        if sample_weights is not None:
-            options["sample_weight"] = rows(sample_weights, step["batch"])
-        if class_weight is not None:
-            options["class_weight"] = class_weight
+        model.assign(step["before"])
+        x, y, options = program.rows(step["batch"])
         layers = LayerCalls()
-        leaves = {path: variable.value for path, variable in held.variables.items()}
+        leaves = {path: variable.value for path, variable in model.variables.items()}
         recorder = Recorder(leaves, where=layers.path, stacks=True)
-        with Dropouts() as dropped, layers.watched(), recorder:
-            dropped.where = layers.path
+        with Dropouts(), layers.watched(), recorder:
             try:
-                held.model.train_on_batch(rows(inputs, step["batch"]), rows(targets, step["batch"]), **options)
+                model.model.train_on_batch(x, y, **options)
             except RuntimeError:  # a stateful layer's second backward pass on PyTorch: Keras's own defect
                 if recorder.loss is None:
                     raise
-    assert recorder is not None
-    step = steps[wanted]
-    values = [Value(name, a, 0) for name, a in named("x", rows(inputs, step["batch"]))]
-    values += [Value(name, a, 1) for name, a in named("y", rows(targets, step["batch"]))]
+    values = [Value(name, array, 0) for name, array in named("x", x)]
+    values += [Value(name, array, 1) for name, array in named("y", y)]
     values += list(_values(layers.calls, recorder))
     return [vars(value) for value in values]
+
+
+def _arrays(tree: Any) -> list[np.ndarray]:
+    return [array(tensor) for tensor in keras.tree.flatten(tree) if isinstance(tensor, torch.Tensor)]
 
 
 def _values(calls: Sequence[Mapping[str, Any]], recorder: Recorder) -> Iterator[Value]:

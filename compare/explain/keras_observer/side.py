@@ -1,14 +1,15 @@
 """What the Keras side of a pair file does when asked; torch_observer/side.py is its mirror."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from compare.errors import InputError
 from compare.explain.batches import arrays_of, each, schedule
-from compare.explain.keras_observer.trace import Model, trace
+from compare.explain.keras_observer import tf32
+from compare.explain.keras_observer.trace import Model, Program, trace
 from compare.workers.protocol import Doing
 
 # What a Keras side can be asked for.
@@ -34,16 +35,14 @@ class Side:
         """What both sides train on."""
         return {"data": self.data}
 
-    def _options(self) -> tuple[Any, ...]:
+    def _program(self) -> Program:
         file = self.user_file
-        return (file.execute()["keras_side"], file.seed, *self.data, file.namespace.get("class_weight"))
+        return Program(file.execute()["keras_side"], file.seed, *self.data, file.namespace.get("class_weight"))
 
-    def trace(
-        self, report: Callable[[Doing], None], zeroed: Sequence[str] = (), choices: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Train the model and say what every step made."""
-        report(Doing(f"Keras on {keras.backend.backend()} trains"))
-        traced = trace(*self._options(), self.batches, zeroed, choices)
+    def trace(self, report: Callable[[Doing], None], zeroed: Sequence[str] = (), exact: bool = False) -> dict[str, Any]:
+        """Train the model and say what every step made; `exact` computes float32 products with all bits."""
+        with tf32.without() if exact else contextlib.nullcontext():
+            traced = trace(self._program(), self.batches, zeroed, lambda what: report(Doing(what)))
         self.steps = traced["steps"]
         return traced
 
@@ -54,16 +53,14 @@ class Side:
         from compare.explain.keras_observer.operations import operations
 
         report(Doing(f"every operation of Keras's step {step} is recorded"))
-        return operations(*self._options(), self.steps if steps is None else steps, step)
+        return operations(self._program(), self.steps if steps is None else steps, step)
 
     def state(self, report: Callable[[Doing], None], step: int) -> dict[str, np.ndarray]:
         """All variables of the model before a step, by their number."""
-        model = Model(self.user_file.execute()["keras_side"], self.user_file.seed, self._rows(step))
+        program = self._program()
+        model = Model(program.make, program.seed, program.rows(self.batches[step])[0])
         model.assign(self.steps[step]["before"])
         return {f"keras/{number}": np.array(variable) for number, variable in enumerate(model.model.weights)}
-
-    def _rows(self, step: int) -> Any:
-        return each(lambda array: array[self.batches[step]], self.data[0])
 
 
 def checked_data(location: str, data: Any) -> tuple[Any, Any, Any]:
@@ -71,7 +68,7 @@ def checked_data(location: str, data: Any) -> tuple[Any, Any, Any]:
     location = f"{location}: data()"
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise InputError(f"{location} returned {type(data).__name__}; return inputs, targets as NumPy arrays")
-    counts = {}
+    counts: dict[int, str] = {}
     for name, tree in zip(NAMES, data, strict=False):
         for array in _leaves(tree):
             _check_array(location, name, array)

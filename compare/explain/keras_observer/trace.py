@@ -7,13 +7,15 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src import backend as keras_backend
 
-from compare.explain.batches import Tree, arrays_of, each
+from compare.explain.batches import Tree, each
+from compare.explain.keras_observer import tf32
 from compare.explain.keras_observer.description import clipping_of, loss_of
 from compare.explain.keras_observer.update_rule import rule_of
 
@@ -38,7 +40,7 @@ class Model:
         if not self.model.compiled or self.model.optimizer is None:
             raise TypeError("keras_side() returned a model that is not compiled; call model.compile(optimizer, loss)")
         self.model.run_eagerly = True
-        self.called: list[str] = []
+        self.called: list[int] = []
         with self.watched():
             self.model(each(keras.ops.convert_to_tensor, inputs))  # builds it, and shows the order of its layers
         for layer in self.layers():
@@ -56,6 +58,17 @@ class Model:
             self.variables[path] = variable
         self.paths = {id(variable): path for path, variable in self.variables.items()}
 
+    @property
+    def trainable(self) -> list[str]:
+        """The paths of what is trained."""
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        return [path for path, variable in self.variables.items() if id(variable) in trained]
+
+    def path(self, variable: Any) -> str | None:
+        """The unique path of a variable; None for one that is no number of the model's."""
+        same_path = (path for path, v in self.variables.items() if v.path == getattr(variable, "path", None))
+        return self.paths.get(id(variable)) or next(same_path, None)
+
     def layers(self) -> list[Any]:
         """All layers, those inside others too."""
         return list(self.model._flatten_layers())
@@ -64,7 +77,7 @@ class Model:
         """The variables of numbers, in the order in which their layers are first called."""
         order: dict[int, int] = {}
         for number, layer in enumerate(self.called):
-            order.setdefault(layer, number)  # type: ignore[call-overload]  # layers are noted by id
+            order.setdefault(layer, number)
         place: dict[int, int] = {}
         for layer in self.layers():
             for variable in layer._trainable_variables + layer._non_trainable_variables:
@@ -83,7 +96,7 @@ class Model:
         called = self.called
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            called.append(id(layer))  # type: ignore[arg-type]
+            called.append(id(layer))
             return original(layer, *args, **kwargs)
 
         keras.layers.Layer.__call__ = call
@@ -114,9 +127,13 @@ class Dropouts:
         self._original = keras_backend.random.dropout
 
         def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
-            shape = tuple(inputs.shape) if noise_shape is None else tuple(
-                size if asked is None else asked for size, asked in zip(inputs.shape, noise_shape, strict=True)
-            )  # fmt: skip
+            shape = (
+                tuple(inputs.shape)
+                if noise_shape is None
+                else tuple(
+                    size if asked is None else asked for size, asked in zip(inputs.shape, noise_shape, strict=True)
+                )
+            )
             try:
                 value = numbers(inputs)
             except Exception:
@@ -134,7 +151,7 @@ class Dropouts:
 def disturbed(weights: Mapping[str, np.ndarray], trainable: Sequence[str]) -> dict[str, np.ndarray]:
     """Weights none of which is constant: what is equal by accident (zero biases) hides differences."""
     draw = np.random.default_rng(1)
-    found = {}
+    disturbed_weights = {}
     for path, value in weights.items():
         moved = value
         if (value.size and np.ptp(value) == 0) or _unit_forget(value):
@@ -142,102 +159,128 @@ def disturbed(weights: Mapping[str, np.ndarray], trainable: Sequence[str]) -> di
                 moved = value * draw.uniform(0.5, 1.5, value.shape)
             elif path in trainable or "moving" in path:
                 moved = value + draw.normal(0.0, MOVED, value.shape)
-        found[path] = moved.astype(np.float32)
-    return found
+        disturbed_weights[path] = moved.astype(np.float32)
+    return disturbed_weights
 
 
 def _unit_forget(value: np.ndarray) -> bool:
     return value.ndim == 1 and set(np.unique(value).tolist()) <= {0.0, 1.0}
 
 
+@dataclass(frozen=True)
+class Program:
+    """What the user's Keras side trains: its function, the seed, the data, and the weights of examples and classes."""
+
+    make: Callable[[], Any]
+    seed: int
+    inputs: Tree
+    targets: Tree
+    sample_weights: Tree
+    class_weight: Any
+
+    def rows(self, batch: Sequence[int]) -> tuple[Tree, Tree, dict[str, Any]]:
+        """A batch as `train_on_batch` takes it: inputs, targets, options."""
+        inputs, targets, weights = (
+            each(lambda array: array[batch], tree) for tree in (self.inputs, self.targets, self.sample_weights)
+        )
+        options = {"sample_weight": weights, "class_weight": self.class_weight}
+        return inputs, targets, {name: value for name, value in options.items() if value is not None}
+
+
 def trace(
-    make: Callable[[], Any], seed: int, inputs: Tree, targets: Tree, sample_weights: Any, class_weight: Any,
-    batches: Sequence[Sequence[int]], zeroed: Sequence[str] = (), choices: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    program: Program, batches: Sequence[Sequence[int]], zeroed: Sequence[str], report: Callable[[str], None]
+) -> dict[str, Any]:
     """Train a fresh model on the batches from disturbed weights, in BUDGET seconds; `zeroed` variables stay zero."""
     began = time.monotonic()
-    rows = lambda tree, batch: each(lambda a: a[batch], tree)  # noqa: E731
-    held = Model(make, seed, rows(inputs, batches[0]))
-    for name, value in (choices or {}).items():
-        CHOICES[name](held.model, value)
-    model, optimizer = held.model, held.optimizer
-    initial = held.weights()
-    trainable = [
-        path for path, v in held.variables.items() if v.trainable and any(v is t for t in model.trainable_variables)
-    ]
-    start = disturbed(initial, trainable)
-    start |= {path: np.zeros_like(start[path]) for path in zeroed}
-    held.assign(start)
-    gradients: dict[str, np.ndarray] = {}
-    original = optimizer.apply
-
-    def applied(grads: Any, trainable_variables: Any = None) -> Any:
-        variables = model.trainable_variables if trainable_variables is None else trainable_variables
-        for gradient, variable in zip(grads, variables, strict=True):
-            path = _path(held, variable)
-            if path is not None and gradient is not None:
-                gradients[path] = numbers(gradient)
-        return original(grads, trainable_variables)
-
-    optimizer.apply = applied
+    model = Model(program.make, program.seed, program.rows(batches[0])[0])
+    initial, trainable = model.weights(), model.trainable
+    start = disturbed(initial, trainable) | {path: np.zeros_like(initial[path]) for path in zeroed}
+    model.assign(start)
+    gradients = _watched_gradients(model)
     steps: list[dict[str, Any]] = []
     failure = None
     dropouts: list[dict[str, Any]] = []
     for number, batch in enumerate(batches):
+        report(f"Keras on {keras.backend.backend()} trains: step {number + 1} of {len(batches)}")
         gradients.clear()
-        before = held.weights()
-        x, y = rows(inputs, batch), rows(targets, batch)
-        model.reset_metrics()
-        penalty = _penalty(model)
-        rate = float(np.ravel(numbers(keras.ops.convert_to_tensor(optimizer.learning_rate)))[0])
-        options: dict[str, Any] = {}
-        if sample_weights is not None:
-            options["sample_weight"] = rows(sample_weights, batch)
-        if class_weight is not None:
-            options["class_weight"] = class_weight
+        before = model.weights()
+        x, y, options = program.rows(batch)
+        model.model.reset_metrics()
+        penalty, rate = _penalty(model.model), _scalar(model.optimizer.learning_rate)
         with Dropouts() as dropped:
             try:
-                loss = model.train_on_batch(x, y, **options)
+                loss = model.model.train_on_batch(x, y, **options)
             except RuntimeError as error:
                 if number == 0:
                     raise
                 failure = f"step {number}: {str(error)[:200]}"
                 break
         dropouts = dropouts or dropped.calls
-        for path in zeroed:
-            held.variables[path].assign(np.zeros_like(start[path]))
+        model.assign({path: np.zeros_like(start[path]) for path in zeroed})
         steps.append(
             {
-                "batch": list(batch), "before": before, "after": held.weights(), "gradients": dict(gradients),
-                "loss": float(np.ravel(loss[0] if isinstance(loss, list | tuple) else loss)[0]), "penalty": penalty,
+                "batch": list(batch),
+                "before": before,
+                "after": model.weights(),
+                "gradients": dict(gradients),
+                "loss": _first(loss),
+                "penalty": penalty,
                 "learning_rate": rate,
             }
-        )  # fmt: skip
+        )
         if time.monotonic() - began > BUDGET and number + 1 >= FEWEST_STEPS:
             break
-    evaluation = _evaluate(held, rows(inputs, batches[0]), rows(targets, batches[0]))
     return {
-        "backend": keras.backend.backend(), "version": keras.__version__, "initial": initial, "start": start,
-        "variables": {path: tuple(v.shape) for path, v in held.variables.items()}, "trainable": trainable,
-        "penalties": {path: _regularizer(v) for path, v in held.variables.items() if _regularizer(v)},
-        "layers": _layers(held), "optimizer": type(optimizer).__name__, "rule": rule_of(optimizer),
-        "clip": clipping_of(optimizer), "loss": loss_of(model), "steps": steps, "failure": failure,
-        "dropouts": dropouts, "evaluation": evaluation,
-        "scheduled": callable(getattr(optimizer, "_learning_rate", None)),
-        "stateful": any(getattr(layer, "stateful", False) for layer in held.layers()),
-        "masked": any(getattr(layer, "supports_masking", False) and (type(layer).__name__ == "Masking" or getattr(layer, "mask_zero", False)) for layer in held.layers()),
-    }  # fmt: skip
+        "initial": initial,
+        "trainable": trainable,
+        "steps": steps,
+        "failure": failure,
+        "dropouts": dropouts,
+        "evaluation": _evaluate(model, program, batches[0]),
+        **_description(model),
+    }
 
 
-def _path(held: Model, variable: Any) -> str | None:
-    return held.paths.get(id(variable)) or next(
-        (p for p, v in held.variables.items() if v.path == getattr(variable, "path", None)), None
-    )
+def _watched_gradients(model: Model) -> dict[str, np.ndarray]:
+    """Gradients by path, filled whenever the optimizer is given some."""
+    gradients: dict[str, np.ndarray] = {}
+    original = model.optimizer.apply
+
+    def apply(grads: Any, trainable_variables: Any = None) -> Any:
+        variables = model.model.trainable_variables if trainable_variables is None else trainable_variables
+        for gradient, variable in zip(grads, variables, strict=True):
+            path = model.path(variable)
+            if path is not None and gradient is not None:
+                gradients[path] = numbers(gradient)
+        return original(grads, trainable_variables)
+
+    model.optimizer.apply = apply
+    return gradients
+
+
+def _description(model: Model) -> dict[str, Any]:
+    """What the model, its loss and its optimizer are."""
+    penalties = {path: _regularizer(variable) for path, variable in model.variables.items()}
+    return {
+        "backend": keras.backend.backend(),
+        "version": keras.__version__,
+        "variables": {path: list(variable.shape) for path, variable in model.variables.items()},
+        "penalties": {path: penalty for path, penalty in penalties.items() if penalty},
+        "layers": [_layer(model, layer) for layer in model.layers()],
+        "optimizer": type(model.optimizer).__name__,
+        "rule": rule_of(model.optimizer),
+        "clip": clipping_of(model.optimizer),
+        "loss": loss_of(model.model),
+        "tf32": tf32.in_use(),
+        "masked": any(
+            type(layer).__name__ == "Masking" or getattr(layer, "mask_zero", False) for layer in model.layers()
+        ),
+    }
 
 
 def _penalty(model: Any) -> float:
     try:
-        return float(sum(float(np.ravel(numbers(loss))[0]) for loss in model.losses))
+        return float(sum(_scalar(loss) for loss in model.losses))
     except Exception:
         return 0.0
 
@@ -250,80 +293,59 @@ def _regularizer(variable: Any) -> dict[str, float]:
     return {name: float(config[name]) for name in ("l1", "l2") if name in config}
 
 
-def _layers(held: Model) -> list[dict[str, Any]]:
-    """What is set in each layer that a program may have otherwise."""
-    found = []
-    for layer in held.layers():
-        entry: dict[str, Any] = {"name": layer.name, "class": type(layer).__name__, "trainable": bool(layer.trainable)}
-        for source in (layer, getattr(layer, "cell", None)):
-            for name in (
-                "activation",
-                "recurrent_activation",
-                "epsilon",
-                "momentum",
-                "reset_after",
-                "stateful",
-                "rate",
-                "units",
-                "merge_mode",
-                "go_backwards",
-                "return_sequences",
-                "dropout",
-                "recurrent_dropout",
-            ):
-                value = getattr(source, name, None)
-                if value is not None and source is not None:
-                    entry[name] = (
-                        value if isinstance(value, int | float | bool | str) else getattr(value, "__name__", str(value))
-                    )
-        owned = [*layer._trainable_variables, *layer._non_trainable_variables]
-        entry["variables"] = [held.paths[id(v)] for v in owned if id(v) in held.paths]
-        found.append(entry)
-    return found
+# What is set in a layer, or in its cell, that a program may have otherwise.
+SETTINGS = (
+    "activation",
+    "recurrent_activation",
+    "epsilon",
+    "momentum",
+    "reset_after",
+)
 
 
-def _evaluate(held: Model, x: Tree, y: Tree) -> dict[str, Any]:
-    weights = held.weights()
-    held.model.reset_metrics()
+def _layer(model: Model, layer: Any) -> dict[str, Any]:
+    owned = [*layer._trainable_variables, *layer._non_trainable_variables]
+    description: dict[str, Any] = {
+        "class": type(layer).__name__,
+        "variables": [model.paths[id(variable)] for variable in owned if id(variable) in model.paths],
+    }
+    for owner in (layer, getattr(layer, "cell", None)):
+        for name in SETTINGS:
+            value = getattr(owner, name, None)
+            if value is not None:
+                plain = isinstance(value, int | float | bool | str)
+                description[name] = value if plain else getattr(value, "__name__", str(value))
+    return description
+
+
+def _evaluate(model: Model, program: Program, batch: Sequence[int]) -> dict[str, Any]:
+    """The loss of a batch as for a prediction, after the training; empty where Keras cannot compute it."""
+    weights = model.weights()
+    x, y, _ = program.rows(batch)
+    model.model.reset_metrics()
     with Dropouts() as dropped:
         try:
-            loss = held.model.test_on_batch(x, y)
+            loss = model.model.test_on_batch(x, y)
         except RuntimeError:
             return {}
     return {
-        "weights": weights, "loss": float(np.ravel(loss[0] if isinstance(loss, list | tuple) else loss)[0]),
-        "dropouts": len(dropped.calls), "penalty": _penalty(held.model),
-    }  # fmt: skip
+        "weights": weights,
+        "loss": _first(loss),
+        "dropouts": len(dropped.calls),
+        "penalty": _penalty(model.model),
+    }
 
 
-def _from_logits(model: Any, value: bool) -> None:
-    loss = model.loss
-    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-    if not isinstance(loss, keras.losses.Loss):
-        name = str(loss_of(model)["name"])
-        loss = getattr(
-            keras.losses,
-            "".join(part.capitalize() for part in name.replace("crossentropy", "_crossentropy").split("_")),
-        )()
-    new = type(loss).from_config({**loss.get_config(), "from_logits": value})
-    model.compile(optimizer=model.optimizer, loss=new, run_eagerly=True)
+def _first(loss: Any) -> float:
+    """The loss of what train_on_batch returns: a number, or a list of it and of metrics."""
+    return float(np.ravel(loss[0] if isinstance(loss, list | tuple) else loss)[0])
 
 
-def _activation(model: Any, changes: Mapping[str, str]) -> None:
-    for layer in model._flatten_layers():
-        for attribute, name in changes.items():
-            for held in (layer, getattr(layer, "cell", None)):
-                if held is not None and hasattr(held, attribute) and hasattr(layer, "cell"):
-                    setattr(held, attribute, keras.activations.get(name))
-
-
-CHOICES: dict[str, Any] = {"from_logits": _from_logits, "activation": _activation}
+def _scalar(value: Any) -> float:
+    return float(np.ravel(numbers(keras.ops.convert_to_tensor(value)))[0])
 
 
 def numbers(value: Any) -> np.ndarray:
     """A tensor's or variable's numbers, half precision as float32."""
-    found = np.array(keras.ops.convert_to_numpy(value))
-    return found.astype(np.float32) if found.dtype.name in ("bfloat16", "float16") else found
-
-
-__all__ = ["Dropouts", "Model", "arrays_of", "numbers", "trace"]
+    array = np.array(keras.ops.convert_to_numpy(value))
+    return array.astype(np.float32) if array.dtype.name in ("bfloat16", "float16") else array

@@ -4,59 +4,32 @@ Before every step the module gets the weights that Keras had, after every backwa
 so forward pass, loss, gradients, clipping and update are each compared on equal terms, whatever came before.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from compare.errors import InputError
 from compare.explain.batches import Tree, each, named
 from compare.explain.source import Site, Source, source_of, users_site
-from compare.explain.torch_observer import tf32
-from compare.explain.torch_observer.recorder import Key, Patch, Recorder, array
+from compare.explain.torch_observer.recorder import Recorder, array
+from compare.explain.torch_observer.setup import Setup, clipped
 from compare.explain.torch_observer.update_rule import UpdateRule
+from compare.explain.torch_observer.user_functions import (
+    checked,
+    leaving_out,
+    noting_construction,
+    tensor_of,
+    watching_clipping,
+)
 from compare.explain.transfer import Transfer
-
-CLIPPING = ("clip_grad_norm_", "clip_grad_value_")
 
 
 class Stopped(BaseException):
     """Ends a step at its backward pass; no Exception, so that a user's handler lets it through."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a training has otherwise than the user wrote it: counterfactuals; empty for the user's own."""
-
-    patches: Mapping[Any, Patch] = field(default_factory=dict)
-    freeze: tuple[str, ...] = ()
-    train: tuple[str, ...] = ()
-    rule: Mapping[str, Any] = field(default_factory=dict)
-    clip: Mapping[str, Any] | None = None
-    momentum: Mapping[str, float] = field(default_factory=dict)
-    penalties: Mapping[str, float] = field(default_factory=dict)
-    flags: frozenset[str] = frozenset()
-    by_value: bool = False
-
-    def with_patches(self, patches: Mapping[Any, Patch], by_value: bool = False) -> "Setup":
-        """The same with more patches."""
-        return replace(self, patches={**self.patches, **patches}, by_value=self.by_value or by_value)
-
-    def without_values(self) -> "Setup":
-        """The same without what was put in by value, which is right at one step alone."""
-        kept = {place: patch for place, patch in self.patches.items() if not getattr(patch, "by_value", False)}
-        return replace(self, patches=kept)
-
-    def merged(self, other: "Setup") -> "Setup":
-        """Both together."""
-        return Setup(
-            {**self.patches, **other.patches}, self.freeze + other.freeze, self.train + other.train,
-            {**self.rule, **other.rule}, other.clip or self.clip, {**self.momentum, **other.momentum},
-            {**self.penalties, **other.penalties}, self.flags | other.flags, self.by_value or other.by_value,
-        )  # fmt: skip
 
 
 @dataclass
@@ -74,6 +47,12 @@ class Step:
     updates: int = 0
     recorder: Recorder | None = None
 
+    @property
+    def recording(self) -> Recorder:
+        """What was recorded; a step that was taken has it."""
+        assert self.recorder is not None
+        return self.recorder
+
 
 class Work:
     """What does not change from run to run: the pair file, the data, Keras's trace, how weights are transferred."""
@@ -81,13 +60,12 @@ class Work:
     def __init__(
         self,
         execute: Callable[[], dict[str, Any]],
-        inputs: Tree,
-        targets: Tree,
-        weights: Any,
+        data: Sequence[Tree],
         trace: Mapping[str, Any],
         text: str,
     ) -> None:
-        self.execute, self.inputs, self.targets, self.sample_weights = execute, inputs, targets, weights
+        self.execute = execute
+        self.inputs, self.targets, self.sample_weights = data
         self.trace, self.text = trace, text
         self.transfer = Transfer()
 
@@ -103,12 +81,11 @@ class Training:
     def __init__(self, work: Work, setup: Setup | None = None, noise: int | None = None, kernel: Any = None) -> None:
         self.work, self.setup, self.kernel = work, setup or Setup(), kernel
         self.options = work.execute()
-        self.made: dict[int, Site | None] = {}
+        self.made_at: dict[int, Site | None] = {}
         self.noise = None if noise is None else np.random.default_rng(noise)
         torch.manual_seed(int(self.options.get("seed") or 0))
-        with self._construction():
+        with noting_construction(self.made_at):
             self.module, self.loss, self.optimizer = checked(self.options["torch_side"]())
-        self.training_at_first = self.module.training
         self.named: dict[str, torch.Tensor] = {
             **dict(self.module.named_parameters()),
             **{n: b for n, b in self.module.named_buffers() if n.rpartition(".")[2] in ("running_mean", "running_var")},
@@ -126,28 +103,8 @@ class Training:
         self.losses: list[float] = []
         self.rates: list[float] = []
         self._only_forward = False
-        self._raw: dict[str, np.ndarray | None] = {}
         self._watch()
         self._change()
-
-    # Making ------------------------------------------------------------------------------------------------------
-
-    def _construction(self) -> Any:
-        """Note the line in which every module is made."""
-        made, original = self.made, nn.Module.__init__
-
-        class Noted:
-            def __enter__(self) -> None:
-                def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-                    original(module, *args, **kwargs)
-                    made[id(module)] = users_site(2)
-
-                nn.Module.__init__ = init  # type: ignore[method-assign]
-
-            def __exit__(self, *_: Any) -> None:
-                nn.Module.__init__ = original  # type: ignore[method-assign]
-
-        return Noted()
 
     def _watch(self) -> None:
         for name, module in self.module.named_modules():
@@ -155,7 +112,6 @@ class Training:
         if isinstance(self.loss, nn.Module):
             self._follow("loss", self.loss)
         self.optimizer.register_step_pre_hook(self._before_update)
-        self.optimizer.register_step_post_hook(self._after_update)
 
     def _follow(self, name: str, module: nn.Module) -> None:
         module.register_forward_pre_hook(lambda m, a: self.stack.append((name, m)))
@@ -180,9 +136,8 @@ class Training:
                 self._before_update()
                 rule.step()
                 self.optimizer._opt_called = True
-                self._after_update()
 
-            self.optimizer.step = step  # type: ignore[method-assign]
+            self.optimizer.step = step
         if setup.penalties:
             for group in self.optimizer.param_groups:
                 group["weight_decay"] = 0.0
@@ -190,14 +145,12 @@ class Training:
             if hasattr(patch, "restart"):
                 patch.restart()
 
-    # Running -----------------------------------------------------------------------------------------------------
-
     def assign(self, weights: Mapping[str, np.ndarray]) -> None:
         """Load Keras's weights."""
         with torch.no_grad():
             for name, tensor in self.named.items():
                 if name in self.work.transfer.maps:
-                    value = self.work.transfer.given(name, weights, tensor.shape)
+                    value = self.work.transfer.weight(name, weights, tensor.shape)
                 elif name in self.work.transfer.alone:
                     value = np.zeros(tuple(tensor.shape), np.float32)
                 else:
@@ -224,9 +177,15 @@ class Training:
         leaves = {**dict(self.module.named_parameters(remove_duplicate=False)), **dict(self.module.named_buffers())}
         leaves |= dict(named("x", x)) | dict(named("y", y))
         recorder = step.recorder = Recorder(
-            leaves, self.setup.patches, lambda: self.stack[-1] if self.stack else ("", None), self._backward,
-            values, self.noise, kernel=self.kernel, attached="keep_gradient" in self.setup.flags,
-        )  # fmt: skip
+            leaves,
+            self.setup.patches,
+            lambda: self.stack[-1] if self.stack else ("", None),
+            self._backward,
+            values,
+            self.noise,
+            kernel=self.kernel,
+            attached="keep_gradient" in self.setup.flags,
+        )
         custom = None if "plain_step" in self.setup.flags else self.options.get("torch_step")
         with self._functions(), recorder:
             if custom is not None:
@@ -239,7 +198,7 @@ class Training:
         self.losses.append(step.loss)
         self._step_scheduler(number)
         step.before = {
-            n: self.work.transfer.given(n, keras["before"], t.shape)
+            n: self.work.transfer.weight(n, keras["before"], t.shape)
             for n, t in self.named.items()
             if n in self.work.transfer.maps
         }
@@ -294,55 +253,11 @@ class Training:
         else:
             self.scheduler.step()
 
-    def _functions(self) -> Any:
+    def _functions(self) -> contextlib.AbstractContextManager[Any]:
         """Watch the functions that clip; leave out what a counterfactual leaves out."""
-        training = self
-
-        class Watched:
-            def __enter__(self) -> None:
-                self.kept = {name: getattr(nn.utils, name) for name in CLIPPING}
-                for name in CLIPPING:
-                    setattr(nn.utils, name, training._clipping(name, self.kept[name]))
-                self.autocast, self.no_grad = torch.autocast.__init__, torch.no_grad.__enter__
-                if "keep_gradient" in training.setup.flags:
-                    enter = self.no_grad
-
-                    def entered(this: Any) -> None:
-                        enter(this)
-                        if training.current.recorder is not None and training.current.recorder.on:
-                            torch.set_grad_enabled(this.prev)
-
-                    torch.no_grad.__enter__ = entered  # type: ignore[method-assign]
-                if "no_autocast" in training.setup.flags:
-                    original = self.autocast
-
-                    def plain(this: Any, *args: Any, **kwargs: Any) -> None:
-                        original(this, *args, **{**kwargs, "enabled": False})
-
-                    torch.autocast.__init__ = plain  # type: ignore[method-assign]
-                self.flags = tf32.without() if "no_tf32" in training.setup.flags else None
-                if self.flags is not None:
-                    self.flags.__enter__()
-
-            def __exit__(self, *details: Any) -> None:
-                for name in CLIPPING:
-                    setattr(nn.utils, name, self.kept[name])
-                torch.no_grad.__enter__ = self.no_grad  # type: ignore[method-assign]
-                torch.autocast.__init__ = self.autocast  # type: ignore[method-assign]
-                if self.flags is not None:
-                    self.flags.__exit__(*details)
-
-        return Watched()
-
-    def _clipping(self, name: str, original: Any) -> Any:
-        def clip(parameters: Any, *args: Any, **options: Any) -> Any:
-            limit = options.get("max_norm", options.get("clip_value", args[0] if args else float("nan")))
-            self.clip_calls.append({"function": name, "limit": float(limit), "site": users_site(2)})
-            if self.setup.clip is not None:
-                return torch.tensor(0.0)
-            return original(parameters, *args, **options)
-
-        return clip
+        stack = leaving_out(self.setup.flags, lambda: self.current.recorder is not None and self.current.recorder.on)
+        stack.enter_context(watching_clipping(self.clip_calls, left_out=self.setup.clip is not None))
+        return stack
 
     def _backward(self, recorder: Recorder, loss: torch.Tensor, call: Callable[[torch.Tensor], Any]) -> Any:
         """Compute the gradients, note them, and put Keras's in their place for what follows."""
@@ -375,7 +290,6 @@ class Training:
             if wanted is not None and p.requires_grad:
                 new = torch.from_numpy(wanted).to(p.dtype)
                 p.grad = new if before is None or "plain_gradients" in self.setup.flags else new + before
-        self._raw = {name: None if p.grad is None else array(p.grad) for name, p in parameters.items()}
         return result
 
     def _before_update(self, *_: Any) -> None:
@@ -387,9 +301,6 @@ class Training:
         if self.setup.clip is not None:
             self._clip_as_keras(self.setup.clip)
         self.current.clipped = {name: array(p.grad) for name, p in parameters.items() if p.grad is not None}
-
-    def _after_update(self, *_: Any) -> None:
-        """After an update there is nothing to be noted yet."""
 
     def _clip_as_keras(self, clip: Mapping[str, Any]) -> None:
         wanted = clipped(self.work.steps[self.current.number]["gradients"], clip)
@@ -421,51 +332,10 @@ class Training:
         self.module.train(was)
         return recorder
 
-    # Places ------------------------------------------------------------------------------------------------------
-
     def source(self, site: Site | None, where: Any = None) -> Source | None:
         """The user's line of a call; of a call from inside a library the line that made the module."""
         if site is not None:
             return source_of(site)
         module = where[1] if where else None
-        made = self.made.get(id(module)) if module is not None else None
-        return None if made is None else source_of(made)
-
-
-def clipped(gradients: Mapping[str, np.ndarray], clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Keras's gradients as its optimizer clips them."""
-    kind, limit = clip["kind"], clip["limit"]
-    if kind == "value":
-        return {name: np.clip(value, -limit, limit) for name, value in gradients.items()}
-    norms = {name: float(np.sqrt(np.sum(np.square(value, dtype=np.float64)))) for name, value in gradients.items()}
-    if kind == "global_norm":
-        whole = float(np.sqrt(sum(norm**2 for norm in norms.values())))
-        norms = dict.fromkeys(norms, whole)
-    elif kind != "norm":
-        return dict(gradients)
-    return {name: value * min(1.0, limit / norms[name]) if norms[name] else value for name, value in gradients.items()}
-
-
-def checked(made: Any) -> Any:
-    """What torch_side() returned; raises TypeError where it is not (nn.Module, loss function, torch optimizer)."""
-    wanted = "return (nn.Module, loss function, torch optimizer)"
-    if not isinstance(made, tuple | list) or len(made) != 3:
-        raise TypeError(f"torch_side() returned {type(made).__name__}; {wanted}")
-    kinds = ((nn.Module, "nn.Module"), (Callable, "function"), (torch.optim.Optimizer, "torch optimizer"))
-    for value, (kind, name) in zip(made, kinds, strict=True):
-        if not isinstance(value, kind):
-            raise TypeError(f"torch_side() returned {type(value).__name__} where a {name} is due; {wanted}")
-    if isinstance(made[2], torch.optim.LBFGS):
-        raise InputError("torch_side() returned LBFGS, which computes several losses a step; Keras has no such rule")
-    return made
-
-
-def tensor_of(value: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """An array as a tensor, whole numbers as int64."""
-    tensor = torch.from_numpy(np.ascontiguousarray(value))
-    if tensor.is_floating_point():
-        return tensor.to(dtype)
-    return tensor if tensor.dtype == torch.bool else tensor.long()
-
-
-__all__ = ["Key", "Setup", "Step", "Training", "Work", "clipped"]
+        made_at = self.made_at.get(id(module)) if module is not None else None
+        return None if made_at is None else source_of(made_at)

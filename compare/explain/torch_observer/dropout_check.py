@@ -1,76 +1,78 @@
 """Where both sides drop, and what: every dropout of one side has its counterpart on the other, or is told."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from compare.explain.alignment import arrangement, trivial
-from compare.explain.torch_observer.checked_steps import Setup, Training
+from compare.explain.torch_observer.checked_steps import Training, Work
+from compare.explain.torch_observer.recorder import DropoutCall
+from compare.explain.torch_observer.setup import Setup
 
+# What both sides drop is the same tensor within so much of its largest number.
 NEAR = 1e-4
+MOST_TOLD = 4
 
 
-def compare(investigation: Any) -> Iterator[dict[str, Any]]:
-    """What is dropped on one side alone, with its cause."""
-    work = investigation.work
-    training = Training(work, Setup(flags=investigation.setup.flags))
-    training.step(0)
-    torch = training.current.recorder.dropouts
-    # A step that ends otherwise than it began, or a validation within it, shows in the second.
-    last = training.current.recorder.dropouts
+@dataclass(frozen=True)
+class DropoutDifference:
+    """What is dropped on one side alone: its cause, the code to write, the user's line, and the number of calls."""
+
+    cause: str
+    code: str
+    message: str
+    source: dict[str, Any] | None
+    calls: int
+
+
+def compare(work: Work, setup: Setup) -> Iterator[DropoutDifference]:
+    """What is dropped on one side alone; a step that ends otherwise than it began shows in the last one."""
+    training = Training(work, Setup(flags=setup.flags))
+    steps = [training.step(number) for number in range(len(work.steps))]
+    first, last = steps[0].recording.dropouts, steps[-1].recording.dropouts
     keras = work.trace["dropouts"]
-    if len(work.steps) > 1:
-        for number in range(1, len(work.steps)):
-            training.step(number)
-        last = training.current.recorder.dropouts
-    yield from _matched(investigation, training, keras, torch, last)
+    calls = max(len(keras), len(first))
 
+    def difference(cause: str, code: str, message: str, call: DropoutCall | None) -> DropoutDifference:
+        line = training.source(call.site) if call is not None else None
+        return DropoutDifference(cause, code, message, None if line is None else line.as_json("torch"), calls)
 
-def _matched(
-    investigation: Any, training: Training, keras: Sequence[Any], torch: Sequence[Any], last: Sequence[Any]
-) -> Iterator[dict[str, Any]]:
-    active = [call for call in torch if call.active and call.rate > 0]
-    source = lambda call: None if training.source(call.site) is None else training.source(call.site).as_json("torch")  # noqa: E731
-    told = {"tensor": "dropout", "before": max(len(keras), len(torch)), "source": source(torch[0]) if torch else None}
-    if keras and torch and (not active or not any(call.active for call in last)):
-        yield {
-            **told, "cause": "dropout-active", "code": "module.train()  # before every training step",
-            "message": "PyTorch's dropout is not active while it trains.",
-        }  # fmt: skip
+    active = [call for call in first if call.active and call.rate > 0]
+    if keras and first and (not active or not any(call.active for call in last)):
+        message = "PyTorch's dropout is not active while it trains."
+        yield difference("dropout-active", "module.train()  # before every training step", message, first[0])
         return
-    left = list(active)
-    unmatched = []
+    keras_alone, torch_alone = _unmatched(keras, active)
+    if keras_alone and [_shape(a["shape"]) for a in keras_alone] == [_shape(b.shape) for b in torch_alone]:
+        wanted, call = keras_alone[0]["rate"], torch_alone[0]
+        message = f"Keras drops {wanted:g}, PyTorch {call.rate:g}."
+        yield difference("dropout-rate", f"nn.Dropout({wanted:g})", message, call)
+        return
+    if keras_alone or torch_alone:
+        ours = _listed([(call["rate"], call["shape"]) for call in keras_alone])
+        theirs = _listed([(call.rate, call.shape) for call in torch_alone])
+        message = f"Keras drops {ours}; PyTorch {theirs}."
+        place = next(iter(torch_alone or first), None)
+        yield difference("dropout-placement", _fix(keras_alone), message, place)
+    if not work.trace["evaluation"].get("dropouts") and _in_evaluation(training):
+        code = "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows"
+        yield difference("dropout-active", code, "PyTorch drops in predictions too.", next(iter(first), None))
+
+
+def _unmatched(keras: Sequence[Any], active: Sequence[DropoutCall]) -> tuple[list[Any], list[DropoutCall]]:
+    """The calls of each side that have no counterpart."""
+    left, alone = list(active), []
     for call in keras:
         if call["rate"] <= 0:
             continue
         partner = _partner(call, left)
         if partner is None:
-            unmatched.append(call)
+            alone.append(call)
         else:
             left.remove(partner)
-    if (
-        unmatched
-        and len(unmatched) == len(left)
-        and all(_shape(a["shape"]) == _shape(b.shape) for a, b in zip(unmatched, left, strict=True))
-    ):
-        a, b = unmatched[0], left[0]
-        if any(a["rate"] != b.rate for a, b in zip(unmatched, left, strict=True)):
-            yield {
-                **told, "cause": "dropout-rate", "code": f"nn.Dropout({a['rate']:g})", "source": source(b),
-                "message": f"Keras drops {a['rate']:g}, PyTorch {b.rate:g}.",
-            }  # fmt: skip
-            return
-    if unmatched or left:
-        yield {
-            **told, "cause": "dropout-placement", "code": _fix(unmatched), "source": source(left[0]) if left else told["source"],
-            "message": f"Keras drops {_keras_words(unmatched)}; PyTorch {_torch_words(left)}.",
-        }  # fmt: skip
-    if not investigation.work.trace["evaluation"].get("dropouts") and _in_evaluation(training):
-        yield {
-            **told, "cause": "dropout-active", "code": "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows",
-            "message": "PyTorch drops in predictions too.",
-        }  # fmt: skip
+    return alone, left
 
 
 def _in_evaluation(training: Training) -> bool:
@@ -79,7 +81,7 @@ def _in_evaluation(training: Training) -> bool:
         return False
     try:
         recorder = training.evaluate(keras["weights"])
-    except Exception:
+    except Exception:  # whatever the user's module raises that was never evaluated
         return False
     return any(call.active and call.rate > 0 for call in recorder.dropouts)
 
@@ -90,9 +92,12 @@ def _shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _partner(call: Any, left: Sequence[Any]) -> Any:
     alike = [
-        other for other in left
-        if abs(other.rate - call["rate"]) < 1e-9 and "alpha" not in other.kind and _shape(other.shape) == _shape(call["shape"])
-    ]  # fmt: skip
+        other
+        for other in left
+        if abs(other.rate - call["rate"]) < 1e-9
+        and "alpha" not in other.kind
+        and _shape(other.shape) == _shape(call["shape"])
+    ]
     if call["value"] is None or not alike:
         return alike[0] if alike else None
     if trivial(np.asarray(call["value"])):  # inside a cell: a mask is drawn for nothing but ones
@@ -122,21 +127,14 @@ def _fix(unmatched: Sequence[Any]) -> str:
         if call["value"] is not None and tuple(call["shape"]) != tuple(np.shape(call["value"]))
     ]
     if spatial:
-        return f"F.dropout1d(x.transpose(1, 2), {spatial[0]['rate']:g}, self.training).transpose(1, 2)  # whole features, as SpatialDropout1D"
+        rate = spatial[0]["rate"]
+        code = f"F.dropout1d(x.transpose(1, 2), {rate:g}, self.training).transpose(1, 2)"
+        return f"{code}  # whole features, as SpatialDropout1D"
     if unmatched:
         return f"nn.Dropout({unmatched[0]['rate']:g}) where Keras's Dropout layer stands, and nowhere else"
     return "no dropout there: Keras has none"
 
 
-def _keras_words(calls: Sequence[Any]) -> str:
-    return (
-        "; ".join(dict.fromkeys(f"{c['rate']:g} of {'×'.join(map(str, c['shape'][1:]))}" for c in calls[:4]))
-        or "nothing more"
-    )
-
-
-def _torch_words(calls: Sequence[Any]) -> str:
-    return (
-        "; ".join(dict.fromkeys(f"{c.rate:g} of {'×'.join(map(str, c.shape[1:]))}" for c in calls[:4]))
-        or "nothing more"
-    )
+def _listed(calls: Sequence[tuple[float, Sequence[int]]]) -> str:
+    told = [f"{rate:g} of {'×'.join(map(str, shape[1:]))}" for rate, shape in calls[:MOST_TOLD]]
+    return "; ".join(dict.fromkeys(told)) or "nothing more"

@@ -1,33 +1,56 @@
-"""A pair's PyTorch side investigated against Keras's trace: every phase of every step, each difference with its cause."""
+"""A pair's PyTorch side investigated against Keras's trace: all phases of all steps, each difference with its cause."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from compare.errors import InputError
-from compare.explain.step_comparison import Deviation, StepComparison
+from compare.explain.step_comparison import ENSEMBLE_FACTOR, UNIT, UNITS, Deviation
 from compare.explain.torch_observer import dropout_check, tf32
-from compare.explain.torch_observer.checked_steps import Setup, Step, Training, Work, clipped
-from compare.explain.torch_observer.recurrent_programs import rounded_kernel
-from compare.explain.torch_observer.training_causes import Candidate, Seen, propose
+from compare.explain.torch_observer.checked_steps import Training, Work
+from compare.explain.torch_observer.module_transfer import module_transfer
+from compare.explain.torch_observer.setup import Setup
+from compare.explain.torch_observer.step_judge import MEMBERS, Seen, StepJudge
+from compare.explain.torch_observer.training_causes import Candidate, propose
 from compare.explain.torch_observer.trials import Trials
 from compare.explain.torch_observer.walk import Finding, Walk
-from compare.explain.transfer import transfer
 
-MEMBERS = (11, 12)
-ROUNDS = 6
+# A walk ends at a step where nothing is left; another step may then differ, of a state that is kept.
+MOST_WALKS = 6
+# After so many seconds no further walk is begun.
 BUDGET = 150.0
-# Below so many times the tolerance the tolerance is measured again, with the noise inside of fused kernels.
-NARROW = 30.0
 # Of at most so many examples the unbiased variance is more than 3 % off the biased one.
 SMALL_BATCH = 32
+# A training under a candidate takes so many times as long as the user's own at most, or these seconds.
+TRIAL_TIMES, TRIAL_SECONDS = 8.0, 20.0
 
+TF32_FIXES = {
+    "torch": 'torch.set_float32_matmul_precision("highest"); torch.backends.cudnn.allow_tf32 = False',
+    "tensorflow": "tf.config.experimental.enable_tensor_float_32_execution(False)",
+    "jax": 'jax.config.update("jax_default_matmul_precision", "highest")',
+}
 
-# What is needed of Keras's process, and what came of it; at the end what was found.
+# What is needed of Keras's process, what came of it, and what there is at the end.
 Asking = Generator[dict[str, Any], Any, Any]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One cause of a difference: what is written in its place, where it is, and the error with it and without."""
+
+    name: str
+    fix: str
+    confirmed: bool
+    step: int
+    phase: str
+    tensor: str
+    source: dict[str, Any] | None
+    observation: str
+    error_before: float
+    error_after: float
 
 
 class Investigation:
@@ -35,164 +58,45 @@ class Investigation:
 
     def __init__(self, work: Work, own_map: Mapping[str, Any], trials: Trials) -> None:
         self.work, self.own_map, self.trials = work, own_map, trials
-        self.began = time.monotonic()
+        self.judge: StepJudge
+        self.own: Seen
+        self.zeroed: list[str] = []
         self.notes: list[str] = []
-        self.causes: list[dict[str, Any]] = []
-        self.first: dict[str, Any] | None = None
+        self.causes: list[Explained] = []
         self.differences: list[Deviation] = []
-        self.setup = Setup()
         self.unexplained: Deviation | None = None
-        self.judged: set[str] = {"loss", "gradient", "clip", "update"}
-
-    # Transfer ----------------------------------------------------------------------------------------------------
-
-    def _transfer(self) -> Asking:
-        own_map = self.own_map
-        training = Training(self.work)
-        training.forward(0)
-        recorder = training.current.recorder
-        assert recorder is not None
-        if recorder.loss is None:
-            raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
-        used = [key[0] for operation in recorder.operations for key in operation.inputs if isinstance(key[0], str)]
-        order = {name: place for place, name in reversed(list(enumerate(used)))}
-        groups: dict[str, int] = {}
-        for name in training.named:
-            layer = name.rpartition(".")[0]
-            if name in order:
-                groups[layer] = min(groups.get(layer, len(used)), order[name])
-        names = [name for name in training.named if name.rpartition(".")[0] in groups or name in own_map]
-        unused = [name for name in training.named if name not in names]
-        if unused:
-            self.notes.append(f"the module's {', '.join(unused[:4])} is never used")
-        names.sort(key=lambda name: groups.get(name.rpartition(".")[0], len(used)))
-        shapes = {name: tuple(training.named[name].shape) for name in names}
-        variables = {path: tuple(shape) for path, shape in self.work.trace["variables"].items()}
-        self.work.transfer = transfer(variables, shapes, own_map)
-        self._initial(training)
-        lone = [path for path in self.work.transfer.unmatched if path.rpartition("/")[2].startswith(("bias", "beta"))]
-        others = [
-            path for path in self.work.transfer.unmatched if path not in lone and path in self.work.trace["trainable"]
-        ]
-        if others:
-            held = ", ".join(f"{path} {self.work.trace['variables'][path]}" for path in others)
-            theirs = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise InputError(
-                f"no PyTorch parameters are left for Keras's {held}; PyTorch has {theirs}: give parameter_map"
-            )
-        self.zeroed = lone
-        if lone:
-            self.lone = Deviation(0, "start", lone[0], 1.0, 0.0, 1.0, None, "only Keras has it")
-            self.work.trace = yield {"action": "trace", "zeroed": lone}
-
-    def _initial(self, training: Training) -> None:
-        """Say whether both sides draw their initial weights alike."""
-        unlike = []
-        for name, made in self.work.transfer.maps.items():
-            mine = training.initial[name]
-            if made.extra or mine.size < 16 or name.endswith(("running_mean", "running_var")):
-                continue
-            theirs = self.work.transfer.given(name, self.work.trace["initial"], mine.shape)
-            ours, spread = float(np.std(theirs)), float(np.std(mine))
-            if max(ours, spread) > 1.3 * min(ours, spread) + 1e-9:
-                unlike.append(f"{name} (standard deviation {ours:.3g} in Keras, {spread:.3g} in PyTorch)")
-        if unlike:
-            self.notes.append(
-                f"the initial weights are drawn otherwise, which is no difference here, since Keras's are given to both: {'; '.join(unlike[:4])}"
-            )
-
-    # Running -----------------------------------------------------------------------------------------------------
-
-    def train(self, setup: Setup, noise: int | None = None, kernel: Any = None) -> tuple[Training, list[Step]]:
-        """Take all of Keras's steps."""
-        training = Training(self.work, setup, noise, kernel)
-        training.rates = []
-        found = []
-        for number in range(len(self.work.steps)):
-            training.rates.append(float(training.optimizer.param_groups[0]["lr"]))
-            found.append(training.step(number))
-        return training, found
-
-    def deviations(self, steps: Sequence[Step], members: Sequence[Sequence[Step]], setup: Setup) -> list[Deviation]:
-        """Everything that deviates, in the order of computation."""
-        comparison = StepComparison(self.work.transfer, self.work.trace, clipped)
-        found: list[Deviation] = []
-        self.checks = getattr(self, "checks", 0)
-        for number, step in enumerate(steps):
-            others = [member[number] for member in members if len(member) > number]
-            frozen = self._frozen(setup)
-            every: list[Deviation] = []
-            if not setup.by_value and step.backwards:
-                every.append(comparison.loss(step, others))
-                every += comparison.gradients(step, others, frozen)
-            if not setup.by_value:
-                every += comparison.clips(step, frozen)
-            every += comparison.updates(step)
-            self.checks += len(every)
-            self.largest = max(
-                [0.0 if number == 0 else self.largest, *(d.error / d.tolerance for d in every if d.tolerance)]
-            )
-            found += [deviation for deviation in every if deviation.differs]
-        return sorted(found, key=lambda deviation: deviation.order)
-
-    def _frozen(self, setup: Setup) -> set[str]:
-        training = getattr(self, "_any", None)
-        if training is None:
-            training = self._any = Training(self.work)
-        frozen = {n for n, p in training.module.named_parameters() if not p.requires_grad}
-        return (frozen | set(setup.freeze)) - set(setup.train)
-
-    def observed(self, setup: Setup) -> Seen:
-        """The steps under a setup with what deviates in them."""
-        training, steps = self.train(setup.without_values())
-        if setup.by_value:
-            return Seen(self.work, training, steps, self.deviations(steps, [], setup))
-        members = [self.train(setup, seed)[1] for seed in MEMBERS]
-        found = self.deviations(steps, members, setup)
-        if self._narrow(found):
-            # A fused kernel rounds inside, at every timestep: its noise is measured where it may matter.
-            members += [self.train(setup, seed, rounded_kernel)[1] for seed in MEMBERS]
-            found = self.deviations(steps, members, setup)
-        return Seen(self.work, training, steps, found)
-
-    def _narrow(self, found: Sequence[Deviation]) -> bool:
-        """Whether something in the forward pass or its gradients deviates by little more than the tolerance."""
-        ours = [d for d in found if d.phase in ("loss", "gradient")]
-        return bool(ours) and all(d.error < NARROW * d.tolerance for d in ours)
-
-    # Investigating -----------------------------------------------------------------------------------------------
+        self.setup = Setup()
 
     def run(self) -> Asking:
         """Find every difference and its cause."""
-        yield from self._transfer()
-        seen = self.observed(self.setup)
-        self.own = seen
-        self.differences = list(seen.deviations)
+        began = time.monotonic()
+        weights = module_transfer(self.work, self.own_map)
+        self.work.transfer, self.zeroed, self.notes = weights.transfer, weights.lone, weights.notes
         if self.zeroed:
-            self.differences.insert(0, self.lone)
-            code = f"bias=True in PyTorch, or use_bias=False in Keras: {', '.join(self.zeroed)}"
-            self._add(
-                "missing-bias", code, True, self.lone, "start", None, "Keras has a bias that PyTorch has not.", 1.0, 0.0
-            )
+            self.work.trace = yield {"action": "trace", "zeroed": self.zeroed}
+        self.judge = StepJudge(self.work)
+        seen = self.own = self.judge.seen(self.setup)
+        self.checks, self.largest = self.judge.checks, self.judge.largest
+        self.trial_seconds = max(TRIAL_SECONDS, TRIAL_TIMES * (time.monotonic() - began))
+        self.differences = list(seen.deviations)
+        self._missing_biases()
+        seen = yield from self._whole_training(seen)
         findings: list[Finding] = []
-        seen = self._flags(seen)
-        for _ in range(ROUNDS):
+        for _ in range(MOST_WALKS):
             losses = seen.phase("loss")
-            if not losses or time.monotonic() - self.began > BUDGET:
+            if not losses or time.monotonic() - began > BUDGET or self._only_penalty(seen, losses):
                 break
             step = losses[0].step
-            if self._only_penalty(seen, losses):
+            operations = yield {"action": "operations", "step": step}
+            walk = Walk(self.work, self.setup, step, operations, self.trials, losses[0].tolerance)
+            new = list(walk.findings())
+            findings += new
+            if not new:
                 break
-            made = yield from self._walk(step, losses[0])
-            findings += made
-            if not made:
-                break
-            self.setup = self._all(made)
+            self.setup = self.setup.merged(*(finding.setup for finding in new))
+            seen = self.judge.seen(self.setup)
             if self.setup.by_value:
-                seen = self.observed(self.setup)
                 break
-            seen = self.observed(self.setup)
-        self.findings = findings
         self._forward_causes(findings)
         self._training_causes(seen)
         if not self.setup.by_value:
@@ -201,168 +105,140 @@ class Investigation:
         self._variance()
         return self._result()
 
-    def _all(self, made: Sequence[Finding]) -> Setup:
-        setup = self.setup
-        for finding in made:
-            setup = setup.merged(finding.setup)
-        return setup
+    def _missing_biases(self) -> None:
+        if self.zeroed:
+            lone = Deviation(0, "start", self.zeroed[0], 1.0, 0.0, 1.0, None, "only Keras has it")
+            self.differences.insert(0, lone)
+            fix = f"bias=True in PyTorch, or use_bias=False in Keras: {', '.join(self.zeroed)}"
+            self._add("missing-bias", fix, lone, "Keras has a bias that PyTorch has not.")
 
-    def _flags(self, seen: Seen) -> Seen:
-        """Try what concerns a whole training: its mode, half precision, tf32."""
+    def _whole_training(self, seen: Seen) -> Generator[dict[str, Any], Any, Seen]:
+        """Try what concerns a whole training: its mode, half precision, TF32."""
         wrong = [*seen.phase("loss"), *seen.phase("gradient")]
         if not wrong:
             return seen
-        tries: list[Candidate] = []
-        if not all(m.training for m in seen.training.module.modules()):
-            code = "module.train()  # before every training step"
-            tries.append(Candidate("train-eval-mode", code, Setup(flags=frozenset({"always_training"}))))
-        if self._mentions("autocast"):
-            code = "no torch.autocast, or keras.mixed_precision.set_global_policy('mixed_bfloat16') in Keras too"
-            tries.append(Candidate("reduced-precision", code, Setup(flags=frozenset({"no_autocast"}))))
-        if tf32.in_use(*{p.device.type for p in seen.training.module.parameters()}):
-            code = 'torch.set_float32_matmul_precision("highest"); torch.backends.cudnn.allow_tf32 = False'
-            tries.append(Candidate("tf32", code, Setup(flags=frozenset({"no_tf32"}))))
+        candidates: list[Candidate] = []
+        if not all(module.training for module in seen.training.module.modules()):
+            candidates.append(
+                _flag("train-eval-mode", "module.train()  # before every training step", "always_training")
+            )
+        if "autocast" in self.work.text:
+            fix = "no torch.autocast, or keras.mixed_precision.set_global_policy('mixed_bfloat16') in Keras too"
+            candidates.append(_flag("reduced-precision", fix, "no_autocast"))
+        on_torch = tf32.in_use(*{parameter.device.type for parameter in seen.training.module.parameters()})
+        on_keras = self.work.trace["tf32"]
+        if on_torch or on_keras:
+            # On whichever side the flags are: exact products are the same on both.
+            candidates.append(_flag("tf32", TF32_FIXES["torch" if on_torch else self.work.trace["backend"]], "no_tf32"))
         first = seen.deviations[0]
-        for candidate in tries:
-            after = self.observed(self.setup.merged(candidate.setup))
-            now = sorted([*after.phase("loss"), *after.phase("gradient")], key=lambda d: d.order)
+        for candidate in candidates:
+            before = self.work.trace
+            if candidate.cause == "tf32" and on_keras:
+                self.work.trace = yield {"action": "trace", "zeroed": self.zeroed, "exact": True}
+            after = self.judge.seen(self.setup.merged(candidate.setup))
+            now = sorted([*after.phase("loss"), *after.phase("gradient")], key=lambda deviation: deviation.order)
             if not now or now[0].order > first.order:
-                self._add(
-                    candidate.cause,
-                    candidate.code,
-                    True,
-                    first,
-                    "loss",
-                    None,
-                    candidate.message,
-                    first.relative_error,
-                    0.0,
-                )
+                self._add(candidate.cause, candidate.code, first, candidate.message, phase="loss")
                 self.setup = self.setup.merged(candidate.setup)
                 return after
+            self.work.trace = before
         return seen
-
-    def _mentions(self, word: str) -> bool:
-        return word in self.work.text
 
     def _only_penalty(self, seen: Seen, losses: Sequence[Deviation]) -> bool:
         """Whether every loss is Keras's but for its penalties."""
         for deviation in losses:
             keras, step = self.work.steps[deviation.step], seen.steps[deviation.step]
-            if not keras["penalty"] or abs(step.loss - (keras["loss"] - keras["penalty"])) > max(
-                deviation.tolerance, 2e-6 * abs(keras["loss"])
-            ):
+            tolerance = max(deviation.tolerance, UNITS * UNIT * abs(keras["loss"]))
+            if not keras["penalty"] or abs(step.loss - (keras["loss"] - keras["penalty"])) > tolerance:
                 return False
         return True
 
-    def _walk(self, step: int, loss: Deviation) -> Generator[dict[str, Any], Any, list[Finding]]:
-        operations = yield {"action": "operations", "step": step}
-        walk = Walk(self.work, self.setup, step, operations, self.trials, loss.tolerance)
-        return list(walk.findings())
-
     def _forward_causes(self, findings: Sequence[Finding]) -> None:
         """Measure each finding with all others mended, and leave out what is not needed."""
-        kept = list(findings)
-        cut = max((i for i, f in enumerate(kept) if f.by_value), default=-1)
-        for finding in list(kept):
-            with_all, without = (
-                self._loss_error(kept, finding.step),
-                self._loss_error([f for f in kept if f is not finding], finding.step),
-            )
-            finding.error_before, finding.error_after = without, with_all
-            if findings.index(finding) < cut:
+        needed = list(findings)
+        last_by_value = max((i for i, finding in enumerate(findings) if finding.by_value), default=-1)
+        for number, finding in enumerate(findings):
+            others = [other for other in needed if other is not finding]
+            finding.error_after = self._loss_error(needed, finding.step)
+            finding.error_before = self._loss_error(others, finding.step)
+            if number < last_by_value:
                 # A value put in further on hides what comes before it: the walk itself has proved that it is needed.
-                finding.error_before = max(self.own_loss_error(finding.step), without)
-            elif len(kept) > 1 and without <= max(4 * with_all, 2e-6):
-                kept.remove(finding)
-        names = set()
-        for finding in kept:
-            proved = finding.error_after < 0.1 * finding.error_before if np.isfinite(finding.error_after) else False
+                finding.error_before = max(self._loss_error([], finding.step), finding.error_before)
+            elif others and finding.error_before <= max(4 * finding.error_after, UNITS * UNIT):
+                needed.remove(finding)
+        told = set()
+        for finding in needed:
             key = (finding.cause, finding.code, str(finding.source))
-            if key in names:
+            if key in told:
                 continue
-            names.add(key)
-            deviation = Deviation(finding.step, finding.phase, finding.operation.name, finding.error_before, 0.0, 1.0)
+            told.add(key)
+            proved = np.isfinite(finding.error_after) and finding.error_after < 0.1 * finding.error_before
+            confirmed = bool(proved and (not finding.by_value or finding.proved or finding.setup.patches))
+            place = Deviation(finding.step, finding.phase, finding.operation.name, finding.error_before, 0.0, 1.0)
             self._add(
-                finding.cause, finding.code, proved and (not finding.by_value or finding.proved or bool(finding.setup.patches)), deviation,
-                finding.phase, finding.source, finding.told, finding.error_before, finding.error_after,
-            )  # fmt: skip
+                finding.cause,
+                finding.code,
+                place,
+                finding.told,
+                finding.source,
+                finding.error_after,
+                confirmed=confirmed,
+            )
             if not proved:
-                self.unexplained = self.unexplained or deviation
-
-    def own_loss_error(self, step: int) -> float:
-        """How far the user's own loss is off."""
-        return self._loss_error([], step)
+                self.unexplained = self.unexplained or place
 
     def _loss_error(self, findings: Sequence[Finding], step: int) -> float:
+        """How far the loss is off, relatively, with some findings mended."""
         setup = Setup(flags=self.setup.flags, penalties=self.setup.penalties)
-        for finding in findings:
-            setup = setup.merged(finding.setup)
-        try:
+        setup = setup.merged(*(finding.setup for finding in findings))
+
+        def loss() -> float:
             training = Training(self.work, setup)
             for number in range(step):
                 training.step(number)
-            value = training.forward(step).recorder.loss_value
-        except Exception:
-            return float("inf")
-        keras = self.work.steps[step]
-        wanted = min((keras["loss"], keras["loss"] - keras["penalty"]), key=lambda loss: abs(loss - value))
-        return abs(value - wanted) / max(abs(wanted), 1e-30)
+            return training.forward(step).recording.loss_value
 
-    # Training ----------------------------------------------------------------------------------------------------
+        label = f"the loss of step {step} with {len(findings)} changes: {', '.join(f.code for f in findings)}"
+        value = self.trials.attempt(label, loss, self.trial_seconds)
+        return float("inf") if value is None else _relative_to_nearest(value, self.work.steps[step])
 
     def _training_causes(self, seen: Seen) -> None:
         """Find the fewest candidates with which nothing deviates any more, or as little as with all of them."""
-        deviations = seen.deviations
-        if not deviations:
+        if not seen.deviations:
             return
-        candidates = propose(seen)
-        chosen = self._chosen(candidates, seen)
-        base = self._merged(chosen)
-        after = self.observed(base)
+        chosen = self._chosen(propose(seen))
+        setup = self._with(chosen)
+        after = self.judge.seen(setup)
         for candidate in chosen:
-            without = self.observed(self._merged([c for c in chosen if c is not candidate]))
-            shown = _shown(without.deviations)
+            shown = self.judge.seen(self._with([other for other in chosen if other is not candidate])).shown
             if shown is None:
                 continue
-            rest = next(
-                (d for d in after.deviations if (d.step, d.phase, d.tensor) == (shown.step, shown.phase, shown.tensor)),
-                None,
-            )
-            source = None
-            site = candidate.site
-            made = self.own.training.source(site) if site is not None else None
-            source = None if made is None else made.as_json("torch")
-            self._add(
-                candidate.cause, candidate.code, True, shown, shown.phase, source, candidate.message,
-                shown.relative_error, 0.0 if rest is None else rest.relative_error,
-            )  # fmt: skip
-        self.setup = base
-        left = _shown(after.deviations)
-        if left is not None:
-            self._tell_remainder(left)
+            place = (shown.step, shown.phase, shown.tensor)
+            rest = next((d.relative_error for d in after.deviations if (d.step, d.phase, d.tensor) == place), 0.0)
+            line = self.own.training.source(candidate.site) if candidate.site is not None else None
+            source = None if line is None else line.as_json("torch")
+            self._add(candidate.cause, candidate.code, shown, candidate.message, source, rest)
+        self.setup = setup
+        if after.shown is not None:
+            self._tell_remainder(after.shown)
 
-    def _merged(self, chosen: Sequence[Candidate]) -> Setup:
-        setup = self.setup
-        for candidate in chosen:
-            setup = setup.merged(candidate.setup)
-        return setup
+    def _with(self, candidates: Sequence[Candidate]) -> Setup:
+        return self.setup.merged(*(candidate.setup for candidate in candidates))
 
-    def _chosen(self, candidates: list[Candidate], seen: Seen) -> list[Candidate]:
-        def left(some: Sequence[Candidate]) -> set[tuple[int, str, str]] | None:
-            try:
-                return {(d.step, d.phase, d.tensor) for d in self.observed(self._merged(some)).deviations}
-            except Exception:
-                return None
+    def _chosen(self, candidates: list[Candidate]) -> list[Candidate]:
+        def left(tried: Sequence[Candidate]) -> set[tuple[int, str, str]] | None:
+            label = "training with " + ", ".join(f"{candidate.cause}: {candidate.code}" for candidate in tried)
+            seen = self.trials.attempt(label, lambda: self.judge.seen(self._with(tried)), self.trial_seconds)
+            return None if seen is None else {(d.step, d.phase, d.tensor) for d in seen.deviations}
 
-        usable = [c for c in candidates if left([c]) is not None]
+        usable = [candidate for candidate in candidates if left([candidate]) is not None]
         best = left(usable)
         if best is None:
             return []
         chosen = list(usable)
         # The least exact are left out first: an accident of a rule before a second bias.
-        for candidate in sorted(usable, key=lambda c: -c.priority):
-            without = [c for c in chosen if c is not candidate]
+        for candidate in sorted(usable, key=lambda candidate: -candidate.priority):
+            without = [other for other in chosen if other is not candidate]
             now = left(without)
             if now is not None and len(now) <= len(best):
                 chosen, best = without, now
@@ -370,15 +246,11 @@ class Investigation:
 
     def _tell_remainder(self, left: Deviation) -> None:
         self.unexplained = left
-        kind = "forward-code" if left.phase == "loss" else ""
-        ratio = (
-            f"; PyTorch's is {left.ratio:.4g} times Keras's"
-            if left.ratio is not None and abs(left.ratio - 1) > 1e-3
-            else ""
-        )
+        differs = left.ratio is not None and abs(left.ratio - 1) > 1e-3
+        ratio = f"; PyTorch's is {left.ratio:.4g} times Keras's" if differs else ""
         self.notes.append(
-            f"no known cause explains step {left.step}, {left.phase}, {left.tensor} (relative error {left.relative_error:.1e}, "
-            f"tolerance {left.relative_tolerance:.1e}{ratio}){' ' + kind if kind else ''}"
+            f"no known cause explains step {left.step}, {left.phase}, {left.tensor} (relative error "
+            f"{left.relative_error:.1e}, tolerance {left.relative_tolerance:.1e}{ratio})"
         )
 
     def _evaluation(self) -> None:
@@ -387,90 +259,89 @@ class Investigation:
         if not keras:
             return
         try:
-            values = []
-            for noise in (None, *MEMBERS):
-                training = Training(self.work, self.setup, noise)
-                recorder = training.evaluate(keras["weights"])
-                values.append(recorder.loss_value)
-        except Exception as error:
+            losses = [
+                Training(self.work, self.setup, noise).evaluate(keras["weights"]).loss_value
+                for noise in (None, *MEMBERS)
+            ]
+        except Exception as error:  # whatever the user's module raises that was never evaluated
             self.notes.append(f"the evaluation was not compared: {type(error).__name__}: {str(error)[:120]}")
             return
-        wanted = keras["loss"] - (0.0 if self.setup.penalties else keras["penalty"])
-        wanted = (
-            min((keras["loss"], keras["loss"] - keras["penalty"]), key=lambda loss: abs(loss - values[0])) or wanted
-        )
-        noise = max(abs(value - values[0]) for value in values[1:])
-        tolerance = 24 * noise + 96 * 2.0**-24 * abs(wanted)
-        deviation = Deviation(
-            len(self.work.steps), "evaluation", "loss", abs(values[0] - wanted), tolerance, abs(wanted)
-        )
+        own, *members = losses
+        wanted = _nearest(own, keras)
+        noise = max(abs(member - own) for member in members)
+        tolerance = ENSEMBLE_FACTOR * noise + 2 * UNITS * UNIT * abs(wanted)
+        count = len(self.work.steps)
+        deviation = Deviation(count, "evaluation", "loss", abs(own - wanted), tolerance, abs(wanted))
         if deviation.differs:
             self.differences.append(deviation)
             self._tell_remainder(deviation)
 
     def _variance(self) -> None:
-        """Where both differ anyhow, tell that PyTorch keeps the unbiased variance, if batches are so small that it shows."""
-        if not self.causes or any(cause["name"] == "normalization-momentum" for cause in self.causes):
+        """Tell that PyTorch keeps the unbiased variance, where both differ anyhow and small batches make it show.
+
+        It is no difference by itself: both sides document it.
+        """
+        named = any(cause.name == "normalization-momentum" for cause in self.causes)
+        if not self.causes or named or len(self.work.steps[0]["batch"]) > SMALL_BATCH:
             return
         for name in self.work.transfer.maps:
-            step = next((s for s in self.own.steps if name.endswith("running_var") and s.updates), None)
-            if (
-                step is not None
-                and len(self.work.steps[0]["batch"]) <= SMALL_BATCH
-                and self.own.training.named[name].dim() == 1
-            ):
+            one_axis = self.own.training.named[name].dim() == 1
+            if name.endswith("running_var") and one_axis and any(step.updates for step in self.own.steps):
+                place = Deviation(0, "update", name, 1 / (SMALL_BATCH - 1), 0.0, 1.0)
+                fix = f"a BatchNorm1d that keeps the biased variance  # {name}"
                 told = "PyTorch's running variance is the unbiased one, n / (n - 1) times Keras's."
-                deviation = Deviation(0, "update", name, 1 / (SMALL_BATCH - 1), 0.0, 1.0)
-                code = f"a BatchNorm1d that keeps the biased variance  # {name}"
-                self._add("normalization-momentum", code, True, deviation, "update", None, told, deviation.error, 0.0)
+                self._add("normalization-momentum", fix, place, told)
                 return
 
     def _dropout(self) -> None:
         """Compare where and what both sides drop."""
-        for found in dropout_check.compare(self):
-            deviation = Deviation(0, "forward", found["tensor"], 1.0, 0.0, 1.0)
-            self.differences.append(deviation)
-            self._add(
-                found["cause"],
-                found["code"],
-                True,
-                deviation,
-                "forward",
-                found["source"],
-                found["message"],
-                float(found["before"]),
-                0.0,
-            )
-
-    # Telling -----------------------------------------------------------------------------------------------------
+        for difference in dropout_check.compare(self.work, self.setup):
+            place = Deviation(0, "forward", "dropout", difference.calls, 0.0, 1.0)
+            self.differences.append(place)
+            self._add(difference.cause, difference.code, place, difference.message, difference.source)
 
     def _add(
-        self, cause: str, code: str, confirmed: bool, deviation: Deviation, phase: str, source: Any, told: str,
-        before: float, after: float,
-    ) -> None:  # fmt: skip
+        self,
+        cause: str,
+        fix: str,
+        place: Deviation,
+        observation: str,
+        source: dict[str, Any] | None = None,
+        error_after: float = 0.0,
+        phase: str = "",
+        confirmed: bool = True,
+    ) -> None:
+        where = (place.step, phase or place.phase, place.tensor)
         self.causes.append(
-            {
-                "name": cause, "fix": code, "confirmed": confirmed, "step": deviation.step, "phase": phase, "tensor": deviation.tensor,
-                "source": source, "observation": told, "error_before": before, "error_after": after,
-            }
-        )  # fmt: skip
+            Explained(cause, fix, confirmed, *where, source, observation, place.relative_error, error_after)
+        )
 
     def _result(self) -> dict[str, Any]:
-        own = self.own.steps
-        keras = [step["loss"] for step in self.work.steps[: len(own)]]
-        relative = [abs(a - step.loss) / abs(a) for a, step in zip(keras, own, strict=True) if a]
+        losses = [(keras["loss"], step.loss) for keras, step in zip(self.work.steps, self.own.steps, strict=True)]
+        relative = [abs(keras - torch) / abs(keras) for keras, torch in losses if keras]
         return {
-            "causes": self.causes, "notes": self.notes, "steps": len(self.work.steps), "checks": self.checks,
-            "largest": self.largest, "loss_difference": max(relative, default=None),
-            "differences": [{**d.as_facts(), "keras": None, "torch": None} for d in self.differences],
+            "causes": [asdict(cause) for cause in self.causes],
+            "notes": self.notes,
+            "not_tried": self.trials.not_tried,
+            "steps": len(self.work.steps),
+            "checks": self.checks,
+            "largest": self.largest,
+            "loss_difference": max(relative, default=None),
+            "differences": [{**each.as_facts(), "keras": None, "torch": None} for each in self.differences],
             "unexplained": None if self.unexplained is None else self.unexplained.as_facts(),
-            "torch": torch.__version__, "not_tried": self.trials.not_tried,
-        }  # fmt: skip
+            "torch": torch.__version__,
+        }
 
 
-def _shown(deviations: Sequence[Deviation]) -> Deviation | None:
-    """The first deviation; of those side by side the largest."""
-    if not deviations:
-        return None
-    first = deviations[0]
-    return max((d for d in deviations if d.order == first.order), key=lambda d: d.relative_error)
+def _flag(cause: str, fix: str, flag: str) -> Candidate:
+    return Candidate(cause, fix, Setup(flags=frozenset({flag})))
+
+
+def _nearest(loss: float, keras: Mapping[str, Any]) -> float:
+    """Keras's loss with its penalties or without, whichever is nearer."""
+    return float(min((keras["loss"], keras["loss"] - keras["penalty"]), key=lambda other: abs(other - loss)))
+
+
+def _relative_to_nearest(loss: float, keras: Mapping[str, Any]) -> float:
+    wanted = _nearest(loss, keras)
+    return abs(loss - wanted) / max(abs(wanted), 1e-30)

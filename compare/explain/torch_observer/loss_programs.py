@@ -1,28 +1,41 @@
 """What may have been meant in the loss: targets, reduction, function, logits or probabilities, weights."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from compare.explain.torch_observer.programs import Context, Program, simple
+from compare.explain.torch_observer.programs import Context, Program, nth, repeated, simple, with_tensor
 from compare.explain.torch_observer.recorder import Argument, Operation, Recorder
 
 EPSILON = 1e-7  # keras.config.epsilon(), to which its losses clip probabilities
 LOSSES: dict[str, Any] = {
-    "mse_loss": F.mse_loss, "l1_loss": F.l1_loss, "smooth_l1_loss": F.smooth_l1_loss, "huber_loss": F.huber_loss,
-    "cross_entropy": F.cross_entropy, "cross_entropy_loss": F.cross_entropy, "nll_loss": F.nll_loss,
+    "mse_loss": F.mse_loss,
+    "l1_loss": F.l1_loss,
+    "smooth_l1_loss": F.smooth_l1_loss,
+    "huber_loss": F.huber_loss,
+    "cross_entropy": F.cross_entropy,
+    "cross_entropy_loss": F.cross_entropy,
+    "nll_loss": F.nll_loss,
     "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits,
-    "binary_cross_entropy": F.binary_cross_entropy, "kl_div": F.kl_div, "soft_margin_loss": F.soft_margin_loss,
+    "binary_cross_entropy": F.binary_cross_entropy,
+    "kl_div": F.kl_div,
+    "soft_margin_loss": F.soft_margin_loss,
     "poisson_nll_loss": F.poisson_nll_loss,
-}  # fmt: skip
+}
 MODULES = {
-    "mse_loss": "nn.MSELoss()", "l1_loss": "nn.L1Loss()", "smooth_l1_loss": "nn.SmoothL1Loss()", "huber_loss": "nn.HuberLoss()",
-    "cross_entropy": "nn.CrossEntropyLoss()", "nll_loss": "nn.NLLLoss()", "kl_div": "nn.KLDivLoss()",
-    "binary_cross_entropy_with_logits": "nn.BCEWithLogitsLoss()", "binary_cross_entropy": "nn.BCELoss()",
-}  # fmt: skip
+    "mse_loss": "nn.MSELoss()",
+    "l1_loss": "nn.L1Loss()",
+    "smooth_l1_loss": "nn.SmoothL1Loss()",
+    "huber_loss": "nn.HuberLoss()",
+    "cross_entropy": "nn.CrossEntropyLoss()",
+    "nll_loss": "nn.NLLLoss()",
+    "kl_div": "nn.KLDivLoss()",
+    "binary_cross_entropy_with_logits": "nn.BCEWithLogitsLoss()",
+    "binary_cross_entropy": "nn.BCELoss()",
+}
 
 
 def in_loss(operations: Any, operation: Operation) -> bool:
@@ -117,7 +130,7 @@ def _options(context: Context) -> Iterator[Program]:
         yield context.put(
             "loss-reduction",
             code,
-            simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], **{**_kept(k), "reduction": w})),
+            simple(lambda o, a, k, r, w=reduction: LOSSES[o.name](*a[:2], **{**_options_of(k), "reduction": w})),
         )
     if (
         operation.options.get("weight") is not None
@@ -147,7 +160,7 @@ def _options(context: Context) -> Iterator[Program]:
         )
 
 
-def _kept(options: Mapping[str, Any]) -> dict[str, Any]:
+def _options_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in options.items()
@@ -282,31 +295,29 @@ class _Leaf:
         self.place, self.key = place, key
 
     def __call__(self, recorder: Recorder, operation: Operation, args: Any, options: Any, result: Any) -> Any:
-        from compare.explain.torch_observer.programs import nth, with_tensor
-
         old = nth(args, options, self.place)
         new = recorder.live[self.key].reshape(old.shape).to(old.dtype)
-        return operation.function(*(made := with_tensor(args, options, self.place, new))[0], **made[1])
+        return repeated(operation, *with_tensor(args, options, self.place, new))
 
 
 def _data_cause(context: Context, value: Argument, tensor: torch.Tensor, leaf: str) -> str:
     """What is done to the data where PyTorch's differ: another order of rows, a scale, a shift."""
     maker = context.maker(value.key)
-    given = maker.outputs[value.key[1]] if maker is not None else None
+    obtained = maker.outputs[value.key[1]] if maker is not None else None
     own = tensor.detach().numpy()
-    if given is None:
+    if obtained is None:
         return "batch-order"
-    rows = {row.tobytes() for row in own.astype(given.dtype)}
-    if given.shape == own.shape and all(row.tobytes() in rows for row in given):
+    rows = {row.tobytes() for row in own.astype(obtained.dtype)}
+    if obtained.shape == own.shape and all(row.tobytes() in rows for row in obtained):
         return "batch-order"
-    if given.shape == own.shape and given.dtype.kind == "f" and _affine(own, given):
+    if obtained.shape == own.shape and obtained.dtype.kind == "f" and _affine(own, obtained):
         return "scaling"
     return "target-shift" if leaf == "y" else "window-offset"
 
 
-def _affine(own: np.ndarray, given: np.ndarray) -> bool:
+def _affine(own: np.ndarray, obtained: np.ndarray) -> bool:
     """Whether every feature is scaled and moved."""
-    a, b = own.reshape(-1, own.shape[-1]).astype(float), given.reshape(-1, own.shape[-1]).astype(float)
+    a, b = own.reshape(-1, own.shape[-1]).astype(float), obtained.reshape(-1, own.shape[-1]).astype(float)
     for x, y in zip(a.T, b.T, strict=True):
         if np.ptp(x) == 0:
             continue
@@ -314,6 +325,3 @@ def _affine(own: np.ndarray, given: np.ndarray) -> bool:
         if np.abs(slope * x + shift - y).max() > 1e-4 * max(np.abs(y).max(), 1e-6):
             return False
     return True
-
-
-Proposals = Callable[[Context], Iterator[Program]]

@@ -22,9 +22,20 @@ DROPOUTS = ("dropout", "dropout_", "dropout1d", "feature_dropout", "alpha_dropou
 FUSED = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 # They give what they are given, or nothing that is computed with.
 PASSED = {
-    "grad", "data", "requires_grad", "is_leaf", "detach", "requires_grad_", "numpy", "cpu", "zero_", "retain_grad",
-    "__get__", "cuda", "set_",
-}  # fmt: skip
+    "grad",
+    "data",
+    "requires_grad",
+    "is_leaf",
+    "detach",
+    "requires_grad_",
+    "numpy",
+    "cpu",
+    "zero_",
+    "retain_grad",
+    "__get__",
+    "cuda",
+    "set_",
+}
 DEPTH = 14
 
 
@@ -130,31 +141,41 @@ class Recorder(TorchFunctionMode):
     def _begin_backward(self, function: Any, args: Any, options: Any) -> Any:
         loss = args[0]
         if "loss" in self.patches:
-            loss = self.patches["loss"](self, None, args, options, loss)  # type: ignore[arg-type]
+            loss = self.patches["loss"](self, None, args, options, loss)
         self.loss, self.loss_value = self.key_of(args[0]), float(loss.detach())
         self.on = False
-        call = lambda tensor: function(tensor, *args[1:], **options)  # noqa: E731
+
+        def call(tensor: torch.Tensor) -> Any:
+            return function(tensor, *args[1:], **options)
+
         return call(loss) if self.backward is None else self.backward(self, loss, call)
 
     def finish(self, loss: torch.Tensor) -> torch.Tensor:
         """Note a loss that nobody differentiates."""
         if "loss" in self.patches:
-            loss = self.patches["loss"](self, None, (), {}, loss)  # type: ignore[arg-type]
+            loss = self.patches["loss"](self, None, (), {}, loss)
         self.loss, self.loss_value, self.on = self.key_of(loss), float(loss.detach()), False
         return loss
 
     def _call(self, function: Any, name: str, args: Any, options: Any) -> Any:
-        given = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
-        if self.attached and name in ("detach", "detach_", "data") and given and given[0].grad_fn is not None:
-            return given[0]
+        tensors_in = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
+        detaches = self.attached and name in ("detach", "detach_", "data")
+        if detaches and tensors_in and tensors_in[0].grad_fn is not None:
+            return tensors_in[0]
         if name in DROPOUTS:
             return self._dropout(name, args, options)
         if name in FUSED:
             args = self._without_dropout(args)
         operation = Operation(
-            len(self.operations), name, function, *tree_map(self._described, (args, options)),
-            [self.key_of(tensor) for tensor in given], users_site(3), self.where(),
-        )  # fmt: skip
+            len(self.operations),
+            name,
+            shape_checked(function) if name in FUSED else function,
+            tree_map(self._described, args),
+            tree_map(self._described, options),
+            [self.key_of(tensor) for tensor in tensors_in],
+            users_site(3),
+            self.where(),
+        )
         if self.kernel is not None and name in FUSED and isinstance(args[2], list | tuple):
             # Rounded at random inside too, timestep by timestep.
             result = self.kernel(name, args, lambda value: self._rounded(value, []))
@@ -173,7 +194,7 @@ class Recorder(TorchFunctionMode):
             if place in self.patches:
                 result = self.patches[place](self, operation, args, options, result)
         if self.noise is not None:
-            result = tree_map(lambda value: self._rounded(value, given), result)
+            result = tree_map(lambda value: self._rounded(value, tensors_in), result)
         self.operations.append(operation)
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
@@ -193,10 +214,10 @@ class Recorder(TorchFunctionMode):
         if name in ("dropout1d", "feature_dropout") and len(shape) > 2:
             shape = (*shape[:2], *(1 for _ in shape[2:]))
         self.dropouts.append(DropoutCall(array(args[0]), shape, rate, active, users_site(4), name))
-        kept = args[0].clone()
-        self._known[id(kept)] = self.key_of(args[0])
-        self._held.append(kept)
-        return kept
+        copy = args[0].clone()
+        self._known[id(copy)] = self.key_of(args[0])
+        self._held.append(copy)
+        return copy
 
     def _without_dropout(self, args: Any) -> Any:
         """A fused kernel's arguments without the dropout between its layers, which is noted."""
@@ -214,10 +235,10 @@ class Recorder(TorchFunctionMode):
             self.dropouts.append(call)
         return (*args[:place], 0.0, *args[place + 1 :])
 
-    def _rounded(self, value: Any, given: list[torch.Tensor]) -> Any:
+    def _rounded(self, value: Any, inputs: list[torch.Tensor]) -> Any:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.requires_grad:
             return value
-        storages = {tensor.untyped_storage().data_ptr() for tensor in given}
+        storages = {tensor.untyped_storage().data_ptr() for tensor in inputs}
         if value.untyped_storage().data_ptr() in storages:  # a view, or in place: nothing was rounded
             return value
         assert self.noise is not None
@@ -227,12 +248,44 @@ class Recorder(TorchFunctionMode):
         return value * (1 + 2 * unit * signs.to(value.dtype))
 
 
+def shape_checked(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A fused kernel that raises ValueError for shapes that do not fit; by itself it corrupts memory, silently."""
+
+    def call(*args: Any) -> Any:
+        x = args[0]
+        if is_packed(args):
+            _, sizes, states, weights, _, layers, _, _, both = args
+            batch, dimensions = int(sizes[0]), 2
+        else:
+            _, states, weights, _, layers, _, _, both, first = args
+            batch, dimensions = x.shape[0 if first else 1], 3
+        if x.dim() != dimensions:
+            raise ValueError(f"inputs of shape {tuple(x.shape)}")
+        several = [states] if torch.is_tensor(states) else list(states)
+        expected = (layers * (2 if both else 1), batch)
+        widths = [weights[1].shape[1], weights[0].shape[0] // 4]
+        for state, width in zip(several, widths, strict=False):
+            if tuple(state.shape) != (*expected, width):
+                raise ValueError(f"a state of shape {tuple(state.shape)}, for {(*expected, width)}")
+        if x.shape[-1] != weights[0].shape[1]:
+            raise ValueError(f"inputs of {x.shape[-1]} features, for {weights[0].shape[1]}")
+        return kernel(*args)
+
+    return call
+
+
+def is_packed(args: Any) -> bool:
+    """Whether a fused kernel is called with a packed sequence: data, batch sizes, states, weights."""
+    return not isinstance(args[1], list | tuple) and not args[1].dtype.is_floating_point
+
+
 def _stack() -> int:
-    frame, found = sys._getframe(4), []
-    while frame is not None and len(found) < DEPTH:
-        found.append((id(frame.f_code), frame.f_lasti))
+    frame = sys._getframe(4)
+    sites: list[tuple[int, int]] = []
+    while frame is not None and len(sites) < DEPTH:
+        sites.append((id(frame.f_code), frame.f_lasti))
         frame = frame.f_back  # type: ignore[assignment]
-    return hash(tuple(found))
+    return hash(tuple(sites))
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:

@@ -11,22 +11,28 @@ import torch
 from torch.nn import functional as F
 
 from compare.explain.torch_observer.programs import Context, Program, simple
-from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, Recorder
+from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, Recorder, is_packed
 
 CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 GATES = {"lstm": 4, "gru": 3}
 WHOLE = 9
-LSTM_ORDERS = {
-    (0, 2, 1, 3): "i, g, f, o",
-    (0, 1, 3, 2): "i, f, o, g",
-    (0, 2, 3, 1): "i, g, o, f",
-    (1, 0, 2, 3): "f, i, g, o",
-}
+PACKED = "nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), and the last state"
+LSTM_ORDERS = ((0, 2, 1, 3), (0, 1, 3, 2), (0, 2, 3, 1), (1, 0, 2, 3))
 FUNCTIONS = {
-    "tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "linear": lambda t: t, "elu": F.elu,
-    "selu": F.selu, "softsign": F.softsign, "hard_sigmoid": lambda t: (t / 6 + 0.5).clamp(0, 1), "silu": F.silu, "gelu": F.gelu,
-    "softplus": F.softplus, "exponential": torch.exp, "leaky_relu": lambda t: F.leaky_relu(t, 0.2),
-}  # fmt: skip
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "linear": lambda t: t,
+    "elu": F.elu,
+    "selu": F.selu,
+    "softsign": F.softsign,
+    "hard_sigmoid": lambda t: (t / 6 + 0.5).clamp(0, 1),
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "softplus": F.softplus,
+    "exponential": torch.exp,
+    "leaky_relu": lambda t: F.leaky_relu(t, 0.2),
+}
 
 
 def propose(context: Context) -> Iterator[Program]:
@@ -41,11 +47,7 @@ def propose(context: Context) -> Iterator[Program]:
                 simple(_cell_reset_before),
             )
         yield from _states(context, 1)
-    elif (
-        operation.name in FUSED
-        and len(operation.arguments) == WHOLE
-        and isinstance(operation.arguments[2], list | tuple)
-    ):
+    elif operation.name in FUSED and len(operation.arguments) == WHOLE and not is_packed(operation.arguments):
         name = operation.name.split("_")[0]
         first = bool(operation.arguments[8])
         yield context.put("batch-first", f"nn.{name.upper()}(…, batch_first={not first})", simple(_other_axes))
@@ -130,6 +132,7 @@ def _other_axes(operation: Operation, args: Any, options: Any, result: Any) -> A
 
 def _gate_orders(context: Context, weights: int | None) -> Iterator[Program]:
     operation = context.operation
+    orders: dict[tuple[int, ...], tuple[str, str]]
     if "gru" in operation.name:
         orders = {
             (1, 0, 2): (
@@ -138,10 +141,8 @@ def _gate_orders(context: Context, weights: int | None) -> Iterator[Program]:
             )
         }
     elif "lstm" in operation.name:
-        orders = dict.fromkeys(
-            LSTM_ORDERS,
-            ("lstm-gate-order", "i, f, c, o = np.split(kernel, 4, axis=1); weight = kernel.T  # the same order"),
-        )
+        code = "i, f, c, o = np.split(kernel, 4, axis=1); weight = kernel.T  # the same order"
+        orders = dict.fromkeys(LSTM_ORDERS, ("lstm-gate-order", code))
     else:
         return
 
@@ -259,37 +260,33 @@ def _loops(context: Context, name: str) -> Iterator[Program]:
     mine = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}[name]
     default = "relu" if context.operation.name == "rnn_relu" else "tanh"
     forms = {
-        (entry.get("activation", default), entry.get("recurrent_activation", "sigmoid"), not entry.get("reset_after", True))
-        for entry in layers if entry["class"] in (mine, f"{mine}Cell")
-    }  # fmt: skip
+        (
+            entry.get("activation", default),
+            entry.get("recurrent_activation", "sigmoid"),
+            not entry.get("reset_after", True),
+        )
+        for entry in layers
+        if entry["class"] in (mine, f"{mine}Cell")
+    }
     masks: list[str | None] = [None, *_masks(context)]
     for activation, recurrent, before in sorted(forms | {(default, "sigmoid", False)}):
         if activation not in FUNCTIONS or recurrent not in FUNCTIONS:
             continue
         for leaf in masks:
-            cause, code = (
-                "missing-mask",
-                (
-                    "nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), and the last state"
-                ),
-            )
             if leaf is None and (activation, recurrent, before) == (default, "sigmoid", False):
                 continue
-            if leaf is None:
-                if before and name == "gru":
-                    cause, code = (
-                        "gru-reset-after",
-                        "keras.layers.GRU(…, reset_after=True)  # the only form that nn.GRU has",
-                    )
-                elif activation != default:
-                    cause, code = (
-                        "activation",
-                        f"keras.layers.{mine}(…, activation={default!r})  # what PyTorch's layer computes",
-                    )
-                    if mine == "SimpleRNN" and activation in ("tanh", "relu"):
-                        code = f"nn.RNN(…, nonlinearity={activation!r})"
-                else:
-                    cause, code = "recurrent-activation", f"keras.layers.{mine}(…, recurrent_activation='sigmoid')"
+            if leaf is not None:
+                cause, code = "missing-mask", PACKED
+            elif before and name == "gru":
+                cause = "gru-reset-after"
+                code = "keras.layers.GRU(…, reset_after=True)  # the only form that nn.GRU has"
+            elif activation == default:
+                cause, code = "recurrent-activation", f"keras.layers.{mine}(…, recurrent_activation='sigmoid')"
+            elif mine == "SimpleRNN" and activation in ("tanh", "relu"):
+                cause, code = "activation", f"nn.RNN(…, nonlinearity={activation!r})"
+            else:
+                cause = "activation"
+                code = f"keras.layers.{mine}(…, activation={default!r})  # what PyTorch's layer computes"
 
             def run(
                 recorder: Recorder,
@@ -301,7 +298,8 @@ def _loops(context: Context, name: str) -> Iterator[Program]:
                 leaf: Any = leaf,
             ) -> Any:
                 mask = None if leaf is None else _mask_of(recorder.live[leaf, 0])
-                return layer(name, args, *form, mask)
+                activation, recurrent, before = form
+                return layer(name, args, activation, recurrent, before, mask)
 
             yield context.put(cause, code, run, cost=2 if leaf is None else 3)
 
@@ -313,16 +311,14 @@ def _masks(context: Context) -> list[str]:
     value = context.operation.arguments[0]
     assert isinstance(value, Argument)
     rows = value.shape[:2] if context.operation.arguments[8] else value.shape[1::-1]
-    found = []
-    for key, tensor in context.training.current.recorder.live.items():
-        if (
-            isinstance(key[0], str)
-            and key[0].startswith("x")
-            and tuple(tensor.shape[:2]) == tuple(rows)
-            and tensor.dim() in (2, 3)
-        ):
-            found.append(key[0])
-    return found
+    return [
+        key[0]
+        for key, tensor in context.training.current.recorder.live.items()
+        if isinstance(key[0], str)
+        and key[0].startswith("x")
+        and tuple(tensor.shape[:2]) == tuple(rows)
+        and tensor.dim() in (2, 3)
+    ]
 
 
 def _mask_of(x: torch.Tensor) -> torch.Tensor:
@@ -333,16 +329,17 @@ class KeptState:
     """Goes on from the states of the step before; restarted with every training."""
 
     def __init__(self, place: int) -> None:
-        self.place, self.states = place, {}
+        self.place = place
+        self.states: dict[int, Any] = {}
 
     def restart(self) -> None:
         """Forget the states."""
-        self.states: dict[int, Any] = {}
+        self.states.clear()
 
     def __call__(self, recorder: Recorder, operation: Operation, args: Any, options: Any, result: Any) -> Any:
-        kept = self.states.get(operation.number)
-        if kept is not None:
-            result = operation.function(*args[: self.place], kept, *args[self.place + 1 :])
+        earlier = self.states.get(operation.number)
+        if earlier is not None:
+            result = operation.function(*args[: self.place], earlier, *args[self.place + 1 :])
         states = tuple(r.detach() for r in result[1:])
         self.states[operation.number] = states if operation.name == "lstm" else states[0]
         return result
@@ -352,16 +349,17 @@ def _states(context: Context, cell: int | None) -> Iterator[Program]:
     operation = context.operation
     if cell is None and context.step > 0:
         yield context.put(
-            "stateful-reset", "self.state = tuple(s.detach() for s in state)  # kept in forward(), given to the next batch's call",
-            KeptState(1), cost=0,
-        )  # fmt: skip
-    place = 1
-    given = operation.arguments[place] if len(operation.arguments) > place else None
-    values = [v for v in (given if isinstance(given, list | tuple) else [given]) if isinstance(v, Argument)]
-    if not values:
+            "stateful-reset",
+            "self.state = tuple(s.detach() for s in state)  # kept in forward(), given to the next batch's call",
+            KeptState(1),
+            cost=0,
+        )
+    hx = operation.arguments[1] if len(operation.arguments) > 1 else None
+    states = [state for state in (hx if isinstance(hx, list | tuple) else [hx]) if isinstance(state, Argument)]
+    if not states:
         return
-    made = [context.operations[v.key[0]].outputs[v.key[1]].any() if isinstance(v.key[0], int) else True for v in values]
-    if any(made):
+    keys = [state.key for state in states]
+    if any(not isinstance(key[0], int) or context.operations[key[0]].outputs[key[1]].any() for key in keys):
         zero = simple(lambda o, a, k, r: o.function(a[0], _of_states(a[1], torch.zeros_like), *a[2:], **k))
         cause = "stateful-reset" if context.step > 0 else "initial-state"
         yield context.put(
@@ -370,7 +368,7 @@ def _states(context: Context, cell: int | None) -> Iterator[Program]:
             zero,
             cost=1,
         )
-    if operation.name in ("lstm", "lstm_cell") and isinstance(given, list | tuple):
+    if operation.name in ("lstm", "lstm_cell") and isinstance(hx, list | tuple):
         for word, order in (("(c, h)", (1, 0)), ("(h, h)", (0, 0)), ("(c, c)", (1, 1))):
             swapped = simple(lambda o, a, k, r, t=order: o.function(a[0], tuple(a[1][i] for i in t), *a[2:], **k))
             yield context.put(

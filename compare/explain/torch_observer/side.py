@@ -33,7 +33,7 @@ class Side:
     ) -> dict[str, Any]:
         """Compare the side with Keras's trace; the answer is what it needs of Keras first, or what it has found."""
         self.trials = Trials(report, excluded)
-        self.work = Work(self.user_file.execute, *data, trace, self.user_file.text)
+        self.work = Work(self.user_file.execute, data, trace, self.user_file.text)
         own_map = self.user_file.namespace.get("parameter_map") or {}
         self.investigation = Investigation(self.work, own_map, self.trials).run()
         return self._advance(None)

@@ -1,4 +1,4 @@
-"""Another tensor of the same step in the place of an input: a value made earlier, in another line, or later in a loop."""
+"""Another tensor of the step in the place of an input: a value made earlier or later, in the same loop or beside it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ MOST = 30
 
 
 def propose(context: Context) -> Iterator[Program]:
-    """Outputs of the same call exchanged, another tensor as an input, a loop's value of this round or the one before."""
+    """Outputs of a call exchanged, another tensor as an input, a loop's value of this round or of the one before."""
     yield from _outputs(context)
     yield from _earlier(context)
     yield from _rounds(context)
@@ -44,18 +44,19 @@ def _earlier(context: Context) -> Iterator[Program]:
         return
     places = [j for j, v in enumerate(context.tensors) if v.dtype.is_floating_point and not _parameter(v)][:3]
     for place in places:
-        given = context.tensors[place]
+        argument = context.tensors[place]
         for other in reversed(context.operations[: operation.number]):
             for output, value in enumerate(other.outputs):
                 hit = context.aligned.get((other.number, output))
-                if seen > MOST or value.size != int(np.prod(given.shape)) or value.dtype.kind != "f":
+                if seen > MOST or value.size != int(np.prod(argument.shape)) or value.dtype.kind != "f":
                     continue
-                if (other.number, output) == given.key or hit is None or hit.kind not in ("whole", "padded"):
+                if (other.number, output) == argument.key or hit is None or hit.kind not in ("whole", "padded"):
                     continue
                 seen += 1
                 text = context.texts[place] if len(context.texts) > place else f"input {place}"
                 where = source_of(other.site) if other.site else None
-                code = f"{where.expression if where else other.name}, of line {where.line if where else '?'}, in place of {text}"
+                line = where.line if where else "?"
+                code = f"{where.expression if where else other.name}, of line {line}, in place of {text}"
                 cause = (
                     "initial-state"
                     if operation.name in FUSED and place in (1, 2)
@@ -104,25 +105,26 @@ def _rounds(context: Context) -> Iterator[Program]:
     for other in context.operations:
         if other.site is not None and other.place != operation.place:
             others.setdefault(other.place, []).append(other)
-    for place, given in enumerate(context.tensors[:3]):
-        if not given.dtype.is_floating_point or _parameter(given):
+    for place, argument in enumerate(context.tensors[:3]):
+        if not argument.dtype.is_floating_point or _parameter(argument):
             continue
         for rounds in others.values():
             value = rounds[0].outputs[0]
             if (
                 len(rounds) != len(mine)
-                or value.size != int(np.prod(given.shape))
+                or value.size != int(np.prod(argument.shape))
                 or not context.aligned.get((rounds[0].number, 0))
             ):
                 continue
-            where = source_of(rounds[0].site)  # type: ignore[arg-type]  # only those with a site are kept
+            where = source_of(rounds[0].site)
             text = context.texts[place] if len(context.texts) > place else f"input {place}"
             for shift in (0, -1):
                 if shift == 0 and rounds[0].number > operation.number:
                     patch: Any = _Series(place, [torch.from_numpy(o.outputs[0]) for o in rounds])
+                    when = f"of the same round, which is computed after it (line {where.line})"
                     yield Program(
                         "forward-code",
-                        f"{where.expression} of the same round, which is computed after it (line {where.line}), in place of {text}",
+                        f"{where.expression} {when}, in place of {text}",
                         {operation.place: patch},
                         4,
                         True,

@@ -1,17 +1,22 @@
-"""Named causes in gradients, clipping, updates and evaluation: each a way to run the steps with one thing as in Keras."""
+"""Named causes in gradients, clipping and updates: each a way to run the steps with one thing as in Keras."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from torch import nn
 
-from compare.explain.causes.training import CLASSES, INHERENT, causes_of_choices, choices_message, rule_fix, same_choice
 from compare.explain.source import Site
-from compare.explain.step_comparison import Deviation
-from compare.explain.torch_observer.checked_steps import Setup, Step, Training, Work
+from compare.explain.torch_observer.setup import Setup
+from compare.explain.torch_observer.step_judge import Seen
 from compare.explain.torch_observer.update_rule import rule_of
+from compare.explain.update_rules import (
+    CLASSES,
+    INHERENT,
+    causes_of_choices,
+    choices_message,
+    rule_fix,
+    same_choice,
+)
 
 
 @dataclass
@@ -26,37 +31,25 @@ class Candidate:
     site: Site | None = None
 
 
-@dataclass
-class Seen:
-    """The user's own steps and what deviates in them."""
-
-    work: Work
-    training: Training
-    steps: Sequence[Step]
-    deviations: Sequence[Deviation]
-
-    def phase(self, name: str) -> list[Deviation]:
-        """What deviates in a phase."""
-        return [deviation for deviation in self.deviations if deviation.phase == name]
-
-
 def propose(seen: Seen) -> list[Candidate]:
     """Everything that may make gradients and updates deviate, the most exact first."""
-    found = [*_biases(seen), *_frozen(seen), *_accumulated(seen), *_momentum(seen)]
+    candidates = [*_biases(seen), *_frozen(seen), *_accumulated(seen), *_momentum(seen)]
     if seen.phase("loss") or seen.phase("gradient"):
-        found += [*_penalties(seen), *_detached(seen)]
+        candidates += [*_penalties(seen), *_detached(seen)]
     if seen.phase("clip") or seen.phase("update"):
-        found += [*_clipping(seen)]
+        candidates += [*_clipping(seen)]
     if seen.phase("update"):
-        found += [*_rates(seen), *_rule(seen)]
-    return sorted(found, key=lambda candidate: candidate.priority)
+        candidates += [*_rates(seen), *_rule(seen)]
+    return sorted(candidates, key=lambda candidate: candidate.priority)
 
 
 def _biases(seen: Seen) -> Iterator[Candidate]:
     parameters = dict(seen.training.module.named_parameters())
     maps = seen.work.transfer.maps
     second = [
-        name for name, made in maps.items() if made.extra and name in parameters and parameters[name].requires_grad
+        name
+        for name, weight_map in maps.items()
+        if weight_map.extra and name in parameters and parameters[name].requires_grad
     ]
     held = {id(p) for group in seen.training.optimizer.param_groups for p in group["params"]}
     second = [name for name in second if id(parameters[name]) in held]
@@ -80,8 +73,12 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
     maps, trainable = seen.work.transfer.maps, set(seen.work.trace["trainable"])
     named = dict(seen.training.module.named_parameters())
     held = {id(p) for group in seen.training.optimizer.param_groups for p in group["params"]}
-    mapped = {name: made for name, made in maps.items() if name in named and not made.extra}
-    frozen = [name for name, made in mapped.items() if set(made.paths) & trainable and not named[name].requires_grad]
+    mapped = {name: weight_map for name, weight_map in maps.items() if name in named and not weight_map.extra}
+    frozen = [
+        name
+        for name, weight_map in mapped.items()
+        if set(weight_map.paths) & trainable and not named[name].requires_grad
+    ]
     if frozen:
         yield Candidate(
             "frozen-parameter",
@@ -92,11 +89,12 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
         )
     apart = [
         name
-        for name, made in mapped.items()
-        if set(made.paths) & trainable and named[name].requires_grad and id(named[name]) not in held
+        for name, weight_map in mapped.items()
+        if set(weight_map.paths) & trainable and named[name].requires_grad and id(named[name]) not in held
     ]
     if apart:
-        code = f"torch.optim.{type(seen.training.optimizer).__name__}(module.parameters(), …)  # it holds only some of them"
+        name = type(seen.training.optimizer).__name__
+        code = f"torch.optim.{name}(module.parameters(), …)  # it holds only some of them"
         yield Candidate(
             "frozen-parameter",
             code,
@@ -104,7 +102,11 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
             f"The optimizer does not hold {', '.join(apart[:3])}.",
             1,
         )
-    still = [name for name, made in mapped.items() if not set(made.paths) & trainable and named[name].requires_grad]
+    still = [
+        name
+        for name, weight_map in mapped.items()
+        if not set(weight_map.paths) & trainable and named[name].requires_grad
+    ]
     if still:
         yield Candidate(
             "frozen-parameter",
@@ -119,15 +121,18 @@ def _accumulated(seen: Seen) -> Iterator[Candidate]:
     sites = seen.training.step_sites
     site = sites[0] if sites else seen.training.backward_site
     piled = any(
-        step.own[name] is not None and step.held[name] is not None and not np.array_equal(step.own[name], step.held[name])
-        for step in seen.steps for name in step.own
-    )  # fmt: skip
+        own is not None and held is not None and not np.array_equal(own, held)
+        for step in seen.steps
+        for own, held in zip(step.own.values(), step.held.values(), strict=True)
+    )
     missed = [step.number for step in seen.steps if not step.updates]
     missed = missed if len(missed) < len(seen.steps) else missed[:1]
     if piled or missed:
-        message = f"PyTorch makes no optimizer step at steps {missed[:6]}, Keras at every one." if missed else (
-            "The gradients of earlier steps are still there: optimizer.zero_grad() is missing."
-        )  # fmt: skip
+        message = (
+            f"PyTorch makes no optimizer step at steps {missed[:6]}, Keras at every one."
+            if missed
+            else ("The gradients of earlier steps are still there: optimizer.zero_grad() is missing.")
+        )
         partial = len(seen.work.steps[missed[0]]["batch"]) < len(seen.work.steps[0]["batch"]) if missed else False
         cause = "last-partial-batch" if partial and not piled else "gradient-accumulation"
         code = "optimizer.zero_grad(); loss.backward(); optimizer.step()  # for every batch, as fit does"
@@ -136,45 +141,58 @@ def _accumulated(seen: Seen) -> Iterator[Candidate]:
 
 def _momentum(seen: Seen) -> Iterator[Candidate]:
     layers = {path: layer for layer in seen.work.trace["layers"] for path in layer["variables"]}
-    for name, made in seen.work.transfer.maps.items():
+    for name, weight_map in seen.work.transfer.maps.items():
         module, _, last = name.rpartition(".")
         if last != "running_mean":
             continue
-        layer, norm = layers.get(made.paths[0], {}), seen.training.module.get_submodule(module)
-        kept = layer.get("momentum")
-        if kept is None or norm.momentum is None or abs((1 - norm.momentum) - kept) < 1e-9:
+        layer, norm = layers.get(weight_map.paths[0], {}), seen.training.module.get_submodule(module)
+        momentum = layer.get("momentum")
+        if momentum is None or norm.momentum is None or abs((1 - norm.momentum) - momentum) < 1e-9:
             continue
         yield Candidate(
-            "normalization-momentum", f"nn.BatchNorm1d(…, momentum={1 - kept:.6g})  # module.{module}", Setup(momentum={module: 1 - kept}),
-            f"Keras keeps {kept:g} of the old statistics, PyTorch {1 - norm.momentum:g}.", 1, seen.training.made.get(id(norm)),
-        )  # fmt: skip
+            "normalization-momentum",
+            f"nn.BatchNorm1d(…, momentum={1 - momentum:.6g})  # module.{module}",
+            Setup(momentum={module: 1 - momentum}),
+            f"Keras keeps {momentum:g} of the old statistics, PyTorch {1 - norm.momentum:g}.",
+            1,
+            seen.training.made_at.get(id(norm)),
+        )
 
 
 def _penalties(seen: Seen) -> Iterator[Candidate]:
     penalties = seen.work.trace["penalties"]
     coefficients = {
-        name: penalties[path]["l2"] for name, made in seen.work.transfer.maps.items() if not made.extra
-        for path in made.paths if penalties.get(path, {}).get("l2") and not penalties[path].get("l1")
-    }  # fmt: skip
+        name: penalties[path]["l2"]
+        for name, weight_map in seen.work.transfer.maps.items()
+        if not weight_map.extra
+        for path in weight_map.paths
+        if penalties.get(path, {}).get("l2") and not penalties[path].get("l1")
+    }
     if not coefficients:
         return
     name, coefficient = next(iter(coefficients.items()))
-    words = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
+    message = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
     decay = max(float(group.get("weight_decay", 0.0)) for group in seen.training.optimizer.param_groups)
     rule = rule_of(seen.training.optimizer)
     if rule is not None and rule["coupled_decay"] and np.isclose(decay, 2 * coefficient):
-        words += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
+        message += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
     yield Candidate(
-        "l2-penalty", f"loss = loss + {coefficient:g} * module.{name}.square().sum()  # and no weight_decay",
-        Setup(penalties=coefficients), words, 2,
-    )  # fmt: skip
+        "l2-penalty",
+        f"loss = loss + {coefficient:g} * module.{name}.square().sum()  # and no weight_decay",
+        Setup(penalties=coefficients),
+        message,
+        2,
+    )
 
 
 def _detached(seen: Seen) -> Iterator[Candidate]:
     yield Candidate(
-        "detached-gradient", "no .detach(), .data or torch.no_grad() between the layers and the loss",
-        Setup(flags=frozenset({"keep_gradient"})), "", 3,
-    )  # fmt: skip
+        "detached-gradient",
+        "no .detach(), .data or torch.no_grad() between the layers and the loss",
+        Setup(flags=frozenset({"keep_gradient"})),
+        "",
+        3,
+    )
 
 
 def _clipping(seen: Seen) -> Iterator[Candidate]:
@@ -190,9 +208,13 @@ def _clipping(seen: Seen) -> Iterator[Candidate]:
         "none": f"optimizer=keras.optimizers.…(…, global_clipnorm={calls[0]['limit']:g})" if calls else "no clipping",
     }[keras["kind"]].format(limit=keras["limit"] or 0.0)
     yield Candidate(
-        "gradient-clipping", code, Setup(clip=keras), f"Keras clips by {ours}, PyTorch by {theirs}.", 2,
+        "gradient-clipping",
+        code,
+        Setup(clip=keras),
+        f"Keras clips by {ours}, PyTorch by {theirs}.",
+        2,
         calls[0]["site"] if calls else None,
-    )  # fmt: skip
+    )
 
 
 def _rates(seen: Seen) -> Iterator[Candidate]:
@@ -206,11 +228,13 @@ def _rates(seen: Seen) -> Iterator[Candidate]:
     place = int(np.argmax(~np.isclose(ours[:count], theirs[:count], rtol=1e-5)))
     yield Candidate(
         "learning-rate" if constant else "learning-rate-schedule",
-        f"torch.optim.{type(seen.training.optimizer).__name__}(module.parameters(), lr={first:g})" if constant else
-        "scheduler.step() after every batch, with the rates of Keras's schedule",
+        f"torch.optim.{type(seen.training.optimizer).__name__}(module.parameters(), lr={first:g})"
+        if constant
+        else "scheduler.step() after every batch, with the rates of Keras's schedule",
         Setup(rule={"learning_rates": [float(f"{rate:.9g}") for rate in ours]}),
-        f"The learning rate of step {place} is {ours[place]:.6g} in Keras and {theirs[place]:.6g} in PyTorch.", 1,
-    )  # fmt: skip
+        f"The learning rate of step {place} is {ours[place]:.6g} in Keras and {theirs[place]:.6g} in PyTorch.",
+        1,
+    )
 
 
 def _rule(seen: Seen) -> Iterator[Candidate]:
@@ -246,8 +270,3 @@ def _rule(seen: Seen) -> Iterator[Candidate]:
             choices_message(choices, torch),
             4 if cause in INHERENT else 2,
         )
-
-
-def own_modules(module: nn.Module) -> Mapping[str, Any]:
-    """The modules by name."""
-    return dict(module.named_modules())

@@ -1,4 +1,4 @@
-"""Counterfactuals tried one after the other, each with a budget of time and memory; what a process died in is left out."""
+"""Counterfactuals tried one by one, each with a budget of time and memory; what a process died in is left out."""
 
 import contextlib
 import resource

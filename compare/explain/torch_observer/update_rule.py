@@ -36,9 +36,13 @@ def rule_of(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     if name == "RMSprop":
         choices = {"rho": float(group["alpha"]), "epsilon": float(group["eps"]), "epsilon_placement": "outside"}
         return {
-            "rule": "rmsprop", **common, **choices, "momentum": float(group["momentum"]), "momentum_form": "outside",
+            "rule": "rmsprop",
+            **common,
+            **choices,
+            "momentum": float(group["momentum"]),
+            "momentum_form": "outside",
             "centered": bool(group["centered"]),
-        }  # fmt: skip
+        }
     if name == "Adagrad":
         start = float(group["initial_accumulator_value"])
         choices = {"epsilon": float(group["eps"]), "epsilon_placement": "outside", "initial_accumulator": start}
@@ -176,6 +180,12 @@ def _lion(slots: Any, g: Any, rate: float, rule: Any) -> Any:
 
 
 RULES = {
-    "adam": _adam, "adamax": _adamax, "nadam": _nadam, "sgd": _momentum, "rmsprop": _rmsprop, "adagrad": _adagrad,
-    "adadelta": _adadelta, "lion": _lion,
-}  # fmt: skip
+    "adam": _adam,
+    "adamax": _adamax,
+    "nadam": _nadam,
+    "sgd": _momentum,
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+    "adadelta": _adadelta,
+    "lion": _lion,
+}
