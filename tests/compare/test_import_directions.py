@@ -150,7 +150,7 @@ def test_each_folder_stands_below_the_one_before(importer: str, earlier: str) ->
         ("compare/trace/trace.py", "import torch"),
         ("compare/workers/pool.py", "import torch"),
         ("compare/bench/bench.py", "import keras"),
-        ("compare/explain/search.py", "def f():\n    import torch"),
+        ("compare/explain/observing.py", "def f():\n    import torch"),
         ("compare/run/training.py", "from keras_models import build"),
         ("compare/report/plots.py", "__import__('tensorflow')"),
         ("compare/judge/verdict.py", "import importlib\nimportlib.import_module(f'torch_models.{1}')"),

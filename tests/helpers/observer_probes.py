@@ -29,77 +29,66 @@ def own_rule_difference(side: str, name: str, options: dict[str, Any], choices: 
     return float((ends[0] - ends[1]).abs().max() / (ends[0] - experiment).abs().max())
 
 
-def layer_by_layer_difference(side: str, kind: str, packed: bool, own_loop: bool) -> float:
-    """How far a bidirectional layer of two layers computed one by one is from PyTorch's own call, gradients too."""
+def kernel_difference(side: str, kind: str, bidirectional: bool) -> float:
+    """How far two layers computed timestep by timestep are from PyTorch's own call, gradients too."""
     import torch
-    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-    from compare.explain.torch_observer.changes import Changes, LayerChanges
-    from compare.explain.torch_observer.layers import Layers
-    from compare.explain.torch_observer.observed import Observed
-    from compare.explain.torch_observer.parts import parts_of
-    from compare.explain.torch_observer.recurrent_run import run
+    from compare.explain.torch_observer.recurrent_programs import layer
 
     torch.manual_seed(1)
-    module = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True).double()
+    module = getattr(torch.nn, kind)(3, 4, num_layers=2, bidirectional=bidirectional, batch_first=True).double()
     x = torch.randn(5, 6, 3, dtype=torch.float64, requires_grad=True)
-    lengths = torch.tensor([6, 2, 4, 1, 5])
-    sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if packed else x
-    changes, observed = LayerChanges(step_by_step=own_loop), Observed()
-    observed.parts = {part.key: part for part in parts_of("rnn", module)}
-    layers = Layers(observed, Changes("off"))
+    zeros = torch.zeros(4 if bidirectional else 2, 5, 4, dtype=torch.float64)
+    hx = (zeros, zeros) if kind == "LSTM" else zeros
+    settings = (True, 2, 0.0, True, bidirectional, True)
+    stepped = layer(kind.lower(), (x, hx, module._flat_weights, *settings), "tanh", "sigmoid", False, None)
     results = []
-    for compute in (module, lambda sequence: run(module, layers, "rnn", changes, sequence)):
-        observed.begin(x, None, 0)
+    for y, *states in (module(x), stepped):
+        states = list(states[0]) if kind == "LSTM" and len(states) == 1 else states
         x.grad = None
-        y, states = compute(sequence)
-        states = states if isinstance(states, tuple) else (states,)
-        values = [y.data if isinstance(y, PackedSequence) else y, *states]
-        sum((value**2).sum() for value in values).backward(retain_graph=True)
-        results.append([*values, x.grad])
+        sum((value**2).sum() for value in (y, *states)).backward()
+        results.append([y, *states, x.grad.clone()])
     return max(float((a - b).abs().max().detach()) for a, b in zip(*results, strict=True))
 
 
-def noise_of_rates(side: str, choices: dict[str, Any]) -> float:
-    """By how much of its rounding noise a session moves the learning rate of an Adam with PyTorch's betas."""
+def kernel_refusal(side: str, kind: str, fault: str) -> str:
+    """What is said of a fused kernel's arguments with a fault; empty where it is computed."""
     import torch
 
-    from compare.explain.torch_observer.counterfactuals import apply
-    from compare.explain.torch_observer.session import Session
+    from compare.explain.torch_observer.recorder import shape_checked
 
-    def make() -> Any:
-        module = torch.nn.Linear(2, 1)
-        return module, torch.nn.MSELoss(), torch.optim.Adam(module.parameters(), betas=(0.9, 0.5))
+    module = getattr(torch.nn, kind)(3, 4, num_layers=2, batch_first=True)
+    x = torch.randn(5, 6, 2 if fault == "features" else 3)
+    shape = {"batch": (2, 6, 4), "layers": (1, 5, 4), "width": (2, 5, 3)}.get(fault, (2, 5, 4))
+    hx = (torch.zeros(shape), torch.zeros(shape)) if kind == "LSTM" else torch.zeros(shape)
+    function = getattr(torch, "rnn_tanh" if kind == "RNN" else kind.lower())
+    try:
+        shape_checked(function)(x, hx, module._flat_weights, True, 2, 0.0, True, False, True)
+    except ValueError as error:
+        return str(error)
+    return ""
 
-    session = Session(make, {})
-    session.updates.rate_noise = 1.0
-    apply(session, [{"change": "update_rule", **choices}] if choices else [])
-    return session.updates.noise()
 
+def greedy_trial(side: str, kind: str) -> tuple[Any, list[str], Any]:
+    """What a trial gives that hangs, eats memory, raises or is excluded, why it is not tried, and what the next one."""
+    import time
 
-def factor_of_rule(side: str, rates: list[float]) -> float:
-    """How many times as far `UpdateRule` moves a weight where its learning rate is doubled."""
     import torch
 
-    from compare.explain.torch_observer.update_rule import UpdateRule
+    from compare.explain.torch_observer.trials import MOST_BYTES, Trials
 
-    moved = []
-    for factor in (1.0, 2.0):
-        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        weight.grad = torch.ones_like(weight)
-        UpdateRule(torch.optim.SGD([weight], lr=0.1), {"learning_rates": rates} if rates else {}).step(factor)
-        moved.append(float(weight.detach()))
-    return moved[1] / moved[0]
+    def run() -> Any:
+        if kind == "hangs":
+            time.sleep(30)
+        if kind == "eats":
+            return torch.ones(MOST_BYTES, dtype=torch.float32)
+        if kind == "raises":
+            raise IndexError("another shape")
+        return 1
 
-
-def row_order(side: str, batch: list[Any], seen: Any) -> list[int] | None:
-    """The order in which a session finds the rows of a batch."""
-    import numpy as np
-
-    from compare.explain.torch_observer.recording import row_order as order_of
-
-    order = order_of(np.array(batch, np.float32), np.array(seen, np.float32))
-    return None if order is None else order.tolist()
+    trials = Trials(lambda doing: None, ["greedy"] if kind == "excluded" else [])
+    result = trials.attempt("greedy", run, seconds=1)
+    return result, list(trials.not_tried.values()), trials.attempt("next", lambda: 7)
 
 
 def told_tf32(side: str) -> tuple[bool, bool, bool]:

@@ -62,15 +62,14 @@ class UpdateRule:
         self.slots: dict[Any, dict[str, Any]] = {}
 
     @torch.no_grad()
-    def step(self, factor: float = 1.0) -> None:
-        """Update every parameter that has a gradient, with `factor` times the learning rate."""
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
         self.steps += 1
         for group in self.optimizer.param_groups:
             own = rule_of_group(self.optimizer, group)
             rule = {**own, **self.choices}
             if self.rates is not None:
                 rule["learning_rate"] = self.rates[min(self.steps, len(self.rates)) - 1]
-            rule["learning_rate"] *= factor
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, parameter.grad, rule)

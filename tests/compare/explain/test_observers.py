@@ -1,19 +1,9 @@
-"""The observers mirror each other, and what counterfactuals compute is PyTorch's own where nothing is changed."""
+"""What counterfactuals compute is PyTorch's own where nothing is changed, and no kernel is given what does not fit."""
 
-import ast
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.framework_processes import FrameworkProcesses
-from helpers.paths import ROOT
-
-from compare.explain.dropout_masks import kept
-
-OBSERVERS = [ROOT / "compare" / "explain" / f"{side}_observer" for side in ("keras", "torch")]
-
-# Keras computes its gradients by backend; PyTorch's loss, optimizer and recurrent layers are the user's own to watch.
-ALONE = {"keras": {"backward.py"}, "torch": {"functions.py", "loss.py", "recurrent_run.py", "updates.py"}}
 
 RULES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),
@@ -53,84 +43,16 @@ def test_rules_are_pytorchs_own(frameworks: FrameworkProcesses, name: str, optio
     assert frameworks.call("torch", "observer_probes.own_rule_difference", name, options, OTHER[name]) > 1e-4
 
 
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
-@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-def test_layers_one_by_one_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str, packed: bool) -> None:
-    """Computed layer by layer, a bidirectional layer gives what PyTorch's one call gives, gradients too."""
-    assert frameworks.call("torch", "observer_probes.layer_by_layer_difference", kind, packed, False) < 1e-13
+def test_equations_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str, bidirectional: bool) -> None:
+    """Computed timestep by timestep, two layers give what PyTorch's fused kernel gives, gradients too."""
+    assert frameworks.call("torch", "observer_probes.kernel_difference", kind, bidirectional) < 1e-13
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
-def test_equations_are_pytorchs_own(frameworks: FrameworkProcesses, kind: str) -> None:
-    """Computed timestep by timestep, a layer gives what PyTorch's fused one gives."""
-    assert frameworks.call("torch", "observer_probes.layer_by_layer_difference", kind, False, True) < 1e-13
-
-
-def public_names(file: Path) -> list[str]:
-    """The functions and classes of a module that others may use, in order."""
-    nodes = ast.parse(file.read_text("utf-8")).body
-    names = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return [name for name in names if not name.startswith("_")]
-
-
-def mirrors(keras: list[str], torch: list[str]) -> bool:
-    """Whether every public name of the Keras side is one of the PyTorch side's, which may have more, in its order."""
-    return keras == [name for name in torch if name in keras]
-
-
-def test_observers_mirror_each_other() -> None:
-    """The observers have the same files but for those named here, and the same public names in the same order."""
-    keras, torch = ({file.name for file in folder.glob("*.py")} for folder in OBSERVERS)
-    assert (keras - torch, torch - keras) == (ALONE["keras"], ALONE["torch"])
-    for name in sorted(keras & torch):
-        ours, theirs = (public_names(folder / name) for folder in OBSERVERS)
-        assert mirrors(ours, theirs), (name, ours, theirs)
-
-
-@pytest.mark.parametrize("keras", [["describe", "Side"], ["Side", "run"]], ids=["order", "lacking"])
-def test_a_broken_mirror_is_seen(keras: list[str]) -> None:
-    """Names in another order, or that the other side lacks, are no mirror."""
-    assert not mirrors(keras, ["Side", "describe"])
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_dropout_masks_are_fair(rate: float) -> None:
-    """The masks of both sides drop about as many elements as they should, and neighbours as if by chance."""
-    mask = kept((20, 10, 16), rate).ravel()
-    assert mask.mean() == pytest.approx(1 - rate, abs=0.02)
-    assert (~mask[::2] & ~mask[1::2]).mean() == pytest.approx(rate**2, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("choices", "beta"),
-    [({}, 0.5), ({"beta_2": 0.999}, 0.999), ({"rule": "sgd", "momentum": 0.0}, None)],
-    ids=["pytorchs", "kerass", "rule-without"],
-)
-def test_noise_follows_the_rule(frameworks: FrameworkProcesses, choices: dict[str, Any], beta: float | None) -> None:
-    """A member's learning rate is off by what the rule that is really stepped makes of one last bit."""
-    wanted = 0.0 if beta is None else 1 / (1 - beta)
-    assert frameworks.call("torch", "observer_probes.noise_of_rates", choices) == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize("rates", [[], [0.3]], ids=["groups", "given"])
-def test_a_factor_reaches_the_rule(frameworks: FrameworkProcesses, rates: list[float]) -> None:
-    """The learning rate is multiplied wherever it comes from."""
-    assert frameworks.call("torch", "observer_probes.factor_of_rule", rates) == pytest.approx(2)
-
-
-@pytest.mark.parametrize(
-    ("seen", "order"),
-    [
-        ([[1, 2], [3, 4], [3, 4], [5, 6]], None),
-        ([[5, 6], [3, 4], [1, 2], [3, 4]], [3, 1, 0, 2]),
-        ([[5, 6], [3, 4], [1, 2], [1, 2]], None),
-        ([[2, 1], [4, 3], [4, 3], [6, 5]], None),
-        ([[[5], [6]], [[3], [4]], [[1], [2]], [[3], [4]]], [3, 1, 0, 2]),
-        ([[3, 4], [1, 2]], None),
-        (7, None),
-    ],
-    ids=["as-it-was", "reordered", "not-each-once", "other-rows", "other-axes", "fewer", "one-number"],
-)
-def test_the_order_of_rows_is_found(frameworks: FrameworkProcesses, seen: Any, order: list[int] | None) -> None:
-    """An order is found where each row of the batch is there once, in another place."""
-    assert frameworks.call("torch", "observer_probes.row_order", [[1, 2], [3, 4], [3, 4], [5, 6]], seen) == order
+@pytest.mark.parametrize("fault", ["batch", "layers", "width", "features"])
+def test_a_kernel_is_given_nothing_that_does_not_fit(frameworks: FrameworkProcesses, kind: str, fault: str) -> None:
+    """States of another batch, of too few layers or another width, and other features are refused, not computed."""
+    assert frameworks.call("torch", "observer_probes.kernel_refusal", kind, "") == ""
+    assert "for" in frameworks.call("torch", "observer_probes.kernel_refusal", kind, fault)

@@ -8,9 +8,9 @@ from helpers.pairs import CAUSES, MUTATIONS, mutated, pair_text, write_pair
 from helpers.paths import PAIRS
 
 from compare.explain.entry import explain_with
-from compare.explain.explanation import Comparison
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
+from compare.judge.verdict import Comparison
 from compare.known.catalogue import catalogue
 
 # One of every phase in which a mistake may show, and the correct pair that is easiest to explain away.
