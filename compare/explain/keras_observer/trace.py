@@ -42,7 +42,7 @@ class Model:
         self.model.run_eagerly = True
         self.called: list[int] = []
         with self.watched():
-            self.model(each(keras.ops.convert_to_tensor, inputs))  # builds it, and shows the order of its layers
+            self._build(inputs)  # which shows the order of its layers too
         for layer in self.layers():
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
                 layer.reset_state()
@@ -57,6 +57,16 @@ class Model:
                 path = f"{variable.path}#{number}"
             self.variables[path] = variable
         self.paths = {id(variable): path for path, variable in self.variables.items()}
+
+    def _build(self, inputs: Tree) -> None:
+        if keras.backend.backend() == "jax":  # which compiles every operation that is called by itself
+            try:
+                keras_backend.compute_output_spec(self.model, each(_specification, inputs))
+            except Exception:  # a model that needs numbers
+                self.called.clear()
+            else:
+                return
+        self.model(each(keras.ops.convert_to_tensor, inputs))
 
     @property
     def trainable(self) -> list[str]:
@@ -148,6 +158,10 @@ class Dropouts:
         keras_backend.random.dropout = self._original
 
 
+def _specification(array: np.ndarray) -> keras.KerasTensor:
+    return keras.KerasTensor(array.shape, str(array.dtype))
+
+
 def disturbed(weights: Mapping[str, np.ndarray], trainable: Sequence[str]) -> dict[str, np.ndarray]:
     """Weights none of which is constant: what is equal by accident (zero biases) hides differences."""
     draw = np.random.default_rng(1)
@@ -196,20 +210,19 @@ def trace(
     initial, trainable = model.weights(), model.trainable
     start = disturbed(initial, trainable) | {path: np.zeros_like(initial[path]) for path in zeroed}
     model.assign(start)
-    gradients = _watched_gradients(model)
+    take_step = Stepper(model)
     steps: list[dict[str, Any]] = []
     failure = None
     dropouts: list[dict[str, Any]] = []
     for number, batch in enumerate(batches):
         report(f"Keras on {keras.backend.backend()} trains: step {number + 1} of {len(batches)}")
-        gradients.clear()
         before = model.weights()
         x, y, options = program.rows(batch)
         model.model.reset_metrics()
         penalty, rate = _penalty(model.model), _scalar(model.optimizer.learning_rate)
         with Dropouts() as dropped:
             try:
-                loss = model.model.train_on_batch(x, y, **options)
+                loss, gradients = take_step(x, y, options)
             except RuntimeError as error:
                 if number == 0:
                     raise
@@ -222,40 +235,76 @@ def trace(
                 "batch": list(batch),
                 "before": before,
                 "after": model.weights(),
-                "gradients": dict(gradients),
-                "loss": _first(loss),
+                "gradients": gradients,
+                "loss": loss,
                 "penalty": penalty,
                 "learning_rate": rate,
             }
         )
         if time.monotonic() - began > BUDGET and number + 1 >= FEWEST_STEPS:
             break
+    evaluation = _evaluate(model, program, batches[0])
+    if any(call["value"] is None for call in dropouts):  # compiled, a step shows no numbers
+        model.assign(start)
+        dropouts = _dropout_calls(model, program, batches[0])
     return {
         "initial": initial,
         "trainable": trainable,
         "steps": steps,
         "failure": failure,
         "dropouts": dropouts,
-        "evaluation": _evaluate(model, program, batches[0]),
+        "evaluation": evaluation,
         **_description(model),
     }
 
 
-def _watched_gradients(model: Model) -> dict[str, np.ndarray]:
-    """Gradients by path, filled whenever the optimizer is given some."""
-    gradients: dict[str, np.ndarray] = {}
-    original = model.optimizer.apply
+class Stepper:
+    """Takes training steps: as Keras does, eagerly; on JAX compiled, but for a user's own `train_step`."""
 
-    def apply(grads: Any, trainable_variables: Any = None) -> Any:
-        variables = model.model.trainable_variables if trainable_variables is None else trainable_variables
-        for gradient, variable in zip(grads, variables, strict=True):
-            path = model.path(variable)
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.gradients: dict[str, np.ndarray] = {}
+        self.compiled: Any = None
+        if keras.backend.backend() == "jax":
+            from compare.explain.keras_observer.jax_step import JaxStep, is_own
+
+            self.compiled = JaxStep(model.model) if is_own(model.model) else None
+        if self.compiled is None:
+            self._watch()
+
+    def __call__(self, x: Tree, y: Tree, options: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
+        """The loss and the gradients by path."""
+        self.gradients.clear()
+        if self.compiled is None:
+            loss = _first(self.model.model.train_on_batch(x, y, **options))
+        else:
+            loss, gradients = self.compiled(x, y, **options)
+            self._note(gradients, self.model.model.trainable_variables)
+        return loss, dict(self.gradients)
+
+    def _note(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        for gradient, variable in zip(gradients, variables, strict=True):
+            path = self.model.path(variable)
             if path is not None and gradient is not None:
-                gradients[path] = numbers(gradient)
-        return original(grads, trainable_variables)
+                self.gradients[path] = numbers(gradient)
 
-    model.optimizer.apply = apply
-    return gradients
+    def _watch(self) -> None:
+        """Note the gradients whenever the optimizer is given some."""
+        original = self.model.optimizer.apply
+
+        def apply(grads: Any, trainable_variables: Any = None) -> Any:
+            trained = self.model.model.trainable_variables if trainable_variables is None else trainable_variables
+            self._note(grads, trained)
+            return original(grads, trainable_variables)
+
+        self.model.optimizer.apply = apply
+
+
+def _dropout_calls(model: Model, program: Program, batch: Sequence[int]) -> list[dict[str, Any]]:
+    """What a forward pass of a training drops, with the numbers that it is given."""
+    with Dropouts() as dropped:
+        model.model(each(keras.ops.convert_to_tensor, program.rows(batch)[0]), training=True)
+    return dropped.calls
 
 
 def _description(model: Model) -> dict[str, Any]:
