@@ -19,8 +19,8 @@ from compare.explain.pair_file import read_pair
 from compare.judge import Comparison, Verdict
 from compare.judge.verdict import Cause, Difference
 from compare.report.console import ProgressBars, ProgressLines, print_verdict
+from compare.report.explain_page import DoingLine, print_explanation, write_explanation
 from compare.report.explain_page import conclusion as explain_conclusion
-from compare.report.explain_page import print_explanation, write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
 from compare.report.wording import conclusion
@@ -154,7 +154,12 @@ def run(
 
 
 def explain(
-    pair: str | Path, backend: str | None = None, *, out: str | Path | None = None, timeout: float = 600
+    pair: str | Path,
+    backend: str | None = None,
+    *,
+    out: str | Path | None = None,
+    timeout: float = 600,
+    progress: bool = False,
 ) -> ExplainResult:
     """Find where a Keras model and a PyTorch module first differ in training, and why, with proof.
 
@@ -165,6 +170,7 @@ def explain(
         backend: of Keras; if None `KERAS_BACKEND`, else the first that is installed.
         out: a new folder for the report; `runs/<time>` if None.
         timeout: the longest silence of a side, in seconds.
+        progress: whether to say on standard error what is being tried.
 
     Raises InputError, with the file's own line, for a mistake in the pair file.
 
@@ -173,8 +179,8 @@ def explain(
     checked = read_pair(str(pair))
     keras_backend = choose_backends([backend] if backend else None)[0]
     folder = Path(out or folder_of_now())
-    with new_folder(folder):
-        comparison = explain_pair(checked, keras_backend, folder, timeout)
+    with new_folder(folder), DoingLine(progress) as on_doing:
+        comparison = explain_pair(checked, keras_backend, folder, timeout, on_doing)
     write_json(folder / "verdict.json", Verdict([comparison]).as_json())
     write_explanation(comparison, machine(), folder / "report.html")
     return ExplainResult(comparison, folder)

@@ -27,7 +27,7 @@ def _explain(options: argparse.Namespace) -> int:
     from compare.judge import Verdict
     from compare.report.explain_page import print_explanation
 
-    result = api.explain(options.pair, options.backend, out=options.out, timeout=options.timeout)
+    result = api.explain(options.pair, options.backend, out=options.out, timeout=options.timeout, progress=True)
     if options.json:
         print(json.dumps(result.comparison.as_json(), indent=1))
     else:

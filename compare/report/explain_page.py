@@ -1,8 +1,10 @@
 """What `explain` found, on the console and as one HTML file."""
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.markup import escape
 from compare.judge.verdict import Cause, Comparison
 from compare.report.wording import figure, figures, location
 from compare.storage import write_text
+
+# How often it is said what the sides are at, where standard error is no terminal.
+SECONDS_BETWEEN_LINES = 5.0
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -22,7 +27,7 @@ def conclusion(comparison: Comparison) -> str:
             f"The two sides agree: {comparison.steps} steps, {comparison.checks} checks, losses within "
             f"{figure(comparison.max_relative_loss_difference)} relative."
         )
-    names = ", ".join(cause.name for cause in comparison.causes)
+    names = ", ".join(dict.fromkeys(cause.name for cause in comparison.causes if cause.confirmed))
     return f"The two sides differ: {names}." if names else "The two sides differ, and no known cause explains it."
 
 
@@ -32,8 +37,39 @@ def error(value: float | None) -> str:
 
 
 def proof(cause: Cause) -> str:
-    """Say how a cause was confirmed."""
+    """Say how a cause was confirmed, or that it was not."""
+    if not cause.confirmed:
+        return f"not confirmed: {error(cause.error_before)} → {error(cause.error_after)} at {cause.tensor}"
     return f"confirmed: {error(cause.error_before)} → {error(cause.error_after)} at {cause.tensor}"
+
+
+class DoingLine:
+    """Says on standard error what the sides are at: in a line that changes, or now and then where it is no terminal."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown, self._console = shown, Console(stderr=True, highlight=False)
+        self._status = self._console.status("the sides start")
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Callable[[str], None]:
+        if self._shown and self._console.is_terminal:
+            self._status.start()
+        return self._say if self._shown else lambda what: None
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def _say(self, what: str) -> None:
+        if self._console.is_terminal:
+            self._status.update(escape(what))
+        elif time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self._console.print(what, markup=False, soft_wrap=True)
+
+
+def source_line(source: Mapping[str, Any]) -> str:
+    """The user's line: file:line, and its text."""
+    return f"{Path(source['file']).name}:{source['line']}: {source['text']}"
 
 
 def print_explanation(console: Console, comparison: Comparison) -> None:
@@ -47,8 +83,12 @@ def print_explanation(console: Console, comparison: Comparison) -> None:
         numbers = figures(first, " Relative error")
         stop = "." if numbers else ""
         say(f"[bold]First difference:[/] {escape(location(first))}. {escape(first.message)}{numbers}{stop}")
+        if first.source is not None:
+            say(f"  {escape(source_line(first.source))}")
     for cause in comparison.causes:
         say(f"\n[bold red]{cause.name}[/] ({escape(proof(cause))})")
+        if cause.source is not None:
+            say(f"  {escape(source_line(cause.source))}")
         if cause.observation:
             say(f"  {escape(cause.observation)}")
         say(f"  {escape(cause.message)}")
@@ -70,6 +110,7 @@ def write_explanation(comparison: Comparison, environment: Mapping[str, str], pa
         location=location,
         figures=figures,
         proof=proof,
+        source_line=source_line,
         environment=environment,
     )
     write_text(path, content)
