@@ -53,7 +53,7 @@ def _difference(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) 
         entry["step"],
         entry["phase"],
         message,
-        entry["tensor"],
+        _tensor(entry["tensor"]),
         _finite(entry["error"]),
         _finite(entry["tolerance"]),
     )
@@ -66,6 +66,12 @@ def _placed(cause: Mapping[str, Any]) -> Difference:
     return Difference(
         "differs", cause["step"], cause["phase"], cause["observation"], cause["tensor"], error, None, source=source
     )
+
+
+def _tensor(name: str) -> str:
+    """A tensor's name as reports have it: the module, a slash, what it is of it."""
+    module, _, tensor = name.rpartition(".")
+    return f"{module}/{tensor}" if module else tensor
 
 
 def _finite(value: float | None) -> float | None:
@@ -93,7 +99,7 @@ def _cause(cause: Mapping[str, Any]) -> Cause:
         error_after=_finite(cause["error_after"]),
         step=cause["step"],
         phase=cause["phase"],
-        tensor=cause["tensor"],
+        tensor=_tensor(cause["tensor"]),
         observation=cause["observation"],
         proof=known.proof,
         source=cause["source"],

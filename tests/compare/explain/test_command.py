@@ -37,7 +37,7 @@ def test_json_is_one_comparison(explained: tuple[subprocess.CompletedProcess[str
         False,
     )
     first = entry["first_difference"]
-    assert (first["step"], first["phase"], first["layer"]) == (0, "update", "layer0")
+    assert (first["step"], first["phase"], first["layer"]) == (0, "update", "lstm")
     assert "The gradients agree" in first["message"]
     assert "2.00 times as far" in first["message"]
     (cause,) = entry["causes"]
