@@ -1,8 +1,9 @@
 """A pair's PyTorch side investigated against Keras's trace: all phases of all steps, each difference with its cause."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -226,12 +227,15 @@ class Investigation:
         return self.setup.merged(*(candidate.setup for candidate in candidates))
 
     def _chosen(self, candidates: list[Candidate]) -> list[Candidate]:
-        def left(tried: Sequence[Candidate]) -> set[tuple[int, str, str]] | None:
+        def attempt(tried: Sequence[Candidate], take: Callable[[Setup], Any]) -> Any:
             label = "training with " + ", ".join(f"{candidate.cause}: {candidate.code}" for candidate in tried)
-            seen = self.trials.attempt(label, lambda: self.judge.seen(self._with(tried)), self.trial_seconds)
+            return self.trials.attempt(label, partial(take, self._with(tried)), self.trial_seconds)
+
+        def left(tried: Sequence[Candidate]) -> set[tuple[int, str, str]] | None:
+            seen = attempt(tried, self.judge.seen)
             return None if seen is None else {(d.step, d.phase, d.tensor) for d in seen.deviations}
 
-        usable = [candidate for candidate in candidates if left([candidate]) is not None]
+        usable = [candidate for candidate in candidates if attempt([candidate], self.judge.train) is not None]
         best = left(usable)
         if best is None:
             return []

@@ -107,6 +107,8 @@ class Recorder(TorchFunctionMode):
         self.patches, self.where, self.backward = dict(patches or {}), where, backward
         self.values, self.noise, self.stacks, self.kernel = values, noise, stacks, kernel
         self.attached = attached
+        # Where nothing is asked of single operations they are not noted.
+        self.light = not values and not self.patches
         self.operations: list[Operation] = []
         self.dropouts: list[DropoutCall] = []
         self.live: dict[Key, torch.Tensor] = {}
@@ -166,6 +168,11 @@ class Recorder(TorchFunctionMode):
             return self._dropout(name, args, options)
         if name in FUSED:
             args = self._without_dropout(args)
+        if self.light:
+            result = self._computed(function, name, args, options)
+            if self.noise is not None and name not in PASSED:
+                result = tree_map(lambda value: self._rounded(value, tensors_in), result)
+            return result
         operation = Operation(
             len(self.operations),
             name,
@@ -176,11 +183,7 @@ class Recorder(TorchFunctionMode):
             users_site(3),
             self.where(),
         )
-        if self.kernel is not None and name in FUSED and isinstance(args[2], list | tuple):
-            # Rounded at random inside too, timestep by timestep.
-            result = self.kernel(name, args, lambda value: self._rounded(value, []))
-        else:
-            result = function(*args, **options)
+        result = self._computed(function, name, args, options)
         tensors = [tensor for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor)]
         if name in PASSED or not tensors:
             for tensor in tensors:
@@ -201,6 +204,12 @@ class Recorder(TorchFunctionMode):
                 self._know(tensor, (operation.number, len(operation.outputs)))
                 operation.outputs.append(array(tensor) if self.values else np.empty(0))
         return result
+
+    def _computed(self, function: Any, name: str, args: Any, options: Any) -> Any:
+        if self.kernel is not None and name in FUSED and not is_packed(args):
+            # Rounded at random inside too, timestep by timestep.
+            return self.kernel(name, args, lambda value: self._rounded(value, []))
+        return function(*args, **options)
 
     def _described(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

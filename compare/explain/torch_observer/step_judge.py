@@ -45,23 +45,37 @@ class StepJudge:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.checks, self.largest = 0, 0.0
+        self._kept: dict[Any, tuple[Setup, list[list[Step]]]] = {}
         module = Training(work).module
         self._frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
 
     def seen(self, setup: Setup) -> Seen:
         """The steps under a setup with what deviates in them."""
-        training, steps = self._train(setup.without_values())
+        training, steps = self.train(setup.without_values())
         if setup.by_value:
             return Seen(self.work, training, steps, self._deviations(steps, [], setup))
-        members = [self._train(setup, seed)[1] for seed in MEMBERS]
+        members = self._members(setup, None)
         deviations = self._deviations(steps, members, setup)
         forward = [deviation for deviation in deviations if deviation.phase in ("loss", "gradient")]
         if forward and all(deviation.error < NARROW * deviation.tolerance for deviation in forward):
-            members += [self._train(setup, seed, rounded_kernel)[1] for seed in MEMBERS]
+            members = [*members, *self._members(setup, rounded_kernel)]
             deviations = self._deviations(steps, members, setup)
         return Seen(self.work, training, steps, deviations)
 
-    def _train(self, setup: Setup, noise: int | None = None, kernel: Any = None) -> tuple[Training, list[Step]]:
+    def _members(self, setup: Setup, kernel: Any) -> list[list[Step]]:
+        """The same steps in Monte Carlo arithmetic: their losses and gradients.
+
+        They are the same for all setups that have one forward pass, since every step starts from Keras's weights.
+        """
+        patches = tuple((str(place), id(patch)) for place, patch in setup.patches.items())
+        key = (patches, tuple(setup.penalties.items()), setup.flags, setup.train, kernel is None)
+        if key not in self._kept:
+            runs = [self.train(setup, seed, kernel)[1] for seed in MEMBERS]
+            members = [[Step(step.number, step.loss, own=step.own) for step in run] for run in runs]
+            self._kept[key] = (setup, members)  # with its patches, whose ids no others may get
+        return self._kept[key][1]
+
+    def train(self, setup: Setup, noise: int | None = None, kernel: Any = None) -> tuple[Training, list[Step]]:
         """Take all of Keras's steps."""
         training = Training(self.work, setup, noise, kernel)
         steps = []
