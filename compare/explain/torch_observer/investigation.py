@@ -186,7 +186,8 @@ class Investigation:
                 confirmed=confirmed,
             )
             if not proved:
-                self.unexplained = self.unexplained or place
+                losses = (d for d in self.own.deviations if (d.step, d.phase) == (finding.step, "loss"))
+                self._tell_remainder(next(losses, place))
 
     def _loss_error(self, findings: Sequence[Finding], step: int) -> float:
         """How far the loss is off, relatively, with some findings mended."""
@@ -249,7 +250,7 @@ class Investigation:
         return chosen
 
     def _tell_remainder(self, left: Deviation) -> None:
-        self.unexplained = left
+        self.unexplained = self.unexplained or left
         differs = left.ratio is not None and abs(left.ratio - 1) > 1e-3
         ratio = f"; PyTorch's is {left.ratio:.4g} times Keras's" if differs else ""
         self.notes.append(
