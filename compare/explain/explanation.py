@@ -23,7 +23,7 @@ def explanation(observation: Observation) -> Comparison:
     placed = next((cause for cause in causes if cause["phase"] in ("forward", "loss") and cause["source"]), None)
     if placed is not None and differences:
         differences.insert(0, _placed(placed))
-    notes = [f"{result['steps']} steps were compared, each from Keras's weights", *result["notes"]]
+    notes = [f"{result['steps']} steps were compared, each from Keras's weights", *trace["notes"], *result["notes"]]
     notes += [f"not tried: {label} ({reason})" for label, reason in result["not_tried"].items()]
     if trace["failure"]:
         notes.append(f"Keras's training ended early: {trace['failure']}")

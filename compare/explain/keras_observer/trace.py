@@ -23,6 +23,10 @@ from compare.explain.keras_observer.update_rule import rule_of
 MOVED = 0.3
 BUDGET = 45.0
 FEWEST_STEPS = 3
+SPARSE = (
+    "Keras on TensorFlow updates tokens that are repeated in a batch as no other backend does, a defect of its own "
+    "(repeated-tokens-on-tensorflow); here their gradients are added before the update, as on the others"
+)
 
 
 class Model:
@@ -43,9 +47,7 @@ class Model:
         self.called: list[int] = []
         with self.watched():
             self._build(inputs)  # which shows the order of its layers too
-        for layer in self.layers():
-            if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
-                layer.reset_state()
+        self.reset_states()
         self.optimizer = self.model.optimizer
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
@@ -57,6 +59,12 @@ class Model:
                 path = f"{variable.path}#{number}"
             self.variables[path] = variable
         self.paths = {id(variable): path for path, variable in self.variables.items()}
+
+    def reset_states(self) -> None:
+        """Set the states of stateful layers to zero."""
+        for layer in self.layers():
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+                layer.reset_state()
 
     def _build(self, inputs: Tree) -> None:
         if keras.backend.backend() == "jax":  # which compiles every operation that is called by itself
@@ -254,6 +262,7 @@ def trace(
         "failure": failure,
         "dropouts": dropouts,
         "evaluation": evaluation,
+        "notes": [SPARSE] if take_step.sparse else [],
         **_description(model),
     }
 
@@ -264,6 +273,7 @@ class Stepper:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.gradients: dict[str, np.ndarray] = {}
+        self.sparse = False
         self.compiled: Any = None
         if keras.backend.backend() == "jax":
             from compare.explain.keras_observer.jax_step import JaxStep, is_own
@@ -288,12 +298,20 @@ class Stepper:
             if path is not None and gradient is not None:
                 self.gradients[path] = numbers(gradient)
 
+    def _dense(self, gradient: Any) -> Any:
+        """A gradient of rows as a whole: of repeated tokens Keras on TensorFlow squares every row by itself."""
+        if not hasattr(gradient, "indices"):
+            return gradient
+        self.sparse = True
+        return keras.ops.convert_to_tensor(np.array(keras.ops.convert_to_numpy(gradient)))
+
     def _watch(self) -> None:
         """Note the gradients whenever the optimizer is given some."""
         original = self.model.optimizer.apply
 
         def apply(grads: Any, trainable_variables: Any = None) -> Any:
             trained = self.model.model.trainable_variables if trainable_variables is None else trainable_variables
+            grads = [self._dense(gradient) for gradient in grads]
             self._note(grads, trained)
             return original(grads, trainable_variables)
 
@@ -372,6 +390,7 @@ def _evaluate(model: Model, program: Program, batch: Sequence[int]) -> dict[str,
     weights = model.weights()
     x, y, _ = program.rows(batch)
     model.model.reset_metrics()
+    model.reset_states()  # as a program that has just been started
     with Dropouts() as dropped:
         try:
             loss = model.model.test_on_batch(x, y)
