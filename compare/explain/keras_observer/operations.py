@@ -10,7 +10,7 @@ import torch
 
 from compare.explain.alignment import Value
 from compare.explain.batches import named
-from compare.explain.keras_observer.trace import Dropouts, Model, Program
+from compare.explain.keras_observer.model import Dropouts, Model, Program
 from compare.explain.torch_observer.recorder import Recorder, array
 
 WRAPPERS = ("Functional", "Sequential", "TimeDistributed", "InputLayer")

@@ -9,7 +9,8 @@ import numpy as np
 from compare.errors import InputError
 from compare.explain.batches import arrays_of, each, schedule
 from compare.explain.keras_observer import tf32
-from compare.explain.keras_observer.trace import Model, Program, trace
+from compare.explain.keras_observer.model import Model, Program
+from compare.explain.keras_observer.trace import trace
 from compare.workers.protocol import Doing
 
 # What a Keras side can be asked for.
