@@ -59,7 +59,8 @@ COMPUTING = {
     "__matmul__",
     *loss_programs.LOSSES,
 }
-# What Keras's own kernels round otherwise, by the largest number, where no noise could be measured.
+# Where Keras computes an operation in several (a softmax, a normalisation) each rounds: 2e-6 are 33 units more of the
+# largest number. It only says which values are Keras's; what differs is said by the steps' own tolerances.
 ROOM = 2e-6
 SECONDS_A_FINDING = 25.0
 MOST_FINDINGS = 8
