@@ -134,7 +134,7 @@ class Stepper:
 
     def _dense(self, gradient: Any) -> Any:
         """A gradient of rows as a whole: of repeated tokens Keras on TensorFlow squares every row by itself."""
-        if not hasattr(gradient, "indices"):
+        if type(gradient).__name__ != "IndexedSlices":
             return gradient
         self.sparse = True
         return keras.ops.convert_to_tensor(np.array(keras.ops.convert_to_numpy(gradient)))

@@ -10,6 +10,7 @@ import pytest
 from compare.workers.protocol import (
     REPLIES,
     Answer,
+    Doing,
     Failed,
     Progress,
     ProtocolError,
@@ -24,6 +25,8 @@ MESSAGES = [
     Request("train", {"epochs": 3, "folder": None}),
     Ready(),
     Progress(2, 0.25),
+    Doing("a step", 20.0),
+    Doing("another"),
     Answer({"seconds": 1.5}),
     Failed("it cannot be done"),
     Failed("line 3 is wrong", "refused", 3),
