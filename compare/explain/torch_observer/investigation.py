@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -240,10 +241,15 @@ class Investigation:
         best = left(usable)
         if best is None:
             return []
+        # The least exact are left out first: an accident of a rule before a second bias. Two choices of a rule may make
+        # up for each other (epsilon and where it is added, in a step that sets it anew): they go together or stay.
+        alone = [[candidate] for candidate in sorted(usable, key=lambda candidate: -candidate.priority)]
+        together = [list(pair) for pair in combinations([each for each in usable if each.setup.rule], 2)]
         chosen = list(usable)
-        # The least exact are left out first: an accident of a rule before a second bias.
-        for candidate in sorted(usable, key=lambda candidate: -candidate.priority):
-            without = [other for other in chosen if other is not candidate]
+        for leaving in [*alone, *together]:
+            without = [candidate for candidate in chosen if candidate not in leaving]
+            if len(chosen) - len(without) < len(leaving):
+                continue
             now = left(without)
             if now is not None and len(now) <= len(best):
                 chosen, best = without, now
