@@ -22,7 +22,7 @@ from compare.explain.torch_observer.walk import Finding, Walk
 
 # A walk ends at a step where nothing is left; another step may then differ, of a state that is kept.
 MOST_WALKS = 6
-# After so many seconds no further walk is begun.
+# After so many seconds of the processor's no further walk is begun.
 BUDGET = 150.0
 # Of at most so many examples the unbiased variance is more than 3 % off the biased one.
 SMALL_BATCH = 32
@@ -71,7 +71,7 @@ class Investigation:
 
     def run(self) -> Asking:
         """Find every difference and its cause."""
-        began = time.monotonic()
+        began, processed = time.monotonic(), time.process_time()
         weights = module_transfer(self.work, self.own_map)
         self.work.transfer, self.zeroed, self.notes = weights.transfer, weights.lone, weights.notes
         if self.zeroed:
@@ -86,7 +86,7 @@ class Investigation:
         findings: list[Finding] = []
         for _ in range(MOST_WALKS):
             losses = seen.phase("loss")
-            if not losses or time.monotonic() - began > BUDGET or self._only_penalty(seen, losses):
+            if not losses or time.process_time() - processed > BUDGET or self._only_penalty(seen, losses):
                 break
             step = losses[0].step
             operations = yield {"action": "operations", "step": step}
