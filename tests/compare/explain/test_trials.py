@@ -26,11 +26,11 @@ DEADLY = """(self.checked(self.lstm(x)[0]))
             return self.fc(chosen)"""
 
 
-def test_a_side_killed_in_a_counterfactual(tmp_path: Path, sides: Sides) -> None:
+def test_a_side_killed_in_a_counterfactual(tmp_path: Path, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     """The side is started again, what it died in is not tried and said so, and the right cause is confirmed."""
     (tmp_path / "deadly.py").write_text(PAIR.replace(LAST, DEADLY), "utf-8")
     tried: list[str] = []
-    sides.on_doing = tried.append
+    monkeypatch.setattr(sides, "on_doing", tried.append)
     before = sides.torch.process
     comparison = explain_with(sides, read_pair(str(tmp_path / "deadly.py")))
     assert sides.torch.process is not before
