@@ -15,23 +15,35 @@ def is_own(model: Any) -> bool:
 
 
 class JaxStep:
-    """Takes Keras's own training step on a model and its optimizer."""
+    """Takes Keras's own training step on a model and its optimizer; the states of stateful layers go on."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.optimizer = model, model.optimizer
+        self.states = [
+            variable
+            for layer in model._flatten_layers()
+            if getattr(layer, "stateful", False)
+            for variable in keras.tree.flatten(getattr(layer, "states", None))
+            if variable is not None
+        ]
         self._compiled = jax.jit(self._step)
 
     def __call__(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> tuple[float, list[Any]]:
         """Update the model; returns the loss and the gradients of its trainable variables."""
         if class_weight is not None:
             sample_weight = data_adapter_utils.class_weight_to_sample_weights(y, class_weight)
-        groups = (self.model.trainable_variables, self.model.non_trainable_variables, self.optimizer.variables)
+        groups = (self.model.trainable_variables, self._others, self.optimizer.variables)
         values = [[variable.value for variable in group] for group in groups]
         loss, gradients, updated = self._compiled(values, x, y, sample_weight)
         for group, new_values in zip(groups, updated, strict=True):
             for variable, value in zip(group, new_values, strict=True):
                 variable.assign(value)
         return float(np.ravel(np.asarray(loss))[0]), gradients
+
+    @property
+    def _others(self) -> list[Any]:
+        """What a forward pass changes; of states Keras's own step on JAX knows nothing."""
+        return [*self.model.non_trainable_variables, *self.states]
 
     def _step(self, values: Sequence[Any], x: Any, y: Any, sample_weight: Any) -> Any:
         trained, others, slots = values
@@ -40,12 +52,12 @@ class JaxStep:
             model = self.model
             mapping = [
                 *zip(model.trainable_variables, trained, strict=True),
-                *zip(model.non_trainable_variables, others, strict=True),
+                *zip(self._others, others, strict=True),
             ]
             with keras.StatelessScope(state_mapping=mapping) as scope:
                 prediction = model(x, training=True)
                 loss = model.compute_loss(x=x, y=y, y_pred=prediction, sample_weight=sample_weight, training=True)
-            new = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
+            new = [scope.get_current_value(variable) for variable in self._others]
             return loss, [old if value is None else value for old, value in zip(others, new, strict=True)]
 
         (loss, others), gradients = jax.value_and_grad(compute, has_aux=True)(trained)

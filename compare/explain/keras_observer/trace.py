@@ -22,6 +22,10 @@ SPARSE = (
     "Keras on TensorFlow updates tokens that are repeated in a batch as no other backend does, a defect of its own "
     "(repeated-tokens-on-tensorflow); here their gradients are added before the update, as on the others"
 )
+UNKEPT = (
+    "Keras on JAX keeps the states of stateful layers in no compiled training, a defect of its own "
+    "(stateful-on-jax); here they go on from batch to batch, as on the other backends"
+)
 
 
 def disturbed(weights: Mapping[str, np.ndarray], trainable: Sequence[str]) -> dict[str, np.ndarray]:
@@ -99,7 +103,7 @@ def trace(
         "failure": failure,
         "dropouts": dropouts,
         "evaluation": evaluation,
-        "notes": [SPARSE] if take_step.sparse else [],
+        "notes": take_step.notes,
         **description(model),
     }
 
@@ -110,12 +114,13 @@ class Stepper:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.gradients: dict[str, np.ndarray] = {}
-        self.sparse = False
+        self.notes: list[str] = []
         self.compiled: Any = None
         if keras.backend.backend() == "jax":
             from compare.explain.keras_observer.jax_step import JaxStep, is_own
 
             self.compiled = JaxStep(model.model) if is_own(model.model) else None
+            self.notes += [UNKEPT] if self.compiled is not None and self.compiled.states else []
         if self.compiled is None:
             self._watch()
 
@@ -139,7 +144,8 @@ class Stepper:
         """A gradient of rows as a whole: of repeated tokens Keras on TensorFlow squares every row by itself."""
         if type(gradient).__name__ != "IndexedSlices":
             return gradient
-        self.sparse = True
+        if SPARSE not in self.notes:
+            self.notes.append(SPARSE)
         return keras.ops.convert_to_tensor(np.array(keras.ops.convert_to_numpy(gradient)))
 
     def _watch(self) -> None:
