@@ -16,6 +16,7 @@ from torch import nn
 from compare.explain.batches import Tree, each, named
 from compare.explain.source import Site, Source, source_of, users_site
 from compare.explain.torch_observer.recorder import Recorder, array
+from compare.explain.torch_observer.recurrent_programs import rounded_kernel
 from compare.explain.torch_observer.setup import Setup, clipped
 from compare.explain.torch_observer.update_rule import UpdateRule
 from compare.explain.torch_observer.user_functions import (
@@ -79,7 +80,8 @@ class Training:
     """One training from the start with a module of its own."""
 
     def __init__(self, work: Work, setup: Setup | None = None, noise: int | None = None, kernel: Any = None) -> None:
-        self.work, self.setup, self.kernel = work, setup or Setup(), kernel
+        self.work, self.setup = work, setup or Setup()
+        self.kernel = kernel or (rounded_kernel if "step_by_step" in self.setup.flags else None)
         self.options = work.execute()
         self.made_at: dict[int, Site | None] = {}
         self.noise = None if noise is None else np.random.default_rng(noise)

@@ -127,11 +127,15 @@ class Investigation:
         if "autocast" in self.work.text:
             fix = "no torch.autocast, or keras.mixed_precision.set_global_policy('mixed_bfloat16') in Keras too"
             candidates.append(_flag("reduced-precision", fix, "no_autocast"))
-        on_torch = tf32.in_use(*{parameter.device.type for parameter in seen.training.module.parameters()})
+        devices = {parameter.device.type for parameter in seen.training.module.parameters()}
+        on_torch = tf32.in_use(*devices)
         on_keras = self.work.trace["tf32"]
         if on_torch or on_keras:
             # On whichever side the flags are: exact products are the same on both.
             candidates.append(_flag("tf32", TF32_FIXES["torch" if on_torch else self.work.trace["backend"]], "no_tf32"))
+        if "cuda" in devices:
+            fix = "torch.backends.cudnn.enabled = False  # or report the kernel as a bug"
+            candidates.append(_flag("kernel-fallback", fix, "step_by_step"))
         first = seen.deviations[0]
         for candidate in candidates:
             before = self.work.trace

@@ -245,12 +245,13 @@ class Recorder(TorchFunctionMode):
         return (*args[:place], 0.0, *args[place + 1 :])
 
     def _rounded(self, value: Any, inputs: list[torch.Tensor]) -> Any:
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.requires_grad:
+        if self.noise is None or not isinstance(value, torch.Tensor):
+            return value
+        if not value.is_floating_point() or not value.requires_grad:
             return value
         storages = {tensor.untyped_storage().data_ptr() for tensor in inputs}
         if value.untyped_storage().data_ptr() in storages:  # a view, or in place: nothing was rounded
             return value
-        assert self.noise is not None
         # Half precision is no rounding of the comparison: what it does is a difference.
         unit = min(torch.finfo(value.dtype).eps, torch.finfo(torch.float32).eps) / 2
         signs = torch.from_numpy(self.noise.integers(-1, 2, tuple(value.shape)).astype(np.float32))
