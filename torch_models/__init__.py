@@ -1,7 +1,7 @@
 """The PyTorch side: SimpleRNN, LSTM and GRU models in native PyTorch."""
 
 from torch_models.dropout_probe import dropout_probe
-from torch_models.ensemble import perturb_optimizer, perturb_weights
+from torch_models.ensemble import perturb_optimizer, perturb_weights, repeat
 from torch_models.execution import (
     execution,
     narrowed_operations,
@@ -44,6 +44,7 @@ __all__ = [
     "read_non_trainable",
     "read_slots",
     "release",
+    "repeat",
     "set_precision",
     "set_seed",
     "threads",

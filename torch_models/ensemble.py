@@ -1,12 +1,17 @@
-"""Ensemble members: trainings that differ by rounding alone, from which the judge measures what rounding does."""
+"""Ensemble members: trainings that differ by rounding alone, from which the judge measures what rounding does.
 
-from collections.abc import Mapping
+One more is not perturbed: it repeats the training, step by step and with a loop of its own, bit for bit.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 
 from torch_models.schedules import scheduled_learning_rate
-from torch_models.update_rules import KerasOptimizer, cast
+from torch_models.training import Arrays, Draw, checksums, to_tensors, total_loss
+from torch_models.update_rules import KerasOptimizer, cast, named_parameters
+from torch_models.weights import Model, device_of, group_norms, layouts
 
 
 def perturb_weights(tensors: Mapping[str, np.ndarray], precision: str, seed: int) -> dict[str, np.ndarray]:
@@ -20,13 +25,16 @@ def perturb_weights(tensors: Mapping[str, np.ndarray], precision: str, seed: int
 
 
 def perturb_optimizer(optimizer: torch.optim.Optimizer, precision: str, seed: int) -> None:
-    """Let a matched optimizer round otherwise: powers, schedules, and with an even seed the form of what has two.
+    """Let an optimizer round otherwise: gradients, powers, schedules, and with an even seed the form of what has two.
 
+    Before every step each number of a gradient moves by up to one ulp of its tensor's root mean square, at random: what
+    another order of its sums may do to it. Of gates near saturation a last bit of the weights shows nothing of that.
     A power is rounded to one of its two neighbours at random, the nearer one more often, as another `pow` might. Every
     second step's scheduled learning rate is exact. Every second member updates v, and decays weights, in the form that
     Keras's torch backend has.
-    Without effect on torch's own optimizers, which have no power in working precision.
+    Torch's own optimizers have no power in working precision: of theirs the gradients alone move.
     """
+    _perturb_gradients(optimizer, precision, seed)
     if not isinstance(optimizer, KerasOptimizer):
         return
     generator = np.random.default_rng([seed, 4])
@@ -44,9 +52,14 @@ def perturb_optimizer(optimizer: torch.optim.Optimizer, precision: str, seed: in
         step = np.sign(distance) * spacing if generator.random() < abs(distance) else 0.0
         return working(float(nearest) + step)
 
+    learning_rate_of = optimizer.learning_rate
+
     def learning_rate(group: dict) -> float:
-        exact = scheduled_learning_rate(group, group["iterations"] - 1, np.float64)
-        return exact if group["iterations"] % 2 else type(optimizer).learning_rate(optimizer, group)
+        rate = learning_rate_of(group)
+        if group["iterations"] % 2 == 0 or group["schedule"] == "constant":
+            return rate
+        exact, narrowed = (scheduled_learning_rate(group, group["iterations"] - 1, p) for p in (np.float64, np.float32))
+        return rate * exact / narrowed if narrowed else rate
 
     optimizer.power = power
     if precision == "float32":
@@ -54,6 +67,23 @@ def perturb_optimizer(optimizer: torch.optim.Optimizer, precision: str, seed: in
         optimizer.learning_rate = learning_rate
     if seed % 2 == 0:
         _take_other_form(optimizer, narrow)
+
+
+def _perturb_gradients(optimizer: torch.optim.Optimizer, precision: str, seed: int) -> None:
+    ulp = float(np.finfo(precision).epsneg)
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def perturb(*_: object) -> None:
+        for _, parameter in named_parameters(optimizer):
+            gradient = parameter.grad
+            if gradient is not None:
+                device = gradient.device
+                if device not in generators:
+                    generators[device] = torch.Generator(device).manual_seed(seed)
+                noise = torch.empty_like(gradient).uniform_(-ulp, ulp, generator=generators[device])
+                gradient.add_(noise * gradient.square().mean().sqrt())
+
+    optimizer.register_step_pre_hook(perturb)
 
 
 def _take_other_form(optimizer: KerasOptimizer, narrow: type[np.floating]) -> None:
@@ -72,3 +102,50 @@ def _take_other_form(optimizer: KerasOptimizer, narrow: type[np.floating]) -> No
 
     optimizer.update_velocities = update_velocities
     optimizer.decay = decay
+
+
+def repeat(
+    model: Model,
+    loss: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Arrays,
+    targets: np.ndarray,
+    schedule: np.ndarray,
+    batch_size: int = 32,
+    draw: Draw | None = None,
+    norms: bool = True,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Train a model as `train` does, with nothing of its loop, and yield (epoch, rows) after every epoch."""
+    parts = layouts(model) if norms else []
+    norms_of = group_norms(parts)
+    model.train()
+    step = 0
+    for epoch, order in enumerate(schedule):
+        for name, buffer in model.named_buffers():
+            if name.startswith("state"):
+                buffer.zero_()
+        rows = []
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            named = inputs if isinstance(inputs, Mapping) else {"sequence": inputs}
+            arrays: dict[str, np.ndarray] = {name: array[chosen] for name, array in named.items()}
+            if draw is not None:
+                arrays |= draw(step, len(chosen))
+            x = to_tensors(model, arrays if isinstance(inputs, Mapping) else arrays["sequence"])
+            y = torch.from_numpy(targets[chosen]).to(device_of(model))
+            optimizer.zero_grad()
+            error = total_loss(model, loss, model(x), y, x)
+            error.backward()
+            with torch.no_grad():
+                before = [layout.value().clone() for layout in parts]
+            optimizer.step()
+            with torch.no_grad():
+                row = [error.detach()[None]]
+                if parts:
+                    updates = [layout.value() - old for layout, old in zip(parts, before, strict=True)]
+                    row += [norms_of([layout.gradient() for layout in parts]), norms_of(updates)]
+                figures = torch.cat(row).cpu().numpy().astype(np.float64)
+            batch = {name: array[None] for name, array in arrays.items()}
+            rows.append([*figures, *checksums(batch, targets[chosen][None])])
+            step += 1
+        yield epoch, np.array(rows)

@@ -9,6 +9,8 @@ from compare.golden.store import Golden, kept_steps
 from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.completeness import require_one_device
 from compare.judge.distribution import judge_samples
+from compare.judge.self_consistency import NOT_ITS_STEP, NOT_ITS_WEIGHTS
+from compare.judge.witness import SHARED
 from compare.run.judging import (
     FailedError,
     Failure,
@@ -24,6 +26,9 @@ from compare.trace.trace import Trace, TraceError
 from compare.workers.backends import REFERENCE_RUNNER
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event, Task
+
+# The kinds of differences that a side has from the reference or from itself.
+OFF_BY_ITSELF = ("off-reference", SHARED, NOT_ITS_STEP, NOT_ITS_WEIGHTS)
 
 # Before the name of the runner, what the expected side is called where it is a golden trace.
 GOLDEN = "golden-"
@@ -81,7 +86,11 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
         precision = today.manifest["precision"]
         reference = next(task.out for task in tasks if task.runner == REFERENCE_RUNNER and not task.member)
         with_ensemble = read(reference)
-        members = [read(task.out) for task in tasks if task.member and task.member.precision == precision]
+        of_reference = {task.member: read(task.out) for task in tasks if task.member}
+        repetition = next(trace for member, trace in of_reference.items() if member.repeats)
+        members = [
+            trace for member, trace in of_reference.items() if member.precision == precision and not member.repeats
+        ]
         require_one_device((expected[0], today, with_ensemble, *members))
     except (FailedError, TraceError) as error:
         return replace(failed_comparison(case, runner, GOLDEN + runner, error), expected=False)
@@ -89,7 +98,7 @@ def _compare(golden: Golden, runner: str, tasks: Sequence[Task], failures: Mappi
     if not case.training.stock:
         references = step_references(experiment, golden.folder / REFERENCE_RUNNER, precision)
     checked = kept_steps(experiment)
-    comparison = judge(expected[0], today, members, experiment, references, with_ensemble, checked)
+    comparison = judge(expected[0], today, members, experiment, references, with_ensemble, checked, repetition)
     comparison = _with_changes(comparison, expected[0], today)
     if comparison.status == "agrees":
         return comparison
@@ -108,7 +117,8 @@ def _with_changes(comparison: Comparison, expected: Trace, obtained: Trace) -> C
     if then["precision"] != now["precision"]:
         message = f"computed in {then['precision']} then and in {now['precision']} now"
         differences.append(Difference("precision", 0, "start", message))
-    off_then_too = [d for d in differences if d.kind == "off-reference" and d.off_side == "both"]
+    # What the two have further apart than rounding carries them is of another kind.
+    off_then_too = [d for d in differences if d.kind in OFF_BY_ITSELF and d.off_side == "both"]
     notes, step_ratio = list(comparison.notes), comparison.step_tolerance_ratio
     if off_then_too:
         step_ratio = None

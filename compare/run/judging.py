@@ -13,7 +13,15 @@ from compare.judge.distribution import judge_samples
 from compare.known.defects import with_defects
 from compare.known.evidence import Evidence
 from compare.known.masks import with_missing_mask
-from compare.run.plan import ENSEMBLE_SIZE, SAMPLES, SHARED_MASKS, member_name, sample_name, with_shared_masks
+from compare.run.plan import (
+    ENSEMBLE_SIZE,
+    REPETITION,
+    SAMPLES,
+    SHARED_MASKS,
+    member_name,
+    sample_name,
+    with_shared_masks,
+)
 from compare.storage import FULL
 from compare.trace.trace import Trace, TraceError, damaged_files, read_state, read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
@@ -171,5 +179,6 @@ class _Traces:
         references = None
         if not experiment.case.training.stock:
             references = step_references(experiment, self.folder / REFERENCE_RUNNER, precision)
-        comparison = judge(expected, obtained, members, experiment, references)
+        repetition = self.read(self.folder / REPETITION)
+        comparison = judge(expected, obtained, members, experiment, references, repetition=repetition)
         return with_causes(experiment.case, comparison, (expected, obtained), references)

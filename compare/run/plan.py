@@ -15,6 +15,12 @@ from compare.workers.tasks import Member, Task
 # The largest of four separations is a usable measure of what rounding does, at four short trainings' cost.
 ENSEMBLE_SIZE = 4
 
+# The training of the PyTorch side once more, step by step, which must come to the same, bit for bit.
+REPETITION = "repetition"
+
+# For whom a fault is planted that is to be in the whole ensemble, as one in the PyTorch side's own code would be.
+MEMBERS = "members"
+
 # Trainings of each side where it draws its own dropout masks: how small a difference of their mean losses is found with
 # so many is computed, and told, by `compare.judge.distribution`.
 SAMPLES = 8
@@ -56,7 +62,7 @@ def plan(
     """List the trainings of one case: the PyTorch side, its ensemble, and a Keras runner for every backend.
 
     Where each side draws its own dropout masks, every runner trains several samples, and all is trained with shared
-    masks as well. `faults` are planted by runner, in no member of the ensemble.
+    masks as well. `faults` are planted by runner, in no member of the ensemble but those of `MEMBERS`.
     """
     folder = out / experiment.case.name
     if not experiment.case.model.independent_masks:
@@ -91,12 +97,15 @@ def _trainings(
         ]
     # With stock settings the two sides are not meant to take the same step: only the trajectory is compared.
     states = None if case.training.stock else folder / REFERENCE_RUNNER
-    members = [
-        task(REFERENCE_RUNNER, member_name(precision, seed), member=Member(precision, seed))
+    members = {
+        member_name(precision, seed): Member(precision, seed)
         for precision in _precisions(case, backends)
         for seed in range(1, ENSEMBLE_SIZE + 1)
+    } | {REPETITION: Member(case.dtype, 0, repeats=True)}
+    of_reference = [
+        task(REFERENCE_RUNNER, name, member=member, fault=faults.get(MEMBERS)) for name, member in members.items()
     ]
-    return [task(runner, runner, reference=states, fault=faults.get(runner)) for runner in runners] + members
+    return [task(runner, runner, reference=states, fault=faults.get(runner)) for runner in runners] + of_reference
 
 
 def remaining(tasks: Iterable[Task], on_damage: Callable[[Task, str], None] = lambda task, message: None) -> list[Task]:

@@ -4,7 +4,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -108,6 +108,15 @@ class Trace:
         files = sorted((self.folder / "checkpoints").glob("*.safetensors"))
         by_epoch = {int(file.stem): read_tensors(file) for file in files}
         return {epoch: tensors for epoch, tensors in by_epoch.items() if tensors is not None}
+
+    def up_to(self, steps: int) -> Self:
+        """Return the trace of the first steps alone, with the weights kept by then and no predictions."""
+        epochs = {
+            epoch for epoch in self.checkpoints if epoch * self.manifest["steps"] <= steps * self.manifest["epochs"]
+        }
+        beginning = replace(self, rows=self.rows[:steps])
+        vars(beginning).update(checkpoints={epoch: self.checkpoints[epoch] for epoch in epochs}, _predicted={})
+        return beginning
 
     @property
     def predictions(self) -> np.ndarray | None:

@@ -234,12 +234,14 @@ class Side:
 
 
 class TorchSide(Side):
-    """The native PyTorch side; as an ensemble `member` its weights and its optimizer differ in the last bit."""
+    """The native PyTorch side; as an ensemble `member` it rounds otherwise, or repeats its training step by step."""
 
     def __init__(self, experiment: Experiment, member: dict[str, Any] | None, sample: int = 0) -> None:
         import torch_models
 
         super().__init__(torch_models, experiment, sample)
+        self.torch_models = torch_models
+        self.member: Any = member
         model: Any = self.model
         stock = experiment.case.training.stock
         if stock:
@@ -248,10 +250,18 @@ class TorchSide(Side):
             model.named_parameters(), **self.optimizer_arguments(), stock=stock
         )
         weights = experiment.weights
-        if member is not None:
+        if member is not None and not member["repeats"]:
             weights = torch_models.perturb_weights(weights, member["precision"], member["seed"])
-            torch_models.perturb_optimizer(self.optimizer, member["precision"], member["seed"])
         self.load_weights(weights)
+
+    def train(self) -> Iterator[tuple[int, np.ndarray]]:
+        if self.member is None:
+            return super().train()
+        if self.member["repeats"]:
+            return self.torch_models.repeat(**self._training())
+        # Last, so that it is what a planted fault has left that rounds otherwise.
+        self.torch_models.perturb_optimizer(self.optimizer, self.member["precision"], self.member["seed"])
+        return super().train()
 
     def model_arguments(self) -> dict[str, Any]:
         return super().model_arguments() | {"sequence_first": self.experiment.case.model.sequence_first}

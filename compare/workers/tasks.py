@@ -9,10 +9,14 @@ from compare.workers.protocol import Request
 
 @dataclass(frozen=True)
 class Member:
-    """Which member of the ensemble a training is: perturbed in the last bit of a precision, as a seed has it."""
+    """Which member of the ensemble a training is: perturbed in the last bit of a precision, as a seed has it.
+
+    One that `repeats` is not perturbed: it is the training itself once more, by another loop.
+    """
 
     precision: str
     seed: int
+    repeats: bool = False
 
 
 @dataclass(frozen=True)

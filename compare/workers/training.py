@@ -103,7 +103,7 @@ def _train(
         trace.append(rows)
         steps += len(rows)
         if steps in recorded:
-            trace.state(steps, side.weights(), side.slots(), side.non_trainable())
+            trace.state(steps, side.weights(), side.slots(), _non_trainable_before(side, experiment, steps))
         if steps == (epoch + 1) * experiment.steps_per_epoch and epoch + 1 in checkpoints:
             trace.checkpoint(epoch + 1, side.weights())
         now = time.monotonic()
@@ -112,6 +112,15 @@ def _train(
             report(Progress(epoch + 1, float(losses[-1])))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"stopped": None, "seconds": time.monotonic() - began, "peak_memory_mib": peak}
+
+
+def _non_trainable_before(side: Side, experiment: Experiment, step: int) -> dict[str, np.ndarray]:
+    """The non-trainable state from which a step is to start: at the start of an epoch states are reset, then zero."""
+    resets = step % experiment.steps_per_epoch == 0
+    return {
+        name: np.zeros_like(tensor) if resets and "/state/" in name else tensor
+        for name, tensor in side.non_trainable().items()
+    }
 
 
 def _predict(side: Side, experiment: Experiment) -> dict[str, np.ndarray]:

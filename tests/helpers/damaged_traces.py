@@ -10,6 +10,8 @@ import numpy as np
 
 from compare.experiment.experiment import read_experiment
 from compare.judge import Comparison, judge
+from compare.run.judging import step_references
+from compare.run.plan import REPETITION
 from compare.storage import read_tensors, write_tensors
 from compare.trace.trace import Trace, TraceWriter, read_trace
 
@@ -42,6 +44,13 @@ class DamagedTraces:
         """Judge the traces as they are now."""
         members = self.members if members is None else members
         return judge(self.read("expected"), self.read("obtained"), members, self.experiment)
+
+    def judge_whole(self) -> Comparison:
+        """Judge the traces as they are now, with every step checked and the repetition."""
+        expected, obtained = self.read("expected"), self.read("obtained")
+        references = step_references(self.experiment, expected.folder, "float32")
+        repetition = read_trace(self.folder / REPETITION)
+        return judge(expected, obtained, self.members, self.experiment, references, repetition=repetition)
 
     def change_manifest(self, side: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change what a trace says of itself."""

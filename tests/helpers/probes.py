@@ -161,6 +161,24 @@ def adam_updates(
     return updates
 
 
+def perturbed_gradient(side: str, gradient: np.ndarray, precision: str, seed: int, rate: float = 1.0) -> np.ndarray:
+    """The gradient that an ensemble member's optimizer applies, with a planted factor of its learning rate."""
+    assert side == "torch"
+    import torch
+
+    from torch_models import perturb_optimizer
+
+    parameter = torch.nn.Parameter(torch.zeros(gradient.shape, dtype=torch.from_numpy(gradient).dtype))
+    optimizer = package(side).build_optimizer(
+        [parameter], name="sgd", learning_rate=1.0, schedule="piecewise", boundaries=(5,), values=(1.0, 0.5)
+    )
+    optimizer.learning_rate = lambda group, learning_rate=optimizer.learning_rate: rate * learning_rate(group)
+    perturb_optimizer(optimizer, precision, seed)
+    parameter.grad = torch.from_numpy(gradient.copy())
+    optimizer.step()
+    return -parameter.detach().numpy()
+
+
 def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
     """Which parameters of a PyTorch layer's biases are trained, and that a frozen one is zero."""
     assert side == "torch"

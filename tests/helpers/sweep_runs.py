@@ -10,7 +10,7 @@ from typing import Any
 
 from compare.sweep.results import LINES_FILE
 
-# Three cases: 3 * (torch, four ensemble members, keras-torch) trainings.
+# Three cases: 3 * (torch, its repetition, four ensemble members, keras-torch) trainings.
 SWEEP = """
 case = "lstm"
 backends = ["torch"]
@@ -21,7 +21,7 @@ data.window = 4
 model.units = 2
 training.epochs = 2
 """
-CASES, TRAININGS = 3, 18
+CASES, TRAININGS = 3, 21
 
 # How long to wait for what must come, on a machine however busy; nothing is asserted about how soon it does.
 PATIENCE_SECONDS = 300

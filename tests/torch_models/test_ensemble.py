@@ -62,3 +62,25 @@ def test_adams_of_members_are_seeded(frameworks: FrameworkProcesses) -> None:
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_gradients_move_by_an_ulp_of_their_tensor(frameworks: FrameworkProcesses, precision: str) -> None:
+    """Every number of a gradient, a tiny one too, moves by up to an ulp of the tensor's root mean square, seeded."""
+    gradient = np.random.default_rng(1).normal(size=(40, 30))
+    gradient[0] = 1e-12
+    first, again, other = (
+        frameworks.call("torch", "probes.perturbed_gradient", gradient, precision, seed) for seed in (1, 1, 2)
+    )
+    moved = np.abs(first - gradient) / (np.finfo(precision).epsneg * np.sqrt(np.mean(gradient**2)))
+    assert 0.9 < moved.max() <= 1.5  # float64 has no digits below to see it by
+    assert moved[0].max() > 0.5
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_member_keeps_a_fault_of_its_optimizer(frameworks: FrameworkProcesses) -> None:
+    """A learning rate that a fault has changed stays so in a member: it rounds otherwise, and nothing else."""
+    gradient = np.ones((3, 4), np.float32)
+    moved = frameworks.call("torch", "probes.perturbed_gradient", gradient, "float32", 1, 2.0)
+    np.testing.assert_allclose(moved, 2 * gradient, rtol=1e-6)

@@ -97,7 +97,7 @@ def edited(file: str, tensor: str) -> Callable[[Path], None]:
     [
         pytest.param(another_learning_rate, (0, "update", "learning_rate"), "golden-torch", id="learning-rate"),
         pytest.param(other_weights, (0, "start", "weights"), "unknown", id="initial-weights"),
-        pytest.param(another_loss, (7, "loss", None), "unknown", id="loss"),
+        pytest.param(another_loss, (7, "loss", None), "golden-torch", id="loss"),
         pytest.param(
             edited("single_step/00000005.safetensors", "gradient/head/kernel"),
             (5, "gradient", "head/kernel"),
@@ -107,11 +107,14 @@ def edited(file: str, tensor: str) -> Callable[[Path], None]:
         pytest.param(
             edited("checkpoints/00000002.safetensors", "head/bias"),
             (11, "update", "head/bias"),
-            "unknown",
+            "golden-torch",
             id="weights",
         ),
         pytest.param(
-            edited("predictions.safetensors", "predictions"), (STEPS, "forward", None), "unknown", id="predictions"
+            edited("predictions.safetensors", "predictions"),
+            (STEPS, "evaluation", None),
+            "golden-torch",
+            id="predictions",
         ),
     ],
 )

@@ -29,7 +29,7 @@ def damaged(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def hindered(damaged: Run, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run after that, in which one runner hangs and another's backend is not installed."""
     assert damaged.verdict.comparisons
-    waiting = {"torch", "keras-tensorflow", *(f"member-float32-{seed}" for seed in (1, 2, 3, 4))}
+    waiting = {"torch", "repetition", "keras-tensorflow", *(f"member-float32-{seed}" for seed in (1, 2, 3, 4))}
     folder = tmp_path_factory.mktemp("hindered") / "out"
     find_spec = importlib.util.find_spec
 
