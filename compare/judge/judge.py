@@ -12,6 +12,7 @@ from compare.judge.ensemble import EnsembleDrift, measure_ensemble
 from compare.judge.finite import Undecidable, undecidable_from
 from compare.judge.margins import ENSEMBLE_MARGIN
 from compare.judge.pictures import gates_of_window, ratio_map
+from compare.judge.self_consistency import of_both, repetition_differences, self_differences
 from compare.judge.single_step import initial_state_differences, step_differences
 from compare.judge.step_reference import StepReference
 from compare.judge.trajectory import (
@@ -22,6 +23,7 @@ from compare.judge.trajectory import (
     sample_difference,
 )
 from compare.judge.verdict import ClassResults, Comparison, Curves, Difference, TensorErrors
+from compare.judge.witness import Witness
 from compare.trace.trace import Trace
 
 # A confusion matrix of more classes is too large to be read.
@@ -36,12 +38,14 @@ def judge(
     references: Sequence[StepReference] | None = None,
     with_ensemble: Trace | None = None,
     checked_steps: Sequence[int] | None = None,
+    repetition: Trace | None = None,
 ) -> Comparison:
     """Compare a Keras runner's trace with the PyTorch side's: same experiment, step and trajectory, nothing missing.
 
     The members are of the ensemble of the expected side, or of `with_ensemble`, in the precision in which the obtained
     side computes; all are trainings of this experiment. The references are of the checked steps, None where no step is
     to be checked; `checked_steps` are those of which there must be one, by default all that an experiment records.
+    The repetition is of the training that has the ensemble, which must come to the same.
     Raises TraceError for trainings on different devices.
     """
     completeness.require_one_device((expected, obtained, *members))
@@ -79,20 +83,27 @@ def judge(
         absent = completeness.missing_states(expected, experiment, checked, found)
         comparison = replace(comparison, differences=[*comparison.differences, *absent])
         comparison = _judge_steps(comparison, expected, obtained, references)
+    if repetition is not None:
+        comparison = _judge_repetition(comparison, with_ensemble or expected, repetition)
     recorded = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
+    undecidable = undecidable_from(expected, obtained, members)
     if comparison.steps and recorded:  # what is missing is a difference already
         differences = relative_loss_differences(expected, obtained)
         comparison = replace(comparison, max_relative_loss_difference=float(differences.max()))
         norms = {reference.step: reference.rounded_norms for reference in references or ()}
+        traces = [with_ensemble or expected, expected, obtained, *members]
+        if undecidable is not None:
+            traces = [trace.up_to(undecidable.step) for trace in traces]
+        perturbed, left, right, *others = traces
         try:
-            ensemble = measure_ensemble(with_ensemble or expected, members, norms, obtained.manifest["precision"])
+            ensemble = measure_ensemble(perturbed, others, norms, obtained.manifest["precision"])
         except ValueError as error:
             unknown = Difference("no-ensemble", int(expected.manifest["steps"]), "update", str(error))
             comparison = replace(comparison, differences=[*comparison.differences, unknown])
         else:
-            comparison = _judge_trajectory(comparison, expected, obtained, ensemble, step_of, experiment)
+            witness = Witness(experiment, left, right, references) if references else None
+            comparison = _judge_trajectory(comparison, left, right, ensemble, step_of, experiment, witness)
     comparison = _with_predictions(comparison, expected, obtained, experiment)
-    undecidable = undecidable_from(expected, obtained, members)
     if undecidable is not None:
         return _as_far_as_decidable(comparison, undecidable)
     return replace(comparison, status="differs" if comparison.differences else "agrees")
@@ -118,6 +129,12 @@ def _judge_steps(
     differences += initial_state_differences(references[0].experiment, folders, references[0].precision)
     largest: dict[tuple[str, str], TensorErrors] = {}
     checks = 0
+    of_themselves: list[Difference] = []
+    for trace in (expected, obtained):
+        of_trace, of_itself = self_differences(trace, references, references[0].experiment)
+        of_themselves += of_trace
+        checks += of_itself
+    differences += of_both(of_themselves)
     for reference in references:
         records = {trace.manifest["runner"]: trace.single_step(reference.step) for trace in (expected, obtained)}
         of_step, errors_by_side = step_differences(reference, records)
@@ -127,12 +144,30 @@ def _judge_steps(
             for error in errors:
                 of_tensor = largest.setdefault((error.phase, error.tensor), TensorErrors(error.phase, error.tensor, {}))
                 of_tensor.update(side, error.step, error.error / reference.ulp, error.tolerance / reference.ulp)
+    unjudged = ", ".join(str(reference.step) for reference in references if not reference.is_linear)
+    notes = list(comparison.notes)
+    if unjudged:
+        notes.append(
+            f"rounding alone carries the outputs of steps {unjudged} so far that their gradients are not judged"
+        )
     return replace(
         comparison,
         checks=comparison.checks + checks,
         differences=differences,
+        notes=notes,
         tensor_errors=tuple(largest.values()),
         step_tolerance_ratio=max((of_tensor.tolerance_ratio for of_tensor in largest.values()), default=None),
+    )
+
+
+def _judge_repetition(comparison: Comparison, trace: Trace, repetition: Trace) -> Comparison:
+    """Require a training to repeat itself; where its device promises no such thing it is noted."""
+    differences, notes = list(repetition_differences(trace, repetition)), list(comparison.notes)
+    if not trace.manifest["execution"]["deterministic"]:
+        notes += [f"{d.message} (step {d.step}); its device does not promise to repeat itself" for d in differences]
+        differences = []
+    return replace(
+        comparison, checks=comparison.checks + 1, differences=[*comparison.differences, *differences], notes=notes
     )
 
 
@@ -143,33 +178,48 @@ def _judge_trajectory(
     ensemble: EnsembleDrift,
     step_of: dict[int, int],
     experiment: Experiment,
+    witness: Witness | None,
 ) -> Comparison:
-    last_step = int(expected.manifest["steps"])
-    drifts = drift_by_phase(expected, obtained, comparison.steps)
+    """Compare the trajectories up to the horizon, beyond which rounding explains everything."""
+    if witness is not None:
+        ensemble = witness.bound(ensemble)
+    last_step, horizon = int(expected.manifest["steps"]), ensemble.horizon
+    steps = min(len(expected.rows), len(obtained.rows))
+    drifts = drift_by_phase(expected, obtained, steps)
     drift_checks = [check_phase(drift, ensemble) for drift in drifts]
-    drift_checks += check_weights(expected, obtained, ensemble, step_of)
+    judged = {epoch: step for epoch, step in step_of.items() if horizon is None or step < horizon}
+    drift_checks += check_weights(expected, obtained, ensemble, judged)
     checks = len(expected.columns) + sum(map(len, expected.checkpoints.values()))
     predictions = _comparable(expected.predictions, obtained.predictions)
-    if predictions is not None:
+    # Those that do not follow from their own weights are a difference already, of the side that has them.
+    is_judged = horizon is None and all(d.phase != "evaluation" for d in comparison.differences)
+    if predictions is not None and is_judged:
         drift_checks.append(check_predictions(*predictions, ensemble.predictions, last_step))
         checks += 1
     forecasts = _comparable(expected.forecast, obtained.forecast)
-    if forecasts is not None:
+    if forecasts is not None and horizon is None:
         subject = "the free-running forecasts are"
         drift_checks.append(check_predictions(*forecasts, ensemble.forecast, last_step, subject))
         checks += 1
     differences = [difference for _, difference in drift_checks]
     left, right = expected.sample, obtained.sample
-    if left is not None and right is not None and left.ids.shape == right.ids.shape:
+    if horizon is None and left is not None and right is not None and left.ids.shape == right.ids.shape:
         # A probability moves by at most half of what its logits move by, over the temperature.
         tolerance = ENSEMBLE_MARGIN * ensemble.predictions / 2 / (experiment.case.data.temperature or 1)
         differences.append(sample_difference(left, right, tolerance, last_step))
         checks += 1
     differences.append(batch_difference(expected, obtained))
+    found = [difference for difference in differences if difference is not None]
+    if witness is not None:
+        first = min((difference.step for difference in comparison.differences), default=last_step)
+        found = [witness.with_off_side(difference, ensemble, difference.step <= first) for difference in found]
+        found += witness.shared_differences(ensemble)
+        checks += len(witness.exact.rows)
     return replace(
         comparison,
         checks=comparison.checks + checks,
-        differences=[*comparison.differences, *(difference for difference in differences if difference is not None)],
+        differences=[*comparison.differences, *found],
+        notes=[*comparison.notes, *_note_of_horizon(horizon, comparison.steps)],
         trajectory_tolerance_ratio=max(ratio for ratio, _ in drift_checks),
         curves=_curves(expected, obtained, drifts[0].values[:, 0], ensemble),
         ratio_map=ratio_map(drifts, ensemble),
@@ -220,13 +270,13 @@ def _comparable(left: np.ndarray | None, right: np.ndarray | None) -> tuple[np.n
 
 def _curves(expected: Trace, obtained: Trace, loss_drift: np.ndarray, ensemble: EnsembleDrift) -> Curves:
     steps = len(loss_drift)
-    nothing = np.empty((0, 1))
+    nothing, tolerance = np.empty((0, 1)), ensemble.tolerance("loss")[:steps]
     return Curves(
         expected_losses=expected.losses[:steps],
         obtained_losses=obtained.losses[:steps],
         loss_drift=loss_drift,
         ensemble_loss_drift=ensemble.by_phase["loss"][:steps],
-        loss_tolerance=ensemble.tolerance("loss")[:steps],
+        loss_tolerance=np.where(np.isfinite(tolerance), tolerance, np.nan),
         truth=nothing,
         expected_predictions=nothing,
         obtained_predictions=nothing,
@@ -237,6 +287,15 @@ def _last_steps(expected: Trace, obtained: Trace, experiment: Experiment) -> dic
     """The last step of each epoch that is to have a checkpoint, or has one on either side."""
     epochs = {*experiment.checkpoint_epochs, *expected.checkpoints, *obtained.checkpoints}
     return {epoch: epoch * experiment.steps_per_epoch - 1 for epoch in epochs}
+
+
+def _note_of_horizon(horizon: int | None, steps: int) -> list[str]:
+    if horizon is None:
+        return []
+    return [
+        f"from step {horizon} of {steps} on rounding alone carries trainings of this case as far apart as their "
+        "figures are large: there the single steps are judged, and what follows from the weights; the trajectory is not"
+    ]
 
 
 def _notes(obtained: Trace) -> list[str]:

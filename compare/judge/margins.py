@@ -22,6 +22,11 @@ MONTE_CARLO_MARGIN = 6.5
 # quarter for that of the reference's result.
 MONTE_CARLO_FLOOR_ULPS = 1.25
 
+# Errors go through the reference linearly, as small ones do. Where rounding carries the outputs further than this part
+# of their root mean square (a model with large weights and no bound on its activations, at a high learning rate), what
+# follows from them may be anything: outputs and gradients of such a step are not judged.
+LINEAR_LIMIT = 0.05
+
 # --- The trajectory: two free-running trainings against one another ---
 
 # Matched trainings may drift this many times as far apart as the members of the ensemble did: a member is perturbed
@@ -33,6 +38,18 @@ ENSEMBLE_MARGIN = 8.0
 # would tolerate nothing: a loss of n terms is summed in another order on each side, with an error of log2(n) ulps for
 # pairwise sums (Higham 2002, section 4.2), five in a default batch of n = 32.
 ENSEMBLE_FLOOR_ULPS = 8.0
+
+# A training of the reference that rounds at random stays as near to the exact one as the members stay to theirs, or the
+# PyTorch side does something else in each. Where one of them crosses a kink, as of relu or mae, it may part by far more
+# than the others; a fault that strikes other steps in each training parts them 10^4 times as far as rounding does.
+WITNESS_MARGIN = 300.0
+
+# Below this drift of an ensemble no fault can hide that is worth two more trainings by the reference.
+SUSPICIOUS_DRIFT = 1e-3
+
+# A row of the training and the step taken alone are two samples of rounding, of which the Monte Carlo samples are more.
+# Measured, error / tolerance of a null run: see `benchmarks/power.md`.
+ROW_MARGIN = 16.0
 
 
 def ulp(precision: str) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compare.judge.margins import MONTE_CARLO_MARGIN, ulp
+from compare.judge.margins import LINEAR_LIMIT, MONTE_CARLO_MARGIN, ulp
 from compare.judge.phases import Phase
 from compare.judge.ratios import tolerance_ratio, tolerance_ratios
 from compare.judge.step_reference import Computed, StepReference, Tensors, in_float64, joined, largest_by_timestep
@@ -86,6 +86,7 @@ def _forward_errors(reference: StepReference, record: Tensors) -> Iterator[StepE
         rounding = np.atleast_1d(reference.computed.rounding[name]) / scale
         # Later timesteps compute with the rounding of earlier ones.
         tolerance = MONTE_CARLO_MARGIN * np.maximum(np.maximum.accumulate(rounding), reference.floor)
+        tolerance = np.where(tolerance < LINEAR_LIMIT, tolerance, np.inf)
         ratios = tolerance_ratios(errors, tolerance)
         beyond = np.flatnonzero(ratios > 1)
         worst = int(beyond[0]) if beyond.size else int(np.argmax(ratios))
@@ -141,6 +142,8 @@ def _tensor_errors(kind: str, reference: StepReference, record: Tensors, compute
         if same_shape[name]:
             # TensorFlow makes zeros of numbers that have no whole digits left, as the squares of 1e-20.
             tolerance = max(MONTE_CARLO_MARGIN * max(float(rounding), reference.floor), smallest / scale)
+        if kind in ("gradient", "non_trainable") and same_shape[name] and not reference.is_linear:
+            tolerance = np.inf
         if kind == "update" and same_shape[name]:
             tolerance = max(tolerance, _last_bits_of_weights(reference, tensor, exact[name]) / scale)
         yield StepError(reference.step, PHASE_OF[kind], tensor, _finite_or_infinite(float(error)), tolerance)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from compare.experiment.experiment import Experiment
-from compare.judge.margins import MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_SAMPLES, ulp
+from compare.judge.margins import LINEAR_LIMIT, MONTE_CARLO_FLOOR_ULPS, MONTE_CARLO_MARGIN, MONTE_CARLO_SAMPLES, ulp
 from compare.reference import losses
 from compare.reference.clipping import clip
 from compare.reference.network import Network, penalty
@@ -77,11 +77,17 @@ class StepReference:
             **{f"weights/{name}": weights[name] for name in in_order(weights)},
         }
         self.weights, self.slots, self.non_trainable = in_float64(weights), in_float64(slots), in_float64(non_trainable)
-        self.inputs = {name: _numbers_in_float64(array) for name, array in inputs.items()}
-        self.targets = _numbers_in_float64(targets)
+        self.inputs, self.targets = numbers_of_batch(experiment, step)
         tensors = self._forward_and_gradients()
         self.computed = Computed.of(tensors)
         self.rounded_norms = self._rounded_norms(tensors)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether rounding moves the outputs so little that what follows from them is moved in proportion."""
+        outputs = self.computed.exact["forward/head"]
+        scale = float(np.sqrt(np.mean(np.square(outputs)))) or 1.0
+        return bool(MONTE_CARLO_MARGIN * float(np.max(self.computed.rounding["forward/head"])) / scale < LINEAR_LIMIT)
 
     def without_mask(self, layers: Collection[int]) -> Self:
         """Return the reference of the same step, in which the mask does not reach some layers."""
@@ -161,11 +167,7 @@ class StepReference:
         return Network(self.experiment.case.model, weights, inputs, non_trainable, self.unmasked)
 
     def _data_loss(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the loss without the penalty, and its gradient by the outputs."""
-        model = self.experiment.case.model
-        heeded = model.head == "every_output" and model.layers not in self.unmasked
-        mask = self.inputs.get("mask") if heeded else None
-        return losses.total(self.experiment.case.training.loss, outputs, self.targets, mask)
+        return data_loss(self.experiment, outputs, self.inputs, self.targets, self.unmasked)
 
     def _split(self, kind: str, values: Any) -> dict[str, Any]:
         """Split what was joined in the order of the weights."""
@@ -174,6 +176,26 @@ class StepReference:
             f"{kind}/{name}": values[end - w.size : end].reshape(w.shape)
             for end, (name, w) in zip(ends, self.weights.items(), strict=True)
         }
+
+
+def numbers_of_batch(experiment: Experiment, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the inputs by name and the targets of a step, those that are no ids, labels or masks in float64."""
+    windows = experiment.batch(step)
+    inputs = experiment.batch_inputs(step, windows)
+    targets = experiment.examples.training.targets[windows]
+    return {name: _numbers_in_float64(array) for name, array in inputs.items()}, _numbers_in_float64(targets)
+
+
+def data_loss(
+    experiment: Experiment, outputs: np.ndarray, inputs: Tensors, targets: np.ndarray, unmasked: Collection[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss of a batch without the penalty, and its gradient by the outputs.
+
+    The mask does not reach the layers `unmasked`, of which the loss is the last.
+    """
+    model = experiment.case.model
+    heeded = model.head == "every_output" and model.layers not in unmasked
+    return losses.total(experiment.case.training.loss, outputs, targets, inputs.get("mask") if heeded else None)
 
 
 def in_order(names: Iterable[str]) -> list[str]:

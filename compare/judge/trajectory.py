@@ -44,8 +44,8 @@ def check_phase(drift: PhaseDrift, ensemble: EnsembleDrift) -> DriftCheck:
 def check_weights(
     expected: Trace, obtained: Trace, ensemble: EnsembleDrift, step_of: dict[int, int]
 ) -> Iterator[DriftCheck]:
-    """Compare the weights after each epoch whose checkpoint both traces have, with the same tensors in both."""
-    for epoch in sorted(expected.checkpoints.keys() & obtained.checkpoints.keys()):
+    """Compare the weights after each epoch of `step_of` whose checkpoint both traces have, with the same tensors."""
+    for epoch in sorted(step_of.keys() & expected.checkpoints.keys() & obtained.checkpoints.keys()):
         left, right = expected.checkpoints[epoch], obtained.checkpoints[epoch]
         if _shapes(left) != _shapes(right):
             continue  # reported as missing or of another shape

@@ -129,6 +129,8 @@ def _explained(defect: Defect, comparison: Comparison, own: Sequence[Difference]
             for of_step in own
             if of_step.step == difference.step
         )
+        if difference.kind == "not-its-weights":  # as the defect computes from them
+            return difference.off_side == comparison.runner
         return difference.kind == "beyond-rounding" and (difference.step > first.step or at_once)
 
     left = [difference for difference in comparison.differences if difference not in own and not follows(difference)]

@@ -234,6 +234,17 @@ def test_a_member_that_becomes_infinite_leaves_it_open(traces: DamagedTraces) ->
     assert traces.judge().status == "differs"
 
 
+def test_what_drifts_before_a_member_becomes_infinite_is_found(traces: DamagedTraces) -> None:
+    """Before the step from which nothing can be decided the trajectory is judged as ever, after it is not."""
+    traces.set_figure(MEMBER, "loss", 9, float("inf"))
+    with_norm("gradient", 11)(traces, 0.1)
+    assert traces.judge().status == "undecidable"
+    with_norm("gradient", 3)(traces, 0.1)
+    first = traces.judge().first_difference
+    assert first is not None
+    assert (first.step, first.phase, first.tensor) == (3, "gradient", TENSOR)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_clean_runs_agree_with_a_margin(clean_run: Run, cell: str) -> None:
     """Null runs use only part of the tolerance, on every backend: a tolerance that is just met is no tolerance."""
