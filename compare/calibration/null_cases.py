@@ -7,12 +7,13 @@ from compare.config.case import Case, load_case, with_fields
 from compare.config.streams import Stream, random_stream
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
+from compare.judge.replay import affordable_steps
 
 Choices = Mapping[str, Sequence[Any]]
 
-# What is listed twice is drawn twice as often. Sizes are small enough for a second or two.
+# What is listed twice is drawn twice as often. What would take long altogether is drawn again: see `SECONDS`.
 MODEL: Choices = {
-    "model.units": (1, 3, 8, 16, 50),
+    "model.units": (1, 3, 8, 16, 50, 256),
     "model.layers": (1, 1, 2, 3),
     "model.bidirectional": (None, None, None, "concat", "sum", "mul", "ave"),
     "model.activation": (*("tanh",) * 6, "relu", "linear", "elu", "hard_sigmoid", "sigmoid", "softplus", "softsign"),
@@ -31,9 +32,9 @@ MODEL: Choices = {
 GATES: Choices = {"model.recurrent_activation": ("sigmoid", "sigmoid", "hard_sigmoid", "tanh")}
 RESET: Choices = {"model.reset_after": (True, True, False)}
 TRAINING: Choices = {
-    "training.batch_size": (1, 8, 32, 64, 200),
-    "training.epochs": (1, 2, 4),
-    "training.learning_rate": (1e-4, 1e-3, 1e-3, 1e-2),
+    "training.batch_size": (1, 8, 32, 64, 256),
+    "training.epochs": (1, 2, 4, 10),
+    "training.learning_rate": (1e-4, 1e-3, 1e-3, 1e-2, 0.1, 0.3, 1.0),
     "training.initial_weights": ("keras", "torch"),
 }
 OPTIMIZERS = (*("adam",) * 4, "sgd", "rmsprop", "adamw", "nadam", "adamax", "adagrad", "adadelta")
@@ -41,13 +42,19 @@ CLIPPING: Choices = {f"training.{name}": (0.01, 0.5) for name in ("clipvalue", "
 
 TASKS = {"every_output": "tagging", "last_state": "classification"}
 SERIES: Choices = {"model.head": ("last_state", "last_output"), "training.loss": ("mse", "mse", "mae", "huber")}
-WINDOWS: Choices = {"data.window": (3, 8, 20, 20, 100)}
+WINDOWS: Choices = {"data.window": (3, 8, 20, 20, 100, 200)}
 EXAMPLES: Choices = {"data.window": (3, 8, 20, 60), "data.examples": (40, 80, 150)}
 PADDED: Choices = {**EXAMPLES, "data.padding": ("none", "right", "left")}
 TOKENS: Choices = {"model.embedding": (2, 6)}
 LABELS: Choices = {"model.head": ("every_output",)}
 CLASSES: Choices = {"model.head": ("last_state", "last_output")}
 EITHER: Choices = {"model.head": ("every_output", "every_output", "last_state", "last_output")}
+
+# So many steps are taken by one training in five that is drawn, whatever its epochs were to be.
+LONG_STEPS = 520
+
+# What a training may take on one core at most, as `compare.judge.replay` estimates it of a step; several are trained.
+SECONDS = 2.0
 
 # The options of each dataset; those with a head that says so have classes or labels, the others forecast.
 DATASETS: Mapping[str, Choices] = {
@@ -69,12 +76,17 @@ DRAWN = ("sine",) * 3 + ("sunspots", "elnino") + tuple(name for name in DATASETS
 def null_case(index: int, backend: str) -> Case:
     """Draw a null run's case by its number, for a backend; what no data or framework can do is drawn again."""
     for fields in _drawn(index, backend):
+        is_long = fields.pop("long")
         try:
             case = with_fields(load_case(fields.pop("cell")), {"name": f"null-{index:03d}", "seed": index, **fields})
-            make_experiment(case)
+            experiment = make_experiment(case)
+            if is_long:
+                case = with_fields(case, {"training.epochs": -(-LONG_STEPS // experiment.steps_per_epoch)})
+                experiment = make_experiment(case)
         except InputError:
             continue
-        return case
+        if affordable_steps(experiment, SECONDS) == experiment.steps:
+            return case
     raise AssertionError("the draws do not end")
 
 
@@ -109,4 +121,4 @@ def _drawn(index: int, backend: str) -> Iterator[dict[str, Any]]:
             fields |= {name: value for name, value in few.items() if name in fields}
         if dataset in ("sunspots", "elnino"):
             fields["training.batch_size"] = max(fields["training.batch_size"], 32)
-        yield fields
+        yield fields | {"long": pick((True, *(False,) * 4))}

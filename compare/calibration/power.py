@@ -17,6 +17,7 @@ from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
 from compare.judge.phases import Phase
 from compare.run.judging import INTERNAL_ERROR, Job
+from compare.run.plan import MEMBERS
 from compare.run.training import run_jobs
 from compare.storage import SealedLines
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
@@ -36,20 +37,22 @@ TRAININGS_AT_A_TIME = 24
 class PlantedFault(BaseModel):
     """One entry of the catalogue: what is planted, where, and what the judge should say.
 
-    `tensors` are those that may rightly be named first; empty where no tensor is to blame. `backends` are those on
-    which the case agrees where nothing is planted; empty for all.
+    `tensors` are those that may rightly be named first; empty where no tensor is to blame. `step` is that at which the
+    fault strikes, where that is one. `backends` are those on which the case agrees with
+    nothing planted; empty for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    group: Literal["weights", "cells", "loss", "gradient", "optimizer", "data", "numerics"]
+    group: Literal["weights", "cells", "loss", "gradient", "optimizer", "data", "numerics", "training"]
     function: str
-    side: Literal["keras", "torch"]
+    side: Literal["keras", "torch", "both"]
     cell: Literal["simple_rnn", "lstm", "gru"] = "lstm"
     fields: dict[str, Any] = {}
     phase: Phase
     tensors: tuple[str, ...] = ()
+    step: int | None = None
     backends: tuple[str, ...] = ()
     quick: bool = False
 
@@ -64,17 +67,27 @@ class Trial:
     fault: PlantedFault | None = None
 
     def job(self, folder: Path) -> Job:
-        """The comparison to make; faults are found in `folder`."""
-        faults = {}
+        """The comparison to make; faults are found in `folder`.
+
+        What is wrong in the PyTorch side's code is wrong in the members of its ensemble too; its data are not theirs.
+        """
+        planted = []
         if self.fault is not None:
-            runner = keras_runner(self.backend) if self.fault.side == "keras" else REFERENCE_RUNNER
-            faults[runner] = str(folder / self.fault.function)
+            planted = [self.off_side] if self.fault.side != "both" else [keras_runner(self.backend), REFERENCE_RUNNER]
+            planted += [MEMBERS] if REFERENCE_RUNNER in planted and self.fault.group != "data" else []
+        faults = {runner: str(folder / self.fault.function) for runner in planted if self.fault is not None}
         return Job(make_experiment(self.case), [self.backend], faults)
+
+    @property
+    def off_side(self) -> str:
+        """The runner in which a fault is planted, or "both"."""
+        assert self.fault is not None
+        return {"keras": keras_runner(self.backend), "torch": REFERENCE_RUNNER, "both": "both"}[self.fault.side]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the judge said of a trial; `phase_right` and `tensor_right` are None where there is nothing to be right."""
+    """What the judge said of a trial; what it has right of a fault is None where there is nothing to be right."""
 
     name: str
     group: str
@@ -88,6 +101,8 @@ class Outcome:
     tensor_right: bool | None
     trajectory_share: float | None
     step_share: float | None
+    side_right: bool | None = None
+    step_right: bool | None = None
 
 
 def faults_folder() -> Path:
@@ -123,9 +138,9 @@ def fault_trials(faults: Sequence[PlantedFault], backends: Sequence[str]) -> lis
     return trials
 
 
-def null_trials(count: int, backends: Sequence[str]) -> list[Trial]:
-    """Draw the cases of null runs, the cells and the backends in turn."""
-    in_turn = ((index, backends[index // 3 % len(backends)]) for index in range(count))
+def null_trials(count: int, backends: Sequence[str], first: int = 0) -> list[Trial]:
+    """Draw the cases of null runs from the first number on, the cells and the backends in turn."""
+    in_turn = ((index, backends[index // 3 % len(backends)]) for index in range(first, first + count))
     drawn = ((null_case(index, backend), backend) for index, backend in in_turn)
     return [Trial(case.name, case, backend) for case, backend in drawn]
 
@@ -179,6 +194,8 @@ def judge_of(trial: Trial, comparison: Comparison) -> Outcome:
         tensor_right=None if fault is None or not fault.tensors else tensor in fault.tensors,
         trajectory_share=comparison.trajectory_tolerance_ratio,
         step_share=comparison.step_tolerance_ratio,
+        side_right=None if fault is None or first is None else first.off_side == trial.off_side,
+        step_right=None if fault is None or fault.step is None else first is not None and first.step == fault.step,
     )
 
 
@@ -206,9 +223,14 @@ class Power:
             "phase_right": sum(outcome.phase_right is True for outcome in self.faults),
             "tensor_right": sum(outcome.tensor_right is True for outcome in self.faults),
             "tensor_known": sum(outcome.tensor_right is not None for outcome in self.faults),
+            "side_right": sum(outcome.side_right is True for outcome in self.faults),
+            "side_known": sum(outcome.side_right is not None for outcome in self.faults),
+            "step_right": sum(outcome.step_right is True for outcome in self.faults),
+            "step_known": sum(outcome.step_right is not None for outcome in self.faults),
             "clean_runs": len(self.null_runs),
             "false_alarms": sum(outcome.status == "differs" for outcome in self.null_runs),
             "failed": sum(outcome.status == "failed" for outcome in self.outcomes),
+            "undecidable": sum(outcome.status == "undecidable" for outcome in self.outcomes),
         }
 
     @property

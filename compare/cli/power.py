@@ -19,6 +19,7 @@ def add_power(commands: Any) -> None:
     null_runs = "trainings with nothing planted (default: 300, quick 12)"
     power.add_argument("--null-runs", type=int, metavar="N", help=null_runs)
     power.add_argument("--clean", dest="null_runs", type=int, help=argparse.SUPPRESS)  # its earlier name
+    power.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first null run (default 0)")
     add_backend_option(power)
     power.add_argument("--out", default="runs/power", metavar="DIR", help="where to resume (default: runs/power)")
     power.add_argument("--write", metavar="FILE", help="the Markdown table (default: benchmarks/power.md, quick: none)")
@@ -42,7 +43,7 @@ def _power(options: argparse.Namespace) -> int:
     if count < 0:
         raise InputError(f"--null-runs {count} must not be negative")
     faults = [fault for fault in power.read_catalogue(power.faults_folder()) if fault.quick or not options.quick]
-    trials = power.fault_trials(faults, backends) + power.null_trials(count, backends)
+    trials = power.fault_trials(faults, backends) + power.null_trials(count, backends, options.first)
     target = options.write or (None if options.quick else power.faults_folder().parents[1] / "benchmarks" / "power.md")
     file = file_to_write("--write", target) if target else None
     out = Path(options.out)

@@ -84,11 +84,12 @@ def step_of_window(experiment: Experiment, window: int) -> int:
 def test_wrong_data_are_found_at_their_step(
     pool: Pool, tmp_path: Path, runner: str, fault: str, step: Callable[[Experiment], int]
 ) -> None:
-    """A reordered or missing batch, a wrong window or NaN in one differs at the step that trains on it."""
+    """A reordered or missing batch, a wrong window or NaN in one differs at its step, and its side is named."""
     comparison = run_with(pool, tmp_path / "out", runner, f"wrong_data.py:{fault}", "lstm")
     assert comparison.status == "differs"
-    assert comparison.first_difference is not None
-    assert comparison.first_difference.step == step(make_experiment(tiny_case("lstm")))
+    first = comparison.first_difference
+    assert first is not None
+    assert (first.step, first.off_side) == (step(make_experiment(tiny_case("lstm"))), runner)
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("one_epoch_missing", "missing-steps"), ("not_a_number", "not-finite")])

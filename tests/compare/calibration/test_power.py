@@ -20,6 +20,7 @@ from compare.calibration.power import (
 )
 from compare.judge import Comparison
 from compare.report.power_table import markdown
+from compare.run.plan import ENSEMBLE_SIZE, MEMBERS, REPETITION, plan
 from compare.storage import SealedLines
 from compare.workers.pool import Pool
 
@@ -105,6 +106,28 @@ def test_every_kind_of_fault_is_in_the_catalogue() -> None:
     for fault in faults:
         file, _, function = fault.function.partition(":")
         assert f"def {function}(side):" in (faults_folder() / file).read_text("utf-8"), fault.name
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        pytest.param("step-doubled-on-keras", {"keras-torch"}, id="keras"),
+        pytest.param("step-doubled-on-torch", {"torch", MEMBERS}, id="torch"),
+        pytest.param("step-doubled-on-both", {"keras-torch", "torch", MEMBERS}, id="both"),
+        pytest.param("targets-shifted", {"torch"}, id="of its data"),
+    ],
+)
+def test_a_fault_of_the_code_is_in_the_ensemble_too(name: str, planted: set[str], tmp_path: Path) -> None:
+    """What is wrong in the PyTorch side's code reaches every training of it, what is wrong in its data does not."""
+    (fault,) = [fault for fault in FAULTS if fault.name == name]
+    (trial,) = fault_trials([fault], ["torch"])
+    job = trial.job(faults_folder())
+    assert job.faults.keys() == planted
+    tasks = plan(job.experiment, ["torch"], tmp_path, job.faults)
+    members = [task for task in tasks if task.member]
+    assert len(members) == ENSEMBLE_SIZE + 1
+    assert all((task.fault is not None) == (MEMBERS in planted) for task in members)
+    assert [task.out.name for task in members if task.member and task.member.repeats] == [REPETITION]
 
 
 def outcome_of(name: str, group: str, status: str, right: bool | None = None) -> Outcome:
