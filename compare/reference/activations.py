@@ -9,9 +9,6 @@ import numpy as np
 from compare.reference.formulas import elementwise, library_function
 from compare.reference.rounding import Array
 
-# scipy is not asked for two numbers: Klambauer et al. 2017, equation 14.
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-
 
 @dataclass(frozen=True)
 class Activation:
@@ -44,15 +41,6 @@ def softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def _gelu_tanh(x: Array) -> Array:
-    return np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
-
-
-def _gelu_derivative(x: Array, y: Array) -> Array:
-    inner = _gelu_tanh(x)
-    return (1 + inner) / 2 + x / 2 * (1 - inner**2) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
-
-
 ACTIVATIONS = {
     "linear": Activation(lambda x: x, lambda x, y: np.ones_like(x)),
     "tanh": Activation(np.tanh, lambda x, y: 1 - y**2, smooth=True),
@@ -62,16 +50,7 @@ ACTIVATIONS = {
         lambda x: np.clip(x / 6 + 0.5, 0, 1), lambda x, y: np.where((x > -3) & (x < 3), 1 / 6, 0.0)
     ),
     "relu": Activation(lambda x: np.maximum(x, 0), lambda x, y: np.where(x > 0, 1.0, 0.0)),
-    "leaky_relu": Activation(lambda x: np.where(x > 0, x, 0.2 * x), lambda x, y: np.where(x > 0, 1.0, 0.2)),
     "elu": Activation(lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), lambda x, y: np.where(x > 0, 1, y + 1)),
-    "selu": Activation(
-        lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
-        lambda x, y: np.where(x > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA),
-    ),
-    "exponential": Activation(np.exp, lambda x, y: y, smooth=True),
     "softplus": Activation(softplus, lambda x, y: sigmoid(x)),
     "softsign": Activation(lambda x: x / (1 + np.abs(x)), lambda x, y: (1 - np.abs(y)) ** 2),
-    "silu": Activation(lambda x: x * sigmoid(x), lambda x, y: sigmoid(x) * (1 + x * (1 - sigmoid(x)))),
-    # approximate=True has the tanh form; keras.activations.gelu itself defaults to the error function.
-    "gelu_tanh": Activation(lambda x: x / 2 * (1 + _gelu_tanh(x)), _gelu_derivative),
 }

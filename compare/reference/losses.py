@@ -7,15 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from compare.reference.activations import sigmoid, softplus
-from compare.reference.formulas import library_function
 from compare.reference.rounding import Array
 from compare.reference.sums import sum_over_examples
 
 Loss = Callable[[Array, Array], tuple[Array, Array]]
-
-# Keras clips probabilities this far from 0 and 1: `keras.config.epsilon()`.
-PROBABILITY_EPSILON = 1e-7
 
 
 def mean_squared_error(outputs: Array, targets: Array) -> tuple[Array, Array]:
@@ -35,33 +30,6 @@ def huber(outputs: Array, targets: Array, delta: float = 1.0) -> tuple[Array, Ar
     error = outputs - targets
     value = np.where(np.abs(error) <= delta, error**2 / 2, delta * np.abs(error) - delta**2 / 2)
     return _mean(value), np.clip(error, -delta, delta) / error.size
-
-
-def binary_crossentropy(outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """-mean(t log p + (1 - t) log(1 - p)) of probabilities. Source: `keras.losses.BinaryCrossentropy`."""
-    clipped = np.clip(outputs, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    value = -(targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped))
-    inside = (outputs >= PROBABILITY_EPSILON) & (outputs <= 1 - PROBABILITY_EPSILON)
-    slope = (clipped - targets) / (clipped * (1 - clipped))
-    return _mean(value), np.where(inside, slope / outputs.size, 0.0)
-
-
-def binary_crossentropy_of_logits(outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """mean(softplus(x) - t x). Source: `keras.losses.BinaryCrossentropy(from_logits=True)`."""
-    value = library_function(softplus, outputs) - targets * outputs
-    return _mean(value), (library_function(sigmoid, outputs) - targets) / outputs.size
-
-
-def categorical_crossentropy(outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """-mean over the batch of sum(t log(p / sum p)), clipped. Source: `keras.losses.CategoricalCrossentropy`."""
-    total = np.sum(outputs, axis=-1, keepdims=True)
-    probabilities = outputs / total
-    clipped = np.clip(probabilities, PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
-    value = -np.sum(targets * np.log(clipped), axis=-1)
-    inside = (probabilities >= PROBABILITY_EPSILON) & (probabilities <= 1 - PROBABILITY_EPSILON)
-    d_probabilities = np.where(inside, -targets / clipped, 0.0)
-    shared = np.sum(d_probabilities * probabilities, axis=-1, keepdims=True)
-    return _mean(value), (d_probabilities - shared) / (total * len(outputs))
 
 
 def categorical_crossentropy_of_logits(outputs: Array, targets: Array) -> tuple[Array, Array]:
@@ -107,8 +75,4 @@ LOSSES: dict[str, Loss] = {
     "mse": mean_squared_error,
     "mae": mean_absolute_error,
     "huber": huber,
-    "binary_crossentropy": binary_crossentropy,
-    "binary_crossentropy_of_logits": binary_crossentropy_of_logits,
-    "categorical_crossentropy": categorical_crossentropy,
-    "categorical_crossentropy_of_logits": categorical_crossentropy_of_logits,
 }

@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 from helpers.framework_processes import SIDES, FrameworkProcesses
-from helpers.probes import canonical_shapes
+from helpers.model_options import random_weights
 
 SHAPE = {"cell": "gru", "features": 1, "units": 4, "layers": 2, "outputs": 1}
 
 
 def probes(frameworks: FrameworkProcesses, side: str, options: dict[str, float], number: int) -> list[dict]:
     """Probe a small model as often as asked for, on eight windows of one feature."""
-    generator = np.random.default_rng(3)
-    tensors = {name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**SHAPE).items()}
-    inputs = generator.normal(size=(8, 3, 1)).astype(np.float32)
-    return frameworks.call(side, "model_probes.dropout_probes", {**SHAPE, **options}, tensors, inputs, number)
+    inputs = np.random.default_rng(3).normal(size=(8, 3, 1)).astype(np.float32)
+    weights = random_weights(SHAPE, seed=3)
+    return frameworks.call(side, "model_probes.dropout_probes", {**SHAPE, **options}, weights, inputs, number)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -33,10 +32,8 @@ def test_parts_in_front_are_not_random(frameworks: FrameworkProcesses, side: str
 @pytest.mark.parametrize("side", SIDES)
 def test_a_seed_repeats_the_masks(frameworks: FrameworkProcesses, side: str) -> None:
     """The same seed draws the same dropout masks again, and another seed draws others."""
-    generator = np.random.default_rng(3)
-    shape = {**SHAPE, "dropout": 0.5}
-    tensors = {name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**SHAPE).items()}
-    inputs = generator.normal(size=(64, 3, 1)).astype(np.float32)
-    first, again, other = frameworks.call(side, "model_probes.seeded_dropout", shape, tensors, inputs, [1, 1, 2])
+    inputs = np.random.default_rng(3).normal(size=(64, 3, 1)).astype(np.float32)
+    given = ({**SHAPE, "dropout": 0.5}, random_weights(SHAPE, seed=3), inputs)
+    first, again, other = frameworks.call(side, "model_probes.seeded_dropout", *given, [1, 1, 2])
     assert first == again
     assert first != other

@@ -1,43 +1,35 @@
-"""Planted faults: the mask does not reach a layer, or nothing after it, as where a layer does not hand it on."""
+"""Planted faults: the mask does not reach a layer, which then computes the padding like what counts."""
 
 
-def _without_mask(layer):
-    """Have a layer called without the mask, whether Keras hands it on or it is given."""
-    call = layer.call
+def _keras_without_mask(index):
+    """Keras side: a layer is called without the mask, whether Keras hands it on or it is given."""
 
-    def without(*arguments, mask=None, **options):
-        return call(*arguments, **options)
+    def plant(side):
+        layer = side.model.get_layer(f"layer{index}")
+        call = layer.call
 
-    layer.call = without
+        def without(*arguments, mask=None, **options):
+            return call(*arguments, **options)
 
+        layer.call = without
 
-def keras_second_layer(side):
-    """Keras side: the second layer computes the padding like what counts."""
-    _without_mask(side.model.get_layer("layer1"))
-
-
-def keras_first_layer(side):
-    """Keras side: the first layer computes the padding like what counts."""
-    _without_mask(side.model.get_layer("layer0"))
+    return plant
 
 
-def _torch_without_mask(side, index):
-    import torch
+def _torch_without_mask(index):
+    """PyTorch side: to a layer everything counts."""
 
-    direction = side.model._direction
+    def plant(side):
+        direction = side.model._direction
 
-    def without(inputs, layer, *others):
-        everything = {"mask": torch.ones_like(inputs["mask"])} if layer == index else {}
-        return direction(inputs | everything, layer, *others)
+        def without(inputs, layer, *others):
+            everything = {"mask": inputs["mask"].new_ones(inputs["mask"].shape)} if layer == index else {}
+            return direction(inputs | everything, layer, *others)
 
-    side.model._direction = without
+        side.model._direction = without
 
-
-def torch_first_layer(side):
-    """PyTorch side: the first layer computes the padding like what counts."""
-    _torch_without_mask(side, 0)
+    return plant
 
 
-def torch_second_layer(side):
-    """PyTorch side: the second layer computes the padding like what counts."""
-    _torch_without_mask(side, 1)
+keras_first_layer, keras_second_layer = _keras_without_mask(0), _keras_without_mask(1)
+torch_first_layer, torch_second_layer = _torch_without_mask(0), _torch_without_mask(1)

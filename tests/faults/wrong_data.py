@@ -3,72 +3,46 @@
 import numpy as np
 
 
-def _replace_schedule(side, change):
-    schedule = np.array(side.schedule)
-    side.schedule = change(schedule)
+def _schedule(change):
+    """Train by another schedule: change(schedule, batch size) -> schedule, or None where it was changed in place."""
+
+    def plant(side):
+        schedule = np.array(side.schedule)
+        changed = change(schedule, side.experiment.case.training.batch_size)
+        side.schedule = schedule if changed is None else changed
+
+    return plant
 
 
-def one_window_shifted(side):
-    """One window is the one after it."""
-    inputs = np.array(side.inputs)
-    inputs[5] = inputs[6]
-    side.inputs = inputs
+def _data(name, change):
+    """Train on other inputs or targets: change(array) -> array, or None where it was changed in place."""
+
+    def plant(side):
+        array = np.array(getattr(side, name))
+        changed = change(array)
+        setattr(side, name, array if changed is None else changed)
+
+    return plant
 
 
-def all_targets_shifted(side):
-    """Every target is the one before it."""
-    side.targets = np.roll(np.array(side.targets), 1, axis=0)
+# Two batches change places in the third epoch.
+batches_swapped_in_third_epoch = _schedule(
+    lambda schedule, size: schedule[2].__setitem__(slice(2 * size), np.roll(schedule[2, : 2 * size], size))
+)
+# Two samples of the first batch change places, which changes nothing but the order of a sum.
+samples_swapped_within_a_batch = _schedule(lambda schedule, _: schedule[0].__setitem__([0, 1], schedule[0, [1, 0]]))
+# The last, smaller batch of every epoch is dropped.
+last_partial_batch_dropped = _schedule(lambda schedule, size: schedule[:, : schedule.shape[1] // size * size])
+# The first epoch's order is used in every epoch.
+not_shuffled_again = _schedule(lambda schedule, _: np.repeat(schedule[:1], len(schedule), axis=0))
+# The last epoch is missing.
+one_epoch_missing = _schedule(lambda schedule, _: schedule[:-1])
 
-
-def batches_swapped_in_third_epoch(side):
-    """Two batches change places in the third epoch."""
-    size = side.experiment.case.training.batch_size
-
-    def change(schedule):
-        schedule[2] = np.concatenate([schedule[2, size : 2 * size], schedule[2, :size], schedule[2, 2 * size :]])
-        return schedule
-
-    _replace_schedule(side, change)
-
-
-def samples_swapped_within_a_batch(side):
-    """Two samples of the first batch change places, which changes nothing but the order of a sum."""
-
-    def change(schedule):
-        schedule[0, [0, 1]] = schedule[0, [1, 0]]
-        return schedule
-
-    _replace_schedule(side, change)
-
-
-def last_partial_batch_dropped(side):
-    """The last, smaller batch of every epoch is dropped."""
-    size = side.experiment.case.training.batch_size
-    _replace_schedule(side, lambda schedule: schedule[:, : schedule.shape[1] // size * size])
-
-
-def not_shuffled_again(side):
-    """The first epoch's order is used in every epoch."""
-    _replace_schedule(side, lambda schedule: np.repeat(schedule[:1], len(schedule), axis=0))
-
-
-def scaled_on_all_data(side):
-    """The inputs were scaled with figures that include the held-out part."""
-    side.inputs = np.array(side.inputs) * side.inputs.dtype.type(1.003)
-
-
-def inputs_in_half_precision(side):
-    """The inputs went through float16."""
-    side.inputs = np.array(side.inputs).astype(np.float16).astype(side.inputs.dtype)
-
-
-def not_a_number(side):
-    """One input is NaN."""
-    inputs = np.array(side.inputs)
-    inputs[20, 0, 0] = np.nan
-    side.inputs = inputs
-
-
-def one_epoch_missing(side):
-    """The last epoch is missing."""
-    _replace_schedule(side, lambda schedule: schedule[:-1])
+# One window is the one after it; one input is NaN.
+one_window_shifted = _data("inputs", lambda inputs: inputs.__setitem__(5, inputs[6]))
+not_a_number = _data("inputs", lambda inputs: inputs.__setitem__((20, 0, 0), np.nan))
+# The inputs were scaled with figures that include the held-out part, or went through float16.
+scaled_on_all_data = _data("inputs", lambda inputs: inputs * inputs.dtype.type(1.003))
+inputs_in_half_precision = _data("inputs", lambda inputs: inputs.astype(np.float16).astype(inputs.dtype))
+# Every target is the one before it.
+all_targets_shifted = _data("targets", lambda targets: np.roll(targets, 1, axis=0))

@@ -1,56 +1,47 @@
-"""Planted faults: gradients changed on their way, on the PyTorch side."""
+"""Planted faults: gradients changed on their way, on the PyTorch side unless said otherwise."""
 
 
-def _hook(parameter, change):
-    parameter.register_hook(change)
+def _without_second_gate(axis):
+    """Lose the gradient of the second gate of a recurrent kernel, which has its units on the other axis."""
+
+    def change(gradient):
+        gradient = gradient.clone()
+        units = gradient.shape[1 - axis]
+        gradient.narrow(axis, units, units).zero_()
+        return gradient
+
+    return change
 
 
 def all_scaled(side):
     """Every gradient is larger by one per cent."""
     for parameter in side.model.parameters():
         if parameter.requires_grad:
-            _hook(parameter, lambda gradient: gradient * 1.01)
+            parameter.register_hook(lambda gradient: gradient * 1.01)
 
 
 def head_scaled_slightly(side):
     """The gradient of the head's kernel is larger by one part in ten thousand."""
-    _hook(side.model.head.weight, lambda gradient: gradient * 1.0001)
+    side.model.head.weight.register_hook(lambda gradient: gradient * 1.0001)
 
 
 def one_gate_zero(side):
     """The recurrent kernel's gradient of the second gate is lost."""
-
-    def change(gradient):
-        gradient = gradient.clone()
-        units = gradient.shape[1]
-        gradient[units : 2 * units] = 0
-        return gradient
-
-    _hook(side.model.layers[0].weight_hh_l0, change)
+    side.model.layers[0].weight_hh_l0.register_hook(_without_second_gate(axis=0))
 
 
 def keras_one_gate_zero(side):
     """Keras side, on torch: the recurrent kernel's gradient of the second gate is lost."""
-    cell = side.model.get_layer("layer0")
-    kernel = getattr(cell, "layer", cell).cell.recurrent_kernel
-    units = kernel.shape[0]
-
-    def change(gradient):
-        gradient = gradient.clone()
-        gradient[:, units : 2 * units] = 0
-        return gradient
-
-    _hook(kernel.value, change)
+    layer = side.model.get_layer("layer0")
+    getattr(layer, "layer", layer).cell.recurrent_kernel.value.register_hook(_without_second_gate(axis=1))
 
 
 def noisy(side):
     """The kernel's gradient has noise of one part in a thousand."""
     import torch
 
-    _hook(
-        side.model.layers[0].weight_ih_l0,
-        lambda gradient: gradient * (1 + 1e-3 * torch.rand_like(gradient)),
-    )
+    weight = side.model.layers[0].weight_ih_l0
+    weight.register_hook(lambda gradient: gradient * (1 + 1e-3 * torch.rand_like(gradient)))
 
 
 def accumulated(side):
@@ -60,8 +51,7 @@ def accumulated(side):
 
 def layer_detached(side):
     """The first layer's parameters get no gradient."""
-    for parameter in side.model.layers[0].parameters():
-        parameter.requires_grad_(False)
+    side.model.layers[0].requires_grad_(False)
 
 
 def head_bias_frozen(side):

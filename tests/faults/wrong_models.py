@@ -3,39 +3,52 @@
 from dataclasses import replace
 
 
-def _settings(side, **changed):
+def _settings(**changed):
     """Change what the PyTorch model was built for."""
-    side.model.settings = replace(side.model.settings, **changed)
+
+    def plant(side):
+        side.model.settings = replace(side.model.settings, **changed)
+
+    return plant
 
 
-def mask_ignored(side):
-    """PyTorch side: padded timesteps are computed like all others."""
-    _settings(side, masked=False)
+def _keras_layer(name, attribute, value):
+    """Change a layer of the Keras side."""
+    return lambda side: setattr(side.model.get_layer(name), attribute, value)
 
 
-def keras_mask_ignored(side):
-    """Keras side: the first layer computes padded timesteps like all others."""
-    layer = side.model.get_layer("layer0")
-    call = layer.call
-    layer.call = lambda sequences, initial_state=None, mask=None, training=False: call(
-        sequences, initial_state=initial_state, training=training
-    )
+def _where_masks_are_independent(plant):
+    """Plant a fault where each side draws its own masks, not where the same case is trained with shared ones."""
+    return lambda side: None if side.experiment.case.model.shared_masks else plant(side)
+
+
+# PyTorch side: padded timesteps are computed like all others, or the output before them is repeated instead of zeros.
+mask_ignored = _settings(masked=False)
+outputs_at_padding_repeated = _settings(zero_output_for_mask=False)
+# PyTorch side: what recurrent dropout keeps is scaled for another rate; the given states are taken for zeros.
+recurrent_dropout_rate = _settings(recurrent_dropout=0.2)
+given_states_zeroed = _settings(initial_state=False)
+# PyTorch side: of the backward direction the head sees the output at the last timestep, not the last state.
+last_output_for_last_state = _settings(head="last_output")
+# PyTorch side: the layers run forwards.
+backwards_forgotten = _settings(go_backwards=False)
+# Keras side: what dropout keeps is not scaled; both directions are added up instead of averaged.
+dropout_scale_forgotten = _keras_layer("shared_dropout0", "rate", 0.0)
+merge_mode_changed = _keras_layer("layer0", "merge_mode", "sum")
+# Keras side: the running figures move by a tenth at each step, as torch.nn.BatchNorm1d's do.
+batch_momentum_of_torch = _keras_layer("normalization0", "momentum", 0.9)
+# Independent masks: a quarter is dropped where a fifth should be, on either side; more of a cell's inputs is dropped
+# than should be; nothing is dropped before the head.
+own_dropout_rate = _where_masks_are_independent(_settings(dropout=0.25))
+keras_own_dropout_rate = _where_masks_are_independent(_keras_layer("dropout0", "rate", 0.25))
+own_input_dropout_rate = _where_masks_are_independent(_settings(input_dropout=0.15))
+keras_own_dropout_left_out = _where_masks_are_independent(_keras_layer("dropout1", "rate", 0.0))
 
 
 def mask_reversed(side):
     """PyTorch side: the padding is taken to stand at the other end."""
     stages = side.model.stages
     side.model.stages = lambda inputs: stages({**inputs, "mask": inputs["mask"].flip(1)})
-
-
-def outputs_at_padding_repeated(side):
-    """PyTorch side: where there is padding the output before it is repeated instead of zeros."""
-    _settings(side, zero_output_for_mask=False)
-
-
-def dropout_scale_forgotten(side):
-    """Keras side: what dropout keeps is not scaled."""
-    side.model.get_layer("shared_dropout0").rate = 0.0
 
 
 def dropout_bit_flipped(side):
@@ -52,11 +65,6 @@ def dropout_bit_flipped(side):
     side.draw = flipped
 
 
-def recurrent_dropout_rate(side):
-    """PyTorch side: what recurrent dropout keeps is scaled for another rate."""
-    _settings(side, recurrent_dropout=0.2)
-
-
 def recurrent_mask_shared_by_gates(side):
     """PyTorch side: all gates drop the same of the state."""
     cell_masks = side.model._cell_masks
@@ -66,21 +74,6 @@ def recurrent_mask_shared_by_gates(side):
         return masks[:, :1] if masks is not None and name.endswith("recurrent_dropout") else masks
 
     side.model._cell_masks = shared
-
-
-def given_states_zeroed(side):
-    """PyTorch side: the given states are taken for zeros."""
-    _settings(side, initial_state=False)
-
-
-def merge_mode_changed(side):
-    """Keras side: both directions are added up instead of averaged."""
-    side.model.get_layer("layer0").merge_mode = "sum"
-
-
-def last_output_for_last_state(side):
-    """PyTorch side: of the backward direction the head sees the output at the last timestep, not the last state."""
-    _settings(side, head="last_output")
 
 
 def backward_direction_not_turned(side):
@@ -94,19 +87,9 @@ def backward_direction_not_turned(side):
     side.model._direction = unturned
 
 
-def backwards_forgotten(side):
-    """PyTorch side: the layers run forwards."""
-    _settings(side, go_backwards=False)
-
-
 def states_not_reset(side):
     """Keras side: the carried states are not reset between epochs."""
     side.model.get_layer("layer0").reset_state = lambda: None
-
-
-def batch_momentum_of_torch(side):
-    """Keras side: the running figures move by a tenth at each step, as torch.nn.BatchNorm1d's do."""
-    side.model.get_layer("normalization0").momentum = 0.9
 
 
 def running_variance_unbiased(side):
@@ -134,7 +117,7 @@ def layer_epsilon_of_torch(side):
 
 def penalty_halved(side):
     """PyTorch side: the penalty is c/2 times the sum of squares, whose gradient is c times the weight."""
-    _settings(side, l2=side.model.settings.l2 / 2)
+    _settings(l2=side.model.settings.l2 / 2)(side)
 
 
 def padding_counted_in_the_loss(side):
@@ -143,40 +126,12 @@ def padding_counted_in_the_loss(side):
     side.loss = lambda outputs, targets, mask: loss(outputs, targets)
 
 
-def own_dropout_rate(side):
-    """PyTorch side, independent masks: a quarter is dropped where a fifth should be."""
-    if side.experiment.case.model.shared_masks:
-        return
-    _settings(side, dropout=0.25)
-
-
-def keras_own_dropout_rate(side):
-    """Keras side, independent masks: a quarter is dropped after the first layer where a fifth should be."""
-    if side.experiment.case.model.shared_masks:
-        return
-    side.model.get_layer("dropout0").rate = 0.25
-
-
-def own_input_dropout_rate(side):
-    """PyTorch side, independent masks: more of a cell's inputs is dropped than should be."""
-    if side.experiment.case.model.shared_masks:
-        return
-    _settings(side, input_dropout=0.15)
-
-
 def own_dropout_scale_forgotten(side):
     """PyTorch side, independent masks: what dropout keeps is not scaled."""
     if side.experiment.case.model.shared_masks:
         return
     drop = side.model._dropout
     side.model._dropout = lambda *arguments: drop(*arguments) * (1 - side.model.settings.dropout)
-
-
-def keras_own_dropout_left_out(side):
-    """Keras side, independent masks: nothing is dropped before the head."""
-    if side.experiment.case.model.shared_masks:
-        return
-    side.model.get_layer("dropout1").rate = 0.0
 
 
 def predictions_reversed(side):

@@ -4,26 +4,62 @@ On the Keras side another optimizer is put in; on the PyTorch side the matched o
 """
 
 
-def _keras_optimizer(side, name, **changed):
-    import keras
-
-    training = side.experiment.case.training
-    side.optimizer = getattr(keras.optimizers, name)(**({"learning_rate": training.learning_rate} | changed))
+def _training(side):
+    return side.experiment.case.training
 
 
-def _change_groups(side, **changed):
-    for group in side.optimizer.param_groups:
-        group.update(changed)
+def _keras(name, **changed):
+    """Put in another optimizer; what is changed is a value, or a function of the training."""
+
+    def plant(side):
+        import keras
+
+        options = {"learning_rate": _training(side).learning_rate}
+        options |= {option: value(_training(side)) if callable(value) else value for option, value in changed.items()}
+        side.optimizer = getattr(keras.optimizers, name)(**options)
+
+    return plant
 
 
-def keras_epsilon_of_torch(side):
-    """Keras side: Adam's epsilon is PyTorch's 1e-8."""
-    _keras_optimizer(side, "Adam", epsilon=1e-8)
+def _groups(**changed):
+    """Change the PyTorch side's parameter groups; what is changed is a value, or a function of the training."""
+
+    def plant(side):
+        values = {name: value(_training(side)) if callable(value) else value for name, value in changed.items()}
+        for group in side.optimizer.param_groups:
+            group.update(values)
+
+    return plant
 
 
-def epsilon_ten_times(side):
-    """PyTorch side: Adam's epsilon is ten times as large."""
-    _change_groups(side, eps=1e-6)
+# Keras side: a constant of Adam, AdamW, RMSprop or Adadelta is PyTorch's, or another one.
+keras_epsilon_of_torch = _keras("Adam", epsilon=1e-8)
+keras_epsilon_thousand_times = _keras("Adam", epsilon=1e-4)
+keras_beta_2 = _keras("Adam", beta_2=0.99)
+keras_decay_of_torch = _keras("AdamW", weight_decay=1e-2)
+keras_rho_of_torch = _keras("RMSprop", rho=0.99)
+keras_rho_of_adadelta = _keras("Adadelta", rho=0.9)
+# Keras side: the learning rate is twice as large, or larger by 5 %.
+keras_learning_rate_twice = _keras("Adam", learning_rate=lambda training: 2 * training.learning_rate)
+keras_learning_rate_by_a_twentieth = _keras("Adam", learning_rate=lambda training: 1.05 * training.learning_rate)
+# Keras side: RMSprop stands where Adam should; the learning rate stays what it was; SGD without Nesterov's form.
+keras_rmsprop_for_adam = _keras("RMSprop")
+keras_schedule_forgotten = _keras("Adam")
+keras_nesterov_forgotten = _keras("SGD", momentum=lambda training: training.momentum)
+# Keras side: where the case clips by global norm each variable is clipped by its own, or by value.
+keras_clip_by_variable = _keras("Adam", clipnorm=lambda training: training.global_clipnorm)
+keras_clip_value_for_norm = _keras("Adam", clipvalue=lambda training: training.global_clipnorm)
+
+# PyTorch side: Adam's epsilon, or beta_1, is another.
+epsilon_ten_times = _groups(eps=1e-6)
+epsilon_thousand_times = _groups(eps=1e-4)
+beta_1 = _groups(betas=(0.8, 0.999))
+# PyTorch side: the learning rate is larger by one part in ten thousand, or by 5 %.
+learning_rate_slightly = _groups(lr=lambda training: training.learning_rate * 1.0001)
+learning_rate_by_a_twentieth = _groups(lr=lambda training: 1.05 * training.learning_rate)
+# PyTorch side: there is no weight decay; Adagrad's accumulator starts at zero, as in torch.optim.
+decay_forgotten = _groups(weight_decay=None)
+accumulator_from_zero = _groups(initial_accumulator=0.0)
 
 
 def epsilon_after_correction(side):
@@ -39,46 +75,6 @@ def epsilon_after_correction(side):
             parameter.sub_(side.optimizer.learning_rate(group) * m_hat / (v_hat.sqrt() + group["eps"]))
 
     side.optimizer.update = update
-
-
-def keras_beta_2(side):
-    """Keras side: beta_2 is 0.99."""
-    _keras_optimizer(side, "Adam", beta_2=0.99)
-
-
-def beta_1(side):
-    """PyTorch side: beta_1 is 0.8."""
-    _change_groups(side, betas=(0.8, 0.999))
-
-
-def learning_rate_slightly(side):
-    """PyTorch side: the learning rate is larger by one part in ten thousand."""
-    _change_groups(side, lr=side.experiment.case.training.learning_rate * 1.0001)
-
-
-def keras_learning_rate_twice(side):
-    """Keras side: the learning rate is twice as large."""
-    _keras_optimizer(side, "Adam", learning_rate=2 * side.experiment.case.training.learning_rate)
-
-
-def learning_rate_by_a_twentieth(side):
-    """PyTorch side: the learning rate is larger by 5 %."""
-    _change_groups(side, lr=1.05 * side.experiment.case.training.learning_rate)
-
-
-def keras_learning_rate_by_a_twentieth(side):
-    """Keras side: the learning rate is larger by 5 %."""
-    _keras_optimizer(side, "Adam", learning_rate=1.05 * side.experiment.case.training.learning_rate)
-
-
-def epsilon_thousand_times(side):
-    """PyTorch side: Adam's epsilon is 1e-4."""
-    _change_groups(side, eps=1e-4)
-
-
-def keras_epsilon_thousand_times(side):
-    """Keras side: Adam's epsilon is 1e-4."""
-    _keras_optimizer(side, "Adam", epsilon=1e-4)
 
 
 def no_bias_correction(side):
@@ -98,22 +94,10 @@ def keras_embedding_moves_further(side):
     side.optimizer.update_step = changed
 
 
-def keras_rmsprop_for_adam(side):
-    """Keras side: RMSprop stands where Adam should."""
-    _keras_optimizer(side, "RMSprop")
-
-
 def schedule_one_step_late(side):
     """PyTorch side: the learning rate is the one of the step before."""
-    of_step = type(side.optimizer).learning_rate
-    side.optimizer.learning_rate = lambda group: of_step(
-        side.optimizer, group | {"iterations": max(1, group["iterations"] - 1)}
-    )
-
-
-def keras_schedule_forgotten(side):
-    """Keras side: the learning rate stays what it was at the start."""
-    _keras_optimizer(side, "Adam")
+    of_step = side.optimizer.learning_rate
+    side.optimizer.learning_rate = lambda group: of_step(group | {"iterations": max(1, group["iterations"] - 1)})
 
 
 def decay_into_gradient(side):
@@ -121,23 +105,13 @@ def decay_into_gradient(side):
     optimizer = side.optimizer
     coefficient = optimizer.param_groups[0]["weight_decay"]
     update = optimizer.update
-    _change_groups(side, weight_decay=None)
+    decay_forgotten(side)
 
     def coupled(group, parameters, gradients, slots):
         coupled_gradients = [g + coefficient * p for g, p in zip(gradients, parameters, strict=True)]
         update(group, parameters, coupled_gradients, slots)
 
     optimizer.update = coupled
-
-
-def keras_decay_of_torch(side):
-    """Keras side: AdamW's weight decay is PyTorch's 1e-2."""
-    _keras_optimizer(side, "AdamW", weight_decay=1e-2)
-
-
-def decay_forgotten(side):
-    """PyTorch side: there is no weight decay."""
-    _change_groups(side, weight_decay=None)
 
 
 def rmsprop_epsilon_outside(side):
@@ -151,11 +125,6 @@ def rmsprop_epsilon_outside(side):
     side.optimizer.update = update
 
 
-def keras_rho_of_torch(side):
-    """Keras side: RMSprop's rho is PyTorch's 0.99."""
-    _keras_optimizer(side, "RMSprop", rho=0.99)
-
-
 def momentum_without_learning_rate(side):
     """PyTorch side: the momentum holds gradients and the learning rate is applied after, as in torch.optim.SGD."""
 
@@ -166,21 +135,6 @@ def momentum_without_learning_rate(side):
             parameter.sub_(learning_rate * m)
 
     side.optimizer.update = update
-
-
-def keras_nesterov_forgotten(side):
-    """Keras side: SGD without Nesterov's form of the momentum."""
-    _keras_optimizer(side, "SGD", momentum=side.experiment.case.training.momentum)
-
-
-def accumulator_from_zero(side):
-    """PyTorch side: Adagrad's accumulator starts at zero, as in torch.optim."""
-    _change_groups(side, initial_accumulator=0.0)
-
-
-def keras_rho_of_adadelta(side):
-    """Keras side: Adadelta's rho is PyTorch's 0.9."""
-    _keras_optimizer(side, "Adadelta", rho=0.9)
 
 
 def adamax_epsilon_inside(side):
@@ -204,23 +158,11 @@ def nadam_decay(side):
     side.optimizer.DECAY = 0.96**0.004
 
 
-def keras_clip_by_variable(side):
-    """Keras side: each variable is clipped by its own norm instead of all together."""
-    _keras_optimizer(side, "Adam", clipnorm=side.experiment.case.training.global_clipnorm)
-
-
 def clip_norm_slightly(side):
     """PyTorch side: the global norm is clipped at a limit one per cent smaller."""
-    limit = side.experiment.case.training.global_clipnorm
-    side.optimizer.defaults["global_clipnorm"] = limit * 0.99
+    side.optimizer.defaults["global_clipnorm"] = _training(side).global_clipnorm * 0.99
 
 
 def clip_forgotten(side):
     """PyTorch side: nothing is clipped."""
-    for name in ("clipvalue", "clipnorm", "global_clipnorm"):
-        side.optimizer.defaults[name] = None
-
-
-def keras_clip_value_for_norm(side):
-    """Keras side: gradients are clipped by value where the case clips by global norm."""
-    _keras_optimizer(side, "Adam", clipvalue=side.experiment.case.training.global_clipnorm)
+    side.optimizer.defaults.update(clipvalue=None, clipnorm=None, global_clipnorm=None)

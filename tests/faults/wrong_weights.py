@@ -1,147 +1,93 @@
 """Planted faults: weights that a conversion got wrong. Each changes what a side holds after loading."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-Tensors = dict[str, np.ndarray]
+
+def _changed(change):
+    """Load other weights: change(weights) -> weights."""
+
+    def plant(side):
+        load = side.load_weights
+        side.load_weights = lambda weights: load(change(dict(weights)))
+        side.load_weights(side.experiment.weights)
+
+    return plant
 
 
-def _change(side, change: Callable[[Tensors], Tensors]) -> None:
-    load = side.load_weights
-    side.load_weights = lambda weights: load(change(dict(weights)))
-    side.load_weights(side.experiment.weights)
+def _each(change, chosen):
+    """Change each weight whose name is chosen."""
+    return _changed(lambda weights: {n: change(w) if chosen(n) else w for n, w in weights.items()})
 
 
-def _is_recurrent_bias(name: str) -> bool:
+def _one(name, change):
+    """Change a copy of one weight in place."""
+
+    def changed(weights):
+        wrong = weights[name].copy()
+        change(wrong)
+        return weights | {name: wrong}
+
+    return _changed(changed)
+
+
+def _swapped(first, second, *tensors):
+    """Let two gates of the first layer's tensors change places."""
+
+    def changed(weights):
+        pairs = [(f"layer0/forward/{tensor}/{first}", f"layer0/forward/{tensor}/{second}") for tensor in tensors]
+        return weights | {a: weights[b] for pair in pairs for a, b in (pair, pair[::-1])}
+
+    return _changed(changed)
+
+
+def _renamed(names):
+    """Let layers change places by the first part of their names."""
+
+    def other(name):
+        layer, _, rest = name.partition("/")
+        return f"{names.get(layer, layer)}/{rest}"
+
+    return _changed(lambda weights: {name: weights[other(name)] for name in weights})
+
+
+def _is_recurrent_bias(name):
     return name.startswith("layer0") and "bias" in name
 
 
-def _swapped(weights: Tensors, tensor: str, gate: str, other_gate: str) -> Tensors:
-    first, second = f"layer0/forward/{tensor}/{gate}", f"layer0/forward/{tensor}/{other_gate}"
-    return weights | {first: weights[second], second: weights[first]}
-
-
-def lstm_input_and_forget_swapped(side):
-    """The input and forget gates of the LSTM's kernel are swapped."""
-    _change(side, lambda weights: _swapped(weights, "kernel", "input", "forget"))
-
-
-def lstm_candidate_and_output_swapped(side):
-    """The candidate and the output gate of the LSTM's recurrent kernel are swapped, as in cuDNN's other orders."""
-    _change(side, lambda weights: _swapped(weights, "recurrent_kernel", "candidate", "output"))
-
-
-def gru_update_and_reset_swapped(side):
-    """The GRU's kernels are copied from PyTorch without reordering the gates."""
-
-    def change(weights):
-        for tensor in ("kernel", "recurrent_kernel"):
-            weights = _swapped(weights, tensor, "update", "reset")
-        return weights
-
-    _change(side, change)
-
-
-def gru_biases_swapped(side):
-    """The GRU's input bias and recurrent bias are swapped for the candidate, where it matters."""
-
-    def change(weights):
-        first, second = "layer0/forward/input_bias/candidate", "layer0/forward/recurrent_bias/candidate"
-        return weights | {first: weights[second], second: weights[first]}
-
-    _change(side, change)
-
-
-def recurrent_kernel_transposed(side):
-    """Every recurrent kernel is transposed: square, so that no shape tells."""
-    _change(side, lambda weights: {n: w.T if "recurrent_kernel" in n else w for n, w in weights.items()})
-
-
-def one_gate_transposed(side):
-    """The recurrent kernel of one gate is transposed."""
-    ends = ("recurrent_kernel/forget", "recurrent_kernel/reset")
-    name = next(name for name in side.experiment.weights if name.endswith(ends))
-    _change(side, lambda weights: weights | {name: weights[name].T})
-
-
-def bias_dropped(side):
-    """The recurrent layer's biases are left at zero."""
-    _change(side, lambda weights: {n: w * 0 if _is_recurrent_bias(n) else w for n, w in weights.items()})
-
-
-def forget_bias_dropped(side):
-    """The LSTM's forget bias of one is left at zero."""
-    _change(side, lambda weights: weights | {"layer0/forward/bias/forget": weights["layer0/forward/bias/forget"] * 0})
-
-
-def bias_doubled(side):
-    """PyTorch's two biases both receive Keras's one."""
-    _change(side, lambda weights: {n: w * 2 if _is_recurrent_bias(n) else w for n, w in weights.items()})
-
-
-def bias_shifted(side):
-    """The recurrent layer's biases are shifted by one unit."""
-    _change(side, lambda weights: {n: np.roll(w, 1) if _is_recurrent_bias(n) else w for n, w in weights.items()})
-
-
-def head_bias_dropped(side):
-    """The head's bias is left at zero."""
-    _change(side, lambda weights: weights | {"head/bias": weights["head/bias"] * 0})
-
-
-def one_element_wrong(side):
-    """One element of the input gate's recurrent kernel has the wrong sign."""
-    name = "layer0/forward/recurrent_kernel/input"
-
-    def change(weights):
-        wrong = weights[name].copy()
-        wrong[0, 0] *= -1
-        return weights | {name: wrong}
-
-    _change(side, change)
-
-
-def one_element_last_bits(side):
-    """One element of the head's kernel is off by sixteen units in the last place."""
-
-    def change(weights):
-        wrong = weights["head/kernel"].copy()
-        wrong[0, 0] *= 1 + 16 * np.finfo(wrong.dtype).eps
-        return weights | {"head/kernel": wrong}
-
-    _change(side, change)
-
-
-def head_scaled(side):
-    """The head's kernel is larger by one part in ten thousand."""
-    factor = np.dtype(side.experiment.case.dtype).type(1.0001)
-    _change(side, lambda weights: weights | {"head/kernel": weights["head/kernel"] * factor})
-
-
-def layers_swapped(side):
-    """The second and third layers are swapped."""
-
-    def change(weights):
-        other_gate = {"layer1": "layer2", "layer2": "layer1"}
-        return {
-            n: weights["/".join([other_gate.get(n.split("/")[0], n.split("/")[0]), *n.split("/")[1:]])] for n in weights
+# Gates that were not reordered: of the LSTM's kernel; of its recurrent kernel, as in cuDNN's other orders; of the GRU.
+lstm_input_and_forget_swapped = _swapped("input", "forget", "kernel")
+lstm_candidate_and_output_swapped = _swapped("candidate", "output", "recurrent_kernel")
+gru_update_and_reset_swapped = _swapped("update", "reset", "kernel", "recurrent_kernel")
+# The GRU's input bias and recurrent bias are swapped for the candidate, where it matters.
+gru_biases_swapped = _changed(
+    lambda weights: (
+        weights
+        | {
+            "layer0/forward/input_bias/candidate": weights["layer0/forward/recurrent_bias/candidate"],
+            "layer0/forward/recurrent_bias/candidate": weights["layer0/forward/input_bias/candidate"],
         }
-
-    _change(side, change)
-
-
-def half_precision_weights(side):
-    """The weights went through float16."""
-    _change(side, lambda weights: {n: w.astype(np.float16).astype(w.dtype) for n, w in weights.items()})
-
-
-def embedding_rows_swapped(side):
-    """Two rows of the embedding are swapped, as by a vocabulary in another order."""
-
-    def change(weights):
-        table = weights["embedding/embeddings"].copy()
-        table[[1, 2]] = table[[2, 1]]
-        return weights | {"embedding/embeddings": table}
-
-    _change(side, change)
+    )
+)
+# Recurrent kernels are transposed, every one or of one gate: square, so that no shape tells.
+recurrent_kernel_transposed = _each(np.transpose, lambda name: "recurrent_kernel" in name)
+_ONE_GATE = ("layer0/forward/recurrent_kernel/forget", "layer0/forward/recurrent_kernel/reset")
+one_gate_transposed = _each(np.transpose, lambda name: name in _ONE_GATE)
+# The recurrent layer's biases are left at zero, given to both of PyTorch's, or shifted by one unit.
+bias_dropped = _each(np.zeros_like, _is_recurrent_bias)
+bias_doubled = _each(lambda bias: bias * 2, _is_recurrent_bias)
+bias_shifted = _each(lambda bias: np.roll(bias, 1), _is_recurrent_bias)
+# The LSTM's forget bias of one, or the head's bias, is left at zero.
+forget_bias_dropped = _each(np.zeros_like, lambda name: name == "layer0/forward/bias/forget")
+head_bias_dropped = _each(np.zeros_like, lambda name: name == "head/bias")
+# One element of the input gate's recurrent kernel has the wrong sign.
+one_element_wrong = _one("layer0/forward/recurrent_kernel/input", lambda w: w.__setitem__((0, 0), -w[0, 0]))
+# One element of the head's kernel is off by sixteen units in the last place.
+one_element_last_bits = _one("head/kernel", lambda w: w.__setitem__((0, 0), w[0, 0] * (1 + 16 * np.finfo(w.dtype).eps)))
+# The head's kernel is larger by one part in ten thousand.
+head_scaled = _each(lambda kernel: kernel * kernel.dtype.type(1.0001), lambda name: name == "head/kernel")
+# The second and third layers are swapped.
+layers_swapped = _renamed({"layer1": "layer2", "layer2": "layer1"})
+# The weights went through float16.
+half_precision_weights = _each(lambda weight: weight.astype(np.float16).astype(weight.dtype), lambda name: True)
+# Two rows of the embedding are swapped, as by a vocabulary in another order.
+embedding_rows_swapped = _one("embedding/embeddings", lambda table: table.__setitem__([1, 2], table[[2, 1]]))

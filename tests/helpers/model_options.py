@@ -58,19 +58,6 @@ class Example:
             "dtype": str(self.weights["head/bias"].dtype),
         }
 
-    def as_type(self, dtype: Any) -> "Example":
-        """The example with its numbers, not its labels and masks, in another type."""
-
-        def cast(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: _cast(array, dtype) for name, array in arrays.items()}
-
-        weights, inputs, non_trainable = cast(self.weights), cast(self.inputs), cast(self.non_trainable)
-        return Example(self.option, self.model, weights, inputs, _cast(self.targets, dtype), non_trainable)
-
-
-def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
-    return array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
-
 
 def _options() -> dict[str, Option]:
     computed: dict[str, Option] = {}
@@ -98,6 +85,7 @@ def _options() -> dict[str, Option]:
         add("backwards zeroed at padding", cell, "empty row", zero_output_for_mask=True, go_backwards=True, layers=2)
         add("given states and padding", cell, "empty row", initial_state="given", layers=2)
         add("given states and dropout", cell, initial_state="given", recurrent_dropout=0.3, layers=2)
+        add("activation elu and padding", cell, "empty row", activation="elu", go_backwards=True)
         add("recurrent dropout and padding", cell, "scattered", recurrent_dropout=0.3, input_dropout=0.2)
         add("given states, dropout and padding", cell, "left", initial_state="given", input_dropout=0.3, layers=2)
         add("both directions and padding", cell, "scattered", bidirectional="concat", head="every_output", layers=2)
@@ -157,31 +145,30 @@ def _options() -> dict[str, Option]:
 OPTIONS = _options()
 
 
-def example(name: str, dtype: str = "float64", seed: int = 0) -> Example:
-    """Draw an example of an option: weights, biases too, of the size of one."""
-    option = OPTIONS[name]
-    case = make_case({"name": "example", "dtype": dtype, "model": _fields(option)}, name)
+def random_weights(shape: Mapping[str, Any], seed: int, dtype: str = "float32") -> dict[str, np.ndarray]:
+    """Draw weights of the size of one, biases too, for a model of some keywords of `build`."""
+    sizes = {"features": 1, "outputs": 1, "vocabulary": VOCABULARY}
+    model = {name: value for name, value in shape.items() if name not in ("dtype", *sizes)}
+    sizes |= {name: shape[name] for name in sizes if name in shape}
     generator = np.random.default_rng([seed, 77])
-    shapes = draw_initial_weights(case, FEATURES, OUTPUTS, VOCABULARY)
-    weights = {
-        key: (generator.normal(0, 0.6, tensor.shape) + key.endswith("gamma")).astype(dtype)
-        for key, tensor in shapes.items()
+    return {
+        name: (generator.normal(0, 0.6, tensor.shape) + name.endswith("gamma")).astype(dtype)
+        for name, tensor in draw_initial_weights(make_case({"name": "a", "model": model}, "a"), **sizes).items()
     }
+
+
+def example(name: str, dtype: str = "float64", seed: int = 0) -> Example:
+    """Draw an example of an option."""
+    option = OPTIONS[name]
+    fields = {"cell": option.cell, "units": UNITS, **option.model}
+    case = make_case({"name": "example", "dtype": dtype, "model": fields}, name)
+    generator = np.random.default_rng([seed, 78])
     targets = generator.normal(size=_target_shape(case.model)).astype(dtype)
     if option.loss == CROSSENTROPY:
         targets = generator.integers(0, OUTPUTS, targets.shape[:-1], dtype=np.int32)
-    return Example(
-        option,
-        case.model,
-        weights,
-        _inputs(case, option, generator),
-        targets,
-        _non_trainable(case.model, generator, dtype),
-    )
-
-
-def _fields(option: Option) -> dict[str, Any]:
-    return {"cell": option.cell, "units": UNITS, **option.model}
+    weights = random_weights(fields | {"features": FEATURES, "outputs": OUTPUTS}, seed, dtype)
+    inputs = _inputs(case, option, generator)
+    return Example(option, case.model, weights, inputs, targets, _non_trainable(case.model, generator, dtype))
 
 
 def _target_shape(model: ModelConfig) -> tuple[int, ...]:

@@ -8,9 +8,6 @@ from helpers.probes import Tensors, new_model, package, trained
 
 Options = Mapping[str, Any]
 
-# A trajectory: the losses, the slots after the last step and the number of steps that the optimizer counted.
-Trajectory = tuple[np.ndarray, dict[str, np.ndarray], int]
-
 
 def new_optimizer(side: str, model: Any, options: Options) -> Any:
     """Build the optimizer of a side for a model."""
@@ -24,29 +21,6 @@ def optimizers(side: str) -> Any:
     return importlib.import_module(f"{package(side).__name__}.optimizers")
 
 
-def trajectory(
-    side: str,
-    shape: Mapping[str, Any],
-    tensors: Tensors,
-    options: Options,
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    schedule: np.ndarray,
-    batch_size: int,
-    fault: str | None = None,
-) -> Trajectory:
-    """Train; on the PyTorch side with one of `FAULTS` planted, if one is named."""
-    model = new_model(side, shape, tensors)
-    optimizer = new_optimizer(side, model, options)
-    undo = FAULTS[fault](optimizer) if fault else None
-    loss = package(side).build_loss("mse")
-    rows = [rows for _, rows in package(side).train(model, loss, optimizer, inputs, targets, schedule, batch_size)]
-    if undo is not None:
-        undo()
-    module = optimizers(side)
-    return np.concatenate(rows)[:, 0], module.read_slots(model, optimizer), module.iterations(optimizer)
-
-
 def apply_steps(
     side: str,
     shape: Mapping[str, Any],
@@ -55,11 +29,16 @@ def apply_steps(
     gradients: list[Tensors],
     slots: Tensors | None = None,
     iterations: int = 0,
+    fault: str | None = None,
 ) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Let the optimizer apply gradients, from given slots on if any: the weights and slots after each step."""
+    """Let the optimizer apply gradients, from given slots on if any: the weights and slots after each step.
+
+    On the PyTorch side with one of `FAULTS` planted, if one is named.
+    """
     model = new_model(side, shape, tensors)
     optimizer = new_optimizer(side, model, options)
     module = optimizers(side)
+    undo = FAULTS[fault](optimizer) if fault else None
     if slots is not None:
         module.load_slots(model, optimizer, slots, iterations)
     apply = _apply_torch if side == "torch" else _apply_keras
@@ -67,7 +46,9 @@ def apply_steps(
     for step in gradients:
         apply(side, model, optimizer, step)
         steps.append((package(side).to_canonical(model), module.read_slots(model, optimizer)))
-    assert module.iterations(optimizer) == iterations + len(gradients)
+    if undo is not None:
+        undo()
+    assert fault == "uncounted" or module.iterations(optimizer) == iterations + len(gradients)
     return steps
 
 
@@ -101,12 +82,6 @@ def _apply_keras(side: str, model: Any, optimizer: Any, gradients: Tensors) -> N
         optimizer.apply(values, model.trainable_variables)
 
 
-def initial_slots(side: str, shape: Mapping[str, Any], options: Options) -> dict[str, np.ndarray]:
-    """The slots of an optimizer that has not taken a step."""
-    model = new_model(side, shape)
-    return optimizers(side).read_slots(model, new_optimizer(side, model, options))
-
-
 def learning_rates(side: str, options: Options, iterations: list[int]) -> list[float]:
     """The learning rate of Keras's own optimizer, or that of the PyTorch side, after numbers of steps."""
     shape = {"cell": "simple_rnn", "units": 1}
@@ -120,13 +95,15 @@ def learning_rates(side: str, options: Options, iterations: list[int]) -> list[f
     return rates
 
 
-def load_slots(side: str, shape: Mapping[str, Any], options: Options, slots: Tensors) -> dict[str, np.ndarray]:
-    """Load slots and read them again."""
+def slots(side: str, shape: Mapping[str, Any], options: Options, other: Tensors | None = None) -> tuple[Any, Any]:
+    """The slots of an optimizer that has not taken a step, and what is read after others are loaded."""
     model = new_model(side, shape)
-    optimizer = new_optimizer(side, model, options)
-    optimizers(side).load_slots(model, optimizer, slots, 7)
-    assert optimizers(side).iterations(optimizer) == 7
-    return optimizers(side).read_slots(model, optimizer)
+    optimizer, module = new_optimizer(side, model, options), optimizers(side)
+    first = module.read_slots(model, optimizer)
+    if other is not None:
+        module.load_slots(model, optimizer, other, 7)
+        assert module.iterations(optimizer) == 7
+    return first, module.read_slots(model, optimizer)
 
 
 def clipped(side: str, shape: Mapping[str, Any], options: Options, gradients: Tensors) -> dict[str, np.ndarray]:

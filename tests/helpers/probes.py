@@ -5,11 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from helpers.spoiled_weights import SPOILED
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-
-from compare.config.gates import gated
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -65,56 +60,6 @@ def train(
     return both.columns(model), yielded, both.to_canonical(model)
 
 
-def build_unknown_optimizer(side: str) -> None:
-    """Ask for an optimizer that there is not."""
-    package(side).build_optimizer([], "adm")
-
-
-def canonical_shapes(cell: str, features: int, units: int, layers: int, outputs: int) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a model's canonical tensors, from their definition."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(layers):
-        width = features if layer == 0 else units
-        biases = ("input_bias", "recurrent_bias") if cell == "gru" else ("bias",)
-        own = {"kernel": (width, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
-        for name, size in own.items():
-            shapes |= {f"layer{layer}/forward/{gate}": size for gate in gated(name, cell)}
-    return shapes | {"head/kernel": (units, outputs), "head/bias": (outputs,)}
-
-
-def check_round_trips(side: str, spoiled: str | None = None) -> None:
-    """Load canonical tensors into models of many shapes and read them again, to the last bit.
-
-    With `spoiled`, other tensors are loaded than are expected back: the check must then raise AssertionError.
-    """
-    # A failure that is expected need not be made small first.
-    phases = [Phase.generate] if spoiled else [Phase.generate, Phase.shrink]
-
-    @settings(max_examples=15, database=None, deadline=None, derandomize=True, phases=phases)
-    @given(
-        cell=st.sampled_from(["simple_rnn", "lstm", "gru"]),
-        features=st.integers(1, 3),
-        units=st.integers(1, 4),
-        layers=st.integers(1, 2),
-        outputs=st.integers(1, 3),
-        seed=st.integers(0, 1000),
-    )
-    def check(cell: str, features: int, units: int, layers: int, outputs: int, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        shape = {"cell": cell, "features": features, "units": units, "layers": layers, "outputs": outputs}
-        expected = {
-            name: generator.normal(size=size).astype(np.float32) for name, size in canonical_shapes(**shape).items()
-        }
-        given_tensors = SPOILED[spoiled](expected) if spoiled else expected
-        obtained = loaded_weights(side, shape, given_tensors)
-        assert obtained.keys() == expected.keys()
-        for name, tensor in expected.items():
-            assert obtained[name].dtype == tensor.dtype, name
-            assert obtained[name].tobytes() == tensor.tobytes(), name
-
-    check()
-
-
 def stock_weights(side: str, cell: str, features: int, units: int, outputs: int) -> dict[str, np.ndarray]:
     """The weights that stock PyTorch's own modules start with, where it has two biases their sum."""
     assert side == "torch"
@@ -135,21 +80,15 @@ def narrowed_operations(side: str, dtype: str) -> list[str]:
     return package(side).narrowed_operations(dtype)
 
 
-def adam_updates(
-    side: str,
-    gradients: list[np.ndarray],
-    learning_rate: float,
-    stock: bool = False,
-    member: tuple[str, int] | None = None,
-) -> list[np.ndarray]:
-    """What the PyTorch side's optimizer, or that of an ensemble's member (precision, seed), adds for each gradient."""
+def adam_updates(side: str, gradients: list[np.ndarray], member: tuple[str, int] | None = None) -> list[np.ndarray]:
+    """What the PyTorch side's Adam, or that of an ensemble's member (precision, seed), adds for each gradient."""
     assert side == "torch"
     import torch
 
     from torch_models import perturb_optimizer
 
     parameter = torch.nn.Parameter(torch.zeros(gradients[0].shape, dtype=torch.from_numpy(gradients[0]).dtype))
-    optimizer = package(side).build_optimizer([parameter], learning_rate=learning_rate, stock=stock)
+    optimizer = package(side).build_optimizer([parameter], learning_rate=0.01)
     if member is not None:
         perturb_optimizer(optimizer, *member)
     updates = []
@@ -177,18 +116,6 @@ def perturbed_gradient(side: str, gradient: np.ndarray, precision: str, seed: in
     parameter.grad = torch.from_numpy(gradient.copy())
     optimizer.step()
     return -parameter.detach().numpy()
-
-
-def trainable_biases(side: str, cell: str, both: bool) -> dict[str, bool]:
-    """Which parameters of a PyTorch layer's biases are trained, and that a frozen one is zero."""
-    assert side == "torch"
-    torch_models = package(side)
-    model = torch_models.build(cell=cell, units=3)
-    if both:
-        torch_models.train_both_biases(model)
-    computed = {name: parameter for name, parameter in model.layers[0].named_parameters() if name.startswith("bias")}
-    assert all(parameter.requires_grad or not parameter.any() for parameter in computed.values())
-    return {name: parameter.requires_grad for name, parameter in computed.items()}
 
 
 def perturbed_weights(side: str, tensors: Tensors, precision: str, seed: int) -> dict[str, np.ndarray]:

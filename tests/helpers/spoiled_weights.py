@@ -47,11 +47,9 @@ def embedding_turned(tensors: Tensors) -> Tensors:
 
 SPOILED: dict[str, Callable[[Tensors], Tensors]] = {
     "transposed": transposed_recurrent_kernels,
-    "last-bit": last_bit,
+    "bit": last_bit,
     "no-biases": without_biases,
     "update-reset": swapped("update", "reset"),
-    "input-forget": swapped("input", "forget"),
-    "candidate-output": swapped("candidate", "output"),
     "two-biases": swapped("input_bias", "recurrent_bias"),
     "directions": swapped("forward", "backward"),
     "gamma-beta": swapped("gamma", "beta"),

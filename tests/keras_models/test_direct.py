@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.direct_probes import LOSSES
 from helpers.framework_processes import FrameworkProcesses
-from helpers.probes import canonical_shapes
+from helpers.model_options import random_weights
 
 SIDE = "keras-torch"
 DIRECT = ("one-layer", "stack", "dropout", "functional", "regularized")
@@ -52,9 +52,8 @@ def test_trainings_are_the_same_to_the_last_bit(frameworks: FrameworkProcesses, 
     """A training records the same losses and norms whichever way layers and loss are called."""
     generator = np.random.default_rng(2)
     shape = {"cell": cell, "features": 2, "units": 3, "layers": 2, "outputs": 1}
-    tensors = {n: generator.normal(0, 0.6, s).astype(np.float32) for n, s in canonical_shapes(**shape).items()}
     inputs, targets = (generator.normal(size=s).astype(np.float32) for s in ((12, 4, 2), (12, 1)))
-    arguments = (shape, tensors, inputs, targets, np.arange(24).reshape(2, 12) % 12, 4)
+    arguments = (shape, random_weights(shape, seed=2), inputs, targets, np.arange(24).reshape(2, 12) % 12, 4)
     through_model, direct = frameworks.call(SIDE, "direct_probes.trained", arguments)
     assert through_model.shape[0] == 6
     assert through_model.tobytes() == direct.tobytes()

@@ -1,4 +1,4 @@
-"""The PyTorch side's update rules are Keras's in whole float64 trainings, and do what torch optimizers do."""
+"""The PyTorch side's optimizers do what torch optimizers do, and round as Keras does."""
 
 from decimal import Decimal, localcontext
 from typing import Any
@@ -6,112 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.framework_processes import FrameworkProcesses
-from helpers.optimizer_probes import Trajectory
-
-from compare.config.case import make_case
-from compare.experiment.initial_weights import draw_initial_weights
-
-UNITS = 6
-BATCH_SIZE = 8
-EPOCHS = 6
-STEPS = 60
-
-# Measured over 324 steps of 87 combinations: at most 1.0e-14. Both sides sum in other orders; a constant that differs
-# in its float32 digits, the smallest of the planted faults, is worth 1e-10 and more.
-TOLERANCE = 1e-12
-
-EXPONENTIAL = {"schedule": "exponential", "decay_steps": 7, "decay_rate": 0.9}
-COSINE = {"schedule": "cosine", "decay_steps": 45}
-PIECEWISE = {"schedule": "piecewise", "boundaries": (10, 30), "values": (1e-2, 3e-3, 1e-3)}
 
 RULES = {
-    "sgd": {"name": "sgd", "learning_rate": 0.05},
     "sgd-momentum": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9},
-    "sgd-nesterov": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9, "nesterov": True, **EXPONENTIAL},
+    "sgd-nesterov": {"name": "sgd", "momentum": 0.9, "schedule": "exponential", "decay_steps": 7, "decay_rate": 0.9},
     "sgd-clipnorm-decay": {"name": "sgd", "learning_rate": 0.05, "clipnorm": 0.05, "weight_decay": 0.01},
-    "rmsprop": {"name": "rmsprop"},
-    "rmsprop-momentum": {"name": "rmsprop", "momentum": 0.9, "weight_decay": 0.01, **COSINE},
     "adam": {"name": "adam"},
-    "adam-exponential": {"name": "adam", "clipvalue": 0.02, **EXPONENTIAL},
-    "adamw": {"name": "adamw", "global_clipnorm": 0.1, **COSINE},
-    "adamax": {"name": "adamax", "weight_decay": 0.01, **PIECEWISE},
     "nadam": {"name": "nadam"},
-    "nadam-clipnorm": {"name": "nadam", "clipnorm": 0.05, **COSINE},
-    "adagrad": {"name": "adagrad", "learning_rate": 0.05},
-    "adadelta": {"name": "adadelta", "learning_rate": 1.0, "global_clipnorm": 0.1, **EXPONENTIAL},
+    "adadelta": {"name": "adadelta", "learning_rate": 1.0, "global_clipnorm": 0.1},
 }
-
-# A fault on the PyTorch side, and the training in which it must show.
-FAULTS = [
-    ("exact-constants", "sgd-momentum"),
-    ("exact-constants", "adam"),
-    ("exact-constants", "adamw"),
-    ("exact-constants", "adamax"),
-    ("exact-constants", "nadam"),
-    ("exact-constants", "adagrad"),
-    ("exact-schedule", "adam-exponential"),
-    ("exact-schedule", "adamw"),
-    ("exact-schedule", "adamax"),
-    ("schedule-one-step-late", "sgd-nesterov"),
-    ("no-weight-decay", "rmsprop-momentum"),
-    ("biases-clipped-apart", "sgd-clipnorm-decay"),
-    ("no-clipping", "adadelta"),
-    ("other-epsilon", "rmsprop"),
-    ("plain-momentum", "sgd-nesterov"),
-    ("uncounted", "nadam"),
-]
-
-
-def train(frameworks: FrameworkProcesses, side: str, rule: str, fault: str | None = None) -> Trajectory:
-    """Train a tiny GRU, which has both rows of a bias in one Keras variable."""
-    shape = {"cell": "gru", "units": UNITS, "dtype": "float64"}
-    case = make_case({"name": rule, "dtype": "float64", "model": {"cell": "gru", "units": UNITS}}, rule)
-    generator = np.random.default_rng(11)
-    inputs = generator.normal(size=(STEPS // EPOCHS * BATCH_SIZE, 5, 1))
-    targets = np.tanh(inputs.sum(axis=1))
-    schedule = np.stack([generator.permutation(len(inputs)) for _ in range(EPOCHS)])
-    weights = draw_initial_weights(case, 1, 1)
-    given = (shape, weights, RULES[rule], inputs, targets, schedule, BATCH_SIZE)
-    return frameworks.call(side, "optimizer_probes.trajectory", *given, fault)
-
-
-@pytest.fixture(scope="session")
-def expected(frameworks: FrameworkProcesses) -> dict[str, Trajectory]:
-    """What Keras on TensorFlow does in float64."""
-    return {rule: train(frameworks, "keras-tensorflow", rule) for rule in RULES}
-
-
-def relative_error(expected: np.ndarray, obtained: np.ndarray) -> float:
-    """The largest relative error of the losses."""
-    return float(np.max(np.abs(obtained - expected) / np.abs(expected)))
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_float64_trainings_are_those_of_tensorflow(
-    frameworks: FrameworkProcesses, expected: dict[str, Trajectory], rule: str
-) -> None:
-    """Every loss of the training, and every slot at its end, is that of Keras on TensorFlow."""
-    losses, slots, iterations = train(frameworks, "torch", rule)
-    expected_losses, expected_slots, _ = expected[rule]
-    assert iterations == len(losses) == len(expected_losses) == STEPS
-    assert expected_losses[-1] < expected_losses[0]
-    assert relative_error(expected_losses, losses) <= TOLERANCE
-    assert slots.keys() == expected_slots.keys()
-    for name, slot in slots.items():
-        assert slot.shape == expected_slots[name].shape, name
-        np.testing.assert_allclose(slot, expected_slots[name], rtol=0, atol=1e-11 * np.abs(slot).max(), err_msg=name)
-
-
-@pytest.mark.parametrize(("fault", "rule"), FAULTS, ids=[f"{fault}-in-{rule}" for fault, rule in FAULTS])
-def test_a_fault_parts_the_trainings(
-    frameworks: FrameworkProcesses, expected: dict[str, Trajectory], fault: str, rule: str
-) -> None:
-    """A constant, schedule, decay or clipping that is not Keras's is far beyond what is allowed."""
-    losses, _, _ = train(frameworks, "torch", rule, fault)
-    assert relative_error(expected[rule][0], losses) > 10 * TOLERANCE
-
-
-@pytest.mark.parametrize("rule", ["sgd-momentum", "adam", "nadam", "adagrad", "adadelta", "sgd-clipnorm-decay"])
 def test_a_saved_optimizer_goes_on_as_if_never_saved(frameworks: FrameworkProcesses, rule: str) -> None:
     """`state_dict` and `load_state_dict` keep the slots, the number of steps and Nadam's product."""
     through, resumed = frameworks.call("torch", "optimizer_probes.resumed_weights", RULES[rule])
@@ -176,7 +82,7 @@ def test_what_an_optimizer_does_not_take_is_refused(
 ) -> None:
     """Both sides refuse an unknown name and an option that the rule does not have, in the same words."""
     with pytest.raises(ValueError, match=message):
-        frameworks.call(side, "optimizer_probes.initial_slots", {"cell": "lstm", "units": 2}, options)
+        frameworks.call(side, "optimizer_probes.slots", {"cell": "lstm", "units": 2}, options)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from helpers.framework_processes import FrameworkProcesses
-from helpers.probes import canonical_shapes
 from helpers.small_runs import CELLS
 from helpers.spoiled_weights import without_biases
 from hypothesis import given
@@ -114,6 +113,18 @@ def test_wrong_torch_weights_are_caught(fault: str) -> None:
             tensors[name] *= factors[fault]
     with pytest.raises(AssertionError):
         check_torch_weights(tensors, "lstm")
+
+
+def canonical_shapes(cell: str, features: int, units: int, layers: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a model's canonical tensors, from their definition."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(layers):
+        width = features if layer == 0 else units
+        biases = ("input_bias", "recurrent_bias") if cell == "gru" else ("bias",)
+        own = {"kernel": (width, units), "recurrent_kernel": (units, units)} | dict.fromkeys(biases, (units,))
+        for name, size in own.items():
+            shapes |= {f"layer{layer}/forward/{gate}": size for gate in gated(name, cell)}
+    return shapes | {"head/kernel": (units, outputs), "head/bias": (outputs,)}
 
 
 @given(

@@ -35,6 +35,32 @@ RULES = {
     "adadelta": {"optimizer": "adadelta", "learning_rate": 1.0},
 }
 
+# Keras computes schedules in float32, the reference exactly: these are compared between the sides alone.
+SCHEDULED = {
+    "exponential": {
+        "optimizer": "sgd", "momentum": 0.9, "nesterov": True,
+        "schedule": "exponential", "decay_steps": 7, "decay_rate": 0.9,
+    },
+    "cosine": {"optimizer": "adamw", "schedule": "cosine", "decay_steps": 45},
+    "piecewise": {
+        "optimizer": "adamax", "weight_decay": 0.01,
+        "schedule": "piecewise", "boundaries": (2, 5), "values": (1e-2, 3e-3, 1e-3),
+    },
+}  # fmt: skip
+
+# A fault on the PyTorch side, and the rule in which it must show.
+FAULTS = [
+    *(("exact-constants", rule) for rule in ("sgd-momentum", "adam", "adamw", "adamax", "nadam", "adagrad")),
+    *(("exact-schedule", rule) for rule in SCHEDULED),
+    ("schedule-one-step-late", "exponential"),
+    ("no-weight-decay", "rmsprop-momentum"),
+    ("biases-clipped-apart", "sgd-momentum"),
+    ("no-clipping", "adam"),
+    ("other-epsilon", "rmsprop"),
+    ("plain-momentum", "sgd-nesterov"),
+    ("uncounted", "nadam"),
+]
+
 # A constant of the reference that is another one, and a rule that must then part from both sides.
 WRONG_CONSTANTS = [
     ("EPSILON", 1e-8, "rmsprop"),
@@ -105,15 +131,19 @@ def largest_error(expected: list[tuple[Tensors, Tensors]], obtained: list[tuple[
     return float(max(errors))
 
 
+def steps_of(frameworks: FrameworkProcesses, side: str, rule: str, fault: str | None = None) -> Any:
+    """What a side does with the gradients."""
+    shape = {"cell": "gru", "units": UNITS, "dtype": "float64"}
+    weights, gradients = start()
+    given = (shape, weights, keywords((RULES | SCHEDULED)[rule]), gradients)
+    return frameworks.call(side, "optimizer_probes.apply_steps", *given, fault=fault)
+
+
 @pytest.fixture(scope="module")
 def sides(frameworks: FrameworkProcesses) -> dict[str, dict[str, Any]]:
     """What both sides do with the gradients, for each rule."""
-    shape = {"cell": "gru", "units": UNITS, "dtype": "float64"}
     return {
-        side: {
-            rule: frameworks.call(side, "optimizer_probes.apply_steps", shape, start()[0], keywords(given), start()[1])
-            for rule, given in RULES.items()
-        }
+        side: {rule: steps_of(frameworks, side, rule) for rule in RULES | SCHEDULED}
         for side in ("torch", "keras-tensorflow")
     }
 
@@ -123,6 +153,21 @@ def sides(frameworks: FrameworkProcesses) -> dict[str, dict[str, Any]]:
 def test_both_sides_compute_the_equations(sides: dict[str, dict[str, Any]], side: str, rule: str) -> None:
     """In float64 every weight and slot of eight steps, clipped and decayed, is the reference's."""
     assert largest_error(reference_steps(training(rule), *start()), sides[side][rule]) <= ALLOWED
+
+
+@pytest.mark.parametrize("rule", RULES | SCHEDULED)
+def test_both_sides_compute_the_same(sides: dict[str, dict[str, Any]], rule: str) -> None:
+    """In float64 both sides' weights and slots are one, also where the learning rate is scheduled in float32."""
+    assert largest_error(sides["keras-tensorflow"][rule], sides["torch"][rule]) <= ALLOWED
+
+
+@pytest.mark.parametrize(("fault", "rule"), FAULTS, ids=[f"{fault}-in-{rule}" for fault, rule in FAULTS])
+def test_a_fault_of_the_pytorch_side_is_caught(
+    frameworks: FrameworkProcesses, sides: dict[str, dict[str, Any]], fault: str, rule: str
+) -> None:
+    """A constant, schedule, decay or clipping that is not Keras's is far beyond what is allowed."""
+    obtained = steps_of(frameworks, "torch", rule, fault)
+    assert largest_error(sides["keras-tensorflow"][rule], obtained) > 10 * ALLOWED
 
 
 @pytest.mark.parametrize("side", ["torch", "keras-tensorflow"])
