@@ -21,37 +21,15 @@ ROUNDS = 3
 RUNNERS = ("torch", "keras-tensorflow", "keras-torch", "keras-jax")
 
 STOCK = """
-import json, sys
+import importlib, sys
 from pathlib import Path
-import numpy as np
 from compare.experiment.experiment import read_experiment
-start = read_experiment(Path(sys.argv[1]))
-case, examples = start.case, start.examples.training
-if sys.argv[2] == "torch":
-    import torch
-    cell = {"simple_rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.model.cell]
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell, self.head = cell(1, case.model.units, batch_first=True), torch.nn.Linear(case.model.units, 1)
-        def forward(self, x):
-            return self.head(self.cell(x)[0][:, -1])
-    model, loss = Model(), torch.nn.MSELoss()
-    optimizer = torch.optim.Adam(model.parameters())
-    x, y = torch.tensor(np.asarray(examples.inputs)), torch.tensor(np.asarray(examples.targets))
-    for epoch in range(case.training.epochs):
-        for batch in torch.randperm(len(x)).split(case.training.batch_size):
-            optimizer.zero_grad()
-            loss(model(x[batch]), y[batch]).backward()
-            optimizer.step()
-else:
-    import keras
-    cell = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[case.model.cell]
-    model = keras.Sequential([keras.layers.Input(examples.inputs.shape[1:]), cell(case.model.units),
-                              keras.layers.Dense(1)])
-    model.compile(optimizer="adam", loss="mse")
-    model.fit(examples.inputs, examples.targets, batch_size=case.training.batch_size, epochs=case.training.epochs,
-              verbose=0)
+experiment = read_experiment(Path(sys.argv[1]))
+case, examples = experiment.case, experiment.examples.training
+models = importlib.import_module("torch_models" if sys.argv[2] == "torch" else "keras_models")
+model = models.build(cell=case.model.cell, units=case.model.units)
+train = models.train_stock(model, examples.inputs, examples.targets, case.training.batch_size)
+train(case.training.epochs)
 """
 
 

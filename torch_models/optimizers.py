@@ -6,13 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from torch_models.stock import (
-    build_stock_optimizer,
-    clip_stock,
-    load_stock_slots,
-    read_stock_slots,
-    stock_learning_rate,
-)
+from torch_models.stock import build_stock_optimizer
 from torch_models.update_rules import (
     KerasAdadelta,
     KerasAdagrad,
@@ -97,18 +91,16 @@ def iterations(optimizer: torch.optim.Optimizer) -> int:
     return optimizer.param_groups[0]["iterations"]
 
 
-def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+def learning_rate(optimizer: KerasOptimizer) -> float:
     """Return the learning rate of the next step."""
     group = optimizer.param_groups[0]
-    if isinstance(optimizer, KerasOptimizer):
-        return optimizer.learning_rate({**group, "iterations": group["iterations"] + 1})
-    return stock_learning_rate(group)
+    return optimizer.learning_rate({**group, "iterations": group["iterations"] + 1})
 
 
-def read_slots(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+def read_slots(model: Model, optimizer: KerasOptimizer) -> dict[str, np.ndarray]:
     """Read the optimizer's slots as "<slot>/<canonical tensor>", Nadam's one number as "u_product".
 
-    Before the first step they are what the optimizer starts with.
+    Before the first step they are what the optimizer starts with. Only the rules of Keras have slots in common with it.
     """
     slots = {}
     for layout in layouts(model):
@@ -117,39 +109,29 @@ def read_slots(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, np.n
     if "u_product" in optimizer.param_groups[0]:
         dtype = layouts(model)[0].value().cpu().numpy().dtype
         slots["u_product"] = np.asarray(optimizer.param_groups[0]["u_product"], dtype)
-    elif isinstance(optimizer, torch.optim.NAdam):
-        slots["u_product"] = optimizer.state[layouts(model)[0].variable].get("mu_product", torch.ones(())).cpu().numpy()
     return slots
 
 
 @torch.no_grad()
-def load_slots(
-    model: Model, optimizer: torch.optim.Optimizer, slots: Mapping[str, np.ndarray], iterations: int
-) -> None:
+def load_slots(model: Model, optimizer: KerasOptimizer, slots: Mapping[str, np.ndarray], iterations: int) -> None:
     """Load slots as `read_slots` returns them, all of them and nothing else; `iterations` steps are then done.
 
     Raises ValueError naming every slot that is missing, left over or of another shape.
     """
     check_names_and_shapes("slots", "the optimizer", read_slots(model, optimizer), slots)
-    u_product = float(slots.get("u_product", 1.0))
     for layout in layouts(model):
         # Where both biases are trained, each has slots of its own, and always the same ones.
         both = [layout.variable, layout.second_bias]
         for parameter in (p for p in both if p is not None and p.requires_grad):
-            group = _group_of(optimizer, parameter)
-            loaded = {slot: _joined(slots, slot, layout) for slot in _slots_of(optimizer, parameter)}
-            if isinstance(optimizer, KerasOptimizer):
-                for slot, value in optimizer.slots_of(parameter, group).items():
-                    value.copy_(loaded[slot])
-            else:
-                load_stock_slots(optimizer, parameter, group, loaded, u_product, iterations)
+            for slot, value in _slots_of(optimizer, parameter).items():
+                value.copy_(_joined(slots, slot, layout))
     for group in optimizer.param_groups:
         group["iterations"] = iterations
         if "u_product" in group:
-            group["u_product"] = u_product
+            group["u_product"] = float(slots["u_product"])
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+def clip_gradients(optimizer: KerasOptimizer, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return what the optimizer makes of gradients before it uses them, one for each trained parameter in order.
 
     Second biases (those of LSTM and SimpleRNN) may be left out, since their gradients are those of the first biases.
@@ -164,22 +146,14 @@ def clip_gradients(optimizer: torch.optim.Optimizer, gradients: list[torch.Tenso
     for is_listed in listed:
         every.append(next(remaining) if is_listed else every[-1])
     with torch.no_grad():
-        if isinstance(optimizer, KerasOptimizer):
-            clipped = optimizer.clip(every, names)
-        else:
-            clipped = clip_stock(every, optimizer.param_groups[0])
+        clipped = optimizer.clip(every, names)
     return [gradient for gradient, is_listed in zip(clipped, listed, strict=True) if is_listed]
 
 
-def _group_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict:
-    return next(group for group in optimizer.param_groups if any(parameter is member for member in group["params"]))
-
-
-def _slots_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
-    group = _group_of(optimizer, parameter)
-    if isinstance(optimizer, KerasOptimizer):
-        return optimizer.slots_of(parameter, group)
-    return read_stock_slots(optimizer, parameter, group)
+def _slots_of(optimizer: KerasOptimizer, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+    groups = optimizer.param_groups
+    group = next(group for group in groups if any(parameter is member for member in group["params"]))
+    return optimizer.slots_of(parameter, group)
 
 
 def _joined(slots: Mapping[str, np.ndarray], slot: str, layout: Layout) -> torch.Tensor:

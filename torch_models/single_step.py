@@ -7,13 +7,14 @@ import torch
 
 from torch_models.optimizers import clip_gradients, learning_rate, load_slots, read_slots
 from torch_models.training import Arrays, prepare, to_tensors, total_loss
+from torch_models.update_rules import KerasOptimizer
 from torch_models.weights import Model, device_of, layouts, load_non_trainable, read_non_trainable, to_canonical
 
 
 class SingleStep:
     """Takes single steps with a model, a loss and an optimizer."""
 
-    def __init__(self, model: Model, loss: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: Model, loss: torch.nn.Module, optimizer: KerasOptimizer) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
 
     def __call__(

@@ -21,7 +21,8 @@ def train_off_the_cpu(
 ) -> list[str]:
     """Build, train, predict and take a single step on "meta"; return the devices on which operations ran.
 
-    Raises RuntimeError where an operation mixes devices, as with the inputs `left_behind`.
+    Stock optimizers take no single steps. Raises RuntimeError where an operation mixes devices, as with the inputs
+    `left_behind`.
     """
     assert side == "torch"
     devices = _Devices()
@@ -75,6 +76,8 @@ def _train(settings: dict[str, Any], name: str, stock: bool, norms: bool) -> Non
     for _ in torch_models.train(model, loss, optimizer, inputs, targets, schedule, WINDOWS // 2, norms=norms):
         pass
     torch_models.predict(model, inputs)
+    if stock:  # which take no single steps
+        return
     batch = {n: a[:3] for n, a in inputs.items()} if isinstance(inputs, dict) else inputs[:3]
     slots, state = torch_models.read_slots(model, optimizer), torch_models.read_non_trainable(model)
     torch_models.SingleStep(model, loss, optimizer)(slots, state, 2, batch, targets[:3])

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -137,36 +136,3 @@ def beside_compute_loss(side: str, name: str) -> tuple[bool, list[np.ndarray], l
         (gradient,) = torch.autograd.grad(value, given)
         obtained.append([value.detach().numpy(), gradient.numpy()])
     return direct is model.loss, *obtained
-
-
-def trained(side: str, arguments: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What is recorded in a training as Keras calls model and loss, and with both called directly."""
-    import keras
-    from helpers import probes
-
-    from keras_models.backends import torch as backend
-    from keras_models.backends.direct import direct_call, direct_loss
-
-    obtained = []
-
-    def kept(value: Any) -> Any:
-        obtained.append(value)
-        return value
-
-    def through_model(model: Any) -> Any:
-        return lambda targets, outputs: model.compute_loss(y=targets, y_pred=outputs, training=True)
-
-    rows = []
-    for forward, loss in (
-        (lambda model: None, through_model),
-        (lambda model: kept(direct_call(model)), lambda model: kept(direct_loss(model))),
-    ):
-        with (
-            mock.patch.object(backend, "direct_call", forward),
-            mock.patch.object(backend, "direct_loss", loss),
-        ):
-            _, yielded, _ = probes.train(side, *arguments)
-        rows.append(np.concatenate([row for _, row in yielded]))
-    assert obtained[0] is not None, "the second training calls its layers directly"
-    assert isinstance(obtained[1], keras.losses.Loss), "the second training calls its loss directly"
-    return rows[0], rows[1]

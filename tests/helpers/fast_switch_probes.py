@@ -242,13 +242,6 @@ def enable_wrong(side: str, function: str) -> None:
     getattr(fast, function)("lstm")
 
 
-def never_called(side: str) -> dict[str, Any]:
-    """What `executions` says of layers that were not called."""
-    from keras_models import fast
-
-    return fast.executions(new_model("fast", "LSTM"))
-
-
 def save(side: str, package: str, cell: str, file: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Save a model: its configuration, and what it predicts."""
     import json

@@ -71,26 +71,6 @@ def _spy(cell: Any, method: str, location: str, drawn: dict[str, Any]) -> None:
     setattr(cell, method, spy)
 
 
-def attached_mask(side: str, cell: str, values: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """What a layer makes of values that Keras's Masking masks, and of others there that AttachMask masks."""
-    import keras
-
-    from keras_models.layers import CELLS, AttachMask
-
-    layer = CELLS[cell](3, return_sequences=True)
-    second = CELLS[cell](2)
-    masked = keras.layers.Masking(-7.0)(np.where(mask[:, :, None], values, np.float32(-7)))
-    attached = AttachMask()([keras.ops.convert_to_tensor(values), keras.ops.convert_to_tensor(mask)])
-    return {
-        "mask": _numpy(masked._keras_mask),
-        "attached mask": _numpy(attached._keras_mask),
-        "sequence": _numpy(attached),
-        "expected": _numpy(second(layer(masked))),
-        "obtained": _numpy(second(layer(attached))),
-        "unmasked": _numpy(second(layer(keras.ops.convert_to_tensor(values)))),
-    }
-
-
 def _numpy(value: Any) -> np.ndarray:
     import keras
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from helpers.framework_processes import KERAS_SIDES, FrameworkProcesses
-from helpers.model_options import CELLS, PATTERNS
+from helpers.model_options import CELLS
 
 # Each is the same float32 arithmetic in another place.
 TOLERANCE = 1e-6
@@ -60,16 +60,3 @@ def test_shared_cell_masks_are_the_cells_own(
     np.testing.assert_array_equal(obtained["again"], obtained["obtained"])
     np.testing.assert_array_equal(obtained["in inference"], obtained["without dropout"])
     assert np.abs(obtained["obtained"] - obtained["in inference"]).max() > 1e-2
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("side", KERAS_SIDES)
-def test_an_attached_mask_is_a_mask(frameworks: FrameworkProcesses, side: str, pattern: str) -> None:
-    """Layers heed the attached mask as that of Keras's Masking, whatever stands at the masked timesteps."""
-    mask = np.array(PATTERNS[pattern], bool)
-    obtained = frameworks.call(side, "layer_probes.attached_mask", "gru", values(), mask)
-    np.testing.assert_array_equal(obtained["attached mask"], mask)
-    np.testing.assert_array_equal(obtained["mask"], mask)
-    np.testing.assert_array_equal(obtained["sequence"], values())
-    np.testing.assert_allclose(obtained["obtained"], obtained["expected"], rtol=TOLERANCE, atol=TOLERANCE)
-    assert np.abs(obtained["obtained"] - obtained["unmasked"]).max() > 1e-3

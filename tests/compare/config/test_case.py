@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from compare.config.case import (
     Case,
-    built_in_names,
     case_from_json,
     case_from_toml,
     load_case,
@@ -21,6 +19,8 @@ from compare.config.case import (
 from compare.errors import InputError
 
 MINIMAL = {"name": "mine", "model": {"cell": "lstm"}}
+
+SIZES = [("model", "units"), ("model", "layers"), ("data", "window"), ("data", "horizon"), ("training", "batch_size")]
 
 sizes = st.integers(1, 10**9)
 positive = st.floats(min_value=0, max_value=3e38, exclude_min=True, allow_infinity=False, allow_nan=False)
@@ -84,15 +84,6 @@ def test_a_changed_field_is_another_case() -> None:
     case = load_case("lstm")
     for field, value in {"seed": 1, "model.units": 51, "training.learning_rate": 0.0010000000000000002}.items():
         assert case_from_toml(with_fields(case, {field: value}).to_toml()) != case
-
-
-def test_cases_cannot_be_changed() -> None:
-    """A case is frozen, in its sections too."""
-    case = load_case("lstm")
-    with pytest.raises(ValidationError, match="frozen"):
-        case.seed = 1
-    with pytest.raises(ValidationError, match="frozen"):
-        case.model.units = 3
 
 
 @pytest.mark.parametrize(
@@ -162,29 +153,10 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "field", "smallest"),
-    [
-        ("model", "units", 1),
-        ("model", "layers", 1),
-        ("data", "window", 1),
-        ("data", "horizon", 1),
-        ("data", "points", 2),
-        ("training", "epochs", 1),
-        ("training", "batch_size", 1),
-    ],
-)
-def test_values_below_the_smallest_are_refused(section: str, field: str, smallest: int) -> None:
-    """A size at its smallest value is taken, one below it and negative ones are refused by name."""
-    name = f"{section}.{field}"
-    assert with_fields(load_case("lstm"), {name: smallest})
-    for value in (smallest - 1, -smallest):
-        with pytest.raises(InputError, match=rf"{section}\.{field} = {value}: .*greater than or equal to {smallest}"):
-            with_fields(load_case("lstm"), {name: value})
-
-
-@pytest.mark.parametrize(
     ("field", "value"),
     [
+        *((f"{section}.{name}", 0) for section, name in SIZES),
+        ("data.points", 1),
         ("data.test_fraction", 0.0),
         ("data.test_fraction", 1.0),
         ("data.noise", -0.1),
@@ -193,8 +165,8 @@ def test_values_below_the_smallest_are_refused(section: str, field: str, smalles
     ],
 )
 def test_values_out_of_range_are_refused(field: str, value: float) -> None:
-    """A number outside the range that makes sense is refused by name."""
-    with pytest.raises(InputError, match=rf"{field} = {value}"):
+    """A number just beyond the range that makes sense is refused by name; what the hypotheses draw is within it."""
+    with pytest.raises(InputError, match=rf"{field} = {value}: "):
         with_fields(load_case("lstm"), {field: value})
 
 
@@ -229,14 +201,6 @@ def test_unknown_cases_name_the_nearest() -> None:
         InputError, match=r"'lsmt' is unknown; did you mean 'lstm'\? accepted: .*gru, .*lstm, .*simple_rnn"
     ):
         load_case("lsmt")
-
-
-@pytest.mark.parametrize("name", ["simple_rnn", "lstm", "gru"])
-def test_built_in_cases_load_by_name(name: str) -> None:
-    """Each built-in case has its own name and cell."""
-    case = load_case(name)
-    assert (case.name, case.model.cell) == (name, name)
-    assert name in built_in_names()
 
 
 def test_csv_path_is_relative_to_the_case_file(tmp_path: Path) -> None:

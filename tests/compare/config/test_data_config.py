@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compare.config.case import Case, built_in_names, case_from_toml, load_case, make_case, with_fields
+from compare.config.case import Case, built_in_names, case_from_toml, load_case, make_case
 from compare.config.data import DATASET_OPTIONS, DATASET_TASKS, PATHS, DataConfig
 from compare.data.datasets import DATASETS, load_data
 from compare.errors import InputError
@@ -93,6 +93,7 @@ def test_a_dataset_serves_its_tasks(dataset: str) -> None:
         ({"dataset": "mnist"}, 'dataset "mnist" needs folder'),
         ({"dataset": "sine", "folds": 3}, "folds and fold go together: fold = 1 of folds = 5"),
         ({"dataset": "sine", "fold": 3}, "folds and fold go together"),
+        ({"dataset": "sine", "folds": 1, "fold": 1}, "data.folds = 1: input should be greater than or equal to 2"),
         ({"dataset": "sine", "folds": 3, "fold": 4}, "fold 4 is not one of the 3 folds, 1 to 3"),
         ({"dataset": "sine", "folds": 3, "fold": 1, "test_fraction": 0.3}, "leave test_fraction out"),
         ({"dataset": "tokens", "padding": "scattered"}, "accepted here: none, right, left"),
@@ -128,12 +129,6 @@ def test_data_of_built_in_cases_load(name: str) -> None:
     assert load_data(case)
 
 
-@pytest.mark.parametrize("folds", ["1", "0", "-2"])
-def test_fewer_than_two_folds_are_refused(refused: Callable[..., str], folds: str) -> None:
-    """One fold is no cross-validation."""
-    assert f"data.folds = {folds}: input should be greater than or equal to 2" in refused("run", "--folds", folds)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,9 +143,3 @@ def test_fewer_than_two_folds_are_refused(refused: Callable[..., str], folds: st
 def test_folds_that_cannot_be_made_are_refused(refused: Callable[..., str], arguments: list[str], message: str) -> None:
     """Folds larger than the data, or of data that is no series, are refused before anything is trained."""
     assert message in refused("run", *arguments)
-
-
-def test_a_series_of_ones_own_may_be_cross_validated() -> None:
-    """Options of folds are kept when other fields are replaced."""
-    case = with_fields(case_of("csv", csv="a.csv", target="b"), {"data.folds": 4, "data.fold": 4})
-    assert (case.data.folds, case.data.fold) == (4, 4)

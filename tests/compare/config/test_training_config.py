@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from compare.config.case import case_from_json, case_from_toml, make_case, parse_setting, with_fields
-from compare.config.training import TrainingConfig
 from compare.errors import InputError
 
 PIECES = {"schedule": "piecewise", "boundaries": [10, 20], "values": [0.1, 0.01, 0.001]}
@@ -95,11 +94,3 @@ def test_learning_rates_can_be_given_on_the_command_line() -> None:
     case = make_case(fields(PIECES), "given")
     changed = with_fields(case, dict([parse_setting("training.values=[0.2, 0.02, 0.002]")]))
     assert changed.training.values == (0.2, 0.02, 0.002)
-
-
-def test_the_default_is_keras_adam() -> None:
-    """Nothing asked for is Adam with Keras's learning rate, no decay, no clipping and no schedule."""
-    training = TrainingConfig()
-    assert (training.optimizer, training.learning_rate, training.schedule) == ("adam", 1e-3, "constant")
-    limits = (training.weight_decay, training.clipvalue, training.clipnorm, training.global_clipnorm)
-    assert limits == (None, None, None, None)

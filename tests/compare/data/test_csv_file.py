@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.data.csv_file import read_csv
-from compare.errors import InputError
 
 # Yearly mean sunspot numbers from 1700 to 2008, the first version of the international series (SIDC, Brussels).
 
@@ -80,6 +79,7 @@ def test_common_forms_are_read(tmp_path: Path, content: str) -> None:
         pytest.param(b"1,2\n3,4\n", ["has no column 'value'", "accepted: 1, 2"], id="no-header"),
         pytest.param(b"year;value\n1;2\n3;4\n", ["has no column 'value'"], id="semicolons"),
         pytest.param(b"year,value\n1,2\n3,4,5,6\n", ["is not a table", "line 3"], id="ragged"),
+        pytest.param(b"year,value\n1,2,3\n4,5,6\n", ["series.csv"], id="rows-longer-than-the-header"),
         pytest.param(
             table(40, {3: "five"}).encode(), ["column 'value', row 3", "'five' is not a finite number"], id="text"
         ),
@@ -105,13 +105,6 @@ def test_files_that_cannot_be_used_are_refused(
         assert phrase in message
 
 
-def test_rows_longer_than_the_header_are_refused(tmp_path: Path, refused: Refused) -> None:
-    """Rows with one value more than the header has names are refused: which name belongs to which is unknown."""
-    file = tmp_path / "series.csv"
-    file.write_text("year,value\n" + "".join(f"{year},{year % 5},{year % 3}\n" for year in range(60)))
-    assert "series.csv" in refused("run", "lstm", "--csv", file, "--target", "value")
-
-
 @pytest.mark.parametrize("name", ["missing.csv", "."], ids=["missing", "folder"])
 def test_files_that_are_not_there_are_refused(refused: Refused, name: str) -> None:
     """A command with a path where there is no file names the path."""
@@ -133,9 +126,3 @@ def test_files_that_are_not_there_are_refused(refused: Refused, name: str) -> No
 def test_options_of_a_csv_file_belong_together(refused: Refused, arguments: list[object], message: str) -> None:
     """Options for a CSV file that are incomplete or name no column are refused."""
     assert message in refused("run", "lstm", *arguments)
-
-
-def test_reading_says_the_same_without_the_command_line(tmp_path: Path) -> None:
-    """The reader itself raises InputError, for users who call it from Python."""
-    with pytest.raises(InputError, match="does not exist"):
-        read_csv(str(tmp_path / "missing.csv"), "x")

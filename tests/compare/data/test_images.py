@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from compare.config.case import Case, make_case
 from compare.data.datasets import load_data
 from compare.data.examples import Examples
-from compare.data.images import IMAGES_MAGIC, LABELS_MAGIC, read_idx
+from compare.data.images import IMAGES_MAGIC, LABELS_MAGIC
 from compare.errors import InputError
 
 Refused = Callable[..., str]
@@ -195,9 +195,3 @@ def test_a_folder_that_is_none_is_refused(refused: Refused, tmp_path: Path) -> N
     assert "missing' is not a folder" in refused("run", case)
     settings = ["--set", "data.dataset=mnist", "--set", "task=classification"]
     assert 'dataset "mnist" needs folder' in refused("run", "lstm", *settings)
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """The reader itself raises InputError, for users who call it from Python."""
-    with pytest.raises(InputError, match="cannot be read"):
-        read_idx(tmp_path / "missing", LABELS_MAGIC)

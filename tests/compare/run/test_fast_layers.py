@@ -1,6 +1,5 @@
 """The harness judges fast layers as it judges Keras's own, and says what ran."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,19 +51,3 @@ def test_stock_layers_run_keras_on_torch(pool: Pool, tmp_path: Path) -> None:
     execution = read_trace(run.folder / "gru" / "keras-torch").manifest["execution"]
     assert execution["kernels"] == {"layer0": "python-loop"}
     assert execution["fallbacks"] == {}
-
-
-@pytest.mark.slow  # every day the layers alone are asked, in keras_models/fast/test_fallbacks.py
-def test_other_backends_run_keras(pool: Pool, tmp_path: Path) -> None:
-    """On another backend the field changes nothing, and the trace does not claim a kernel."""
-    run = run_cases_in(tmp_path / "out", pool, [tiny_case("lstm", FAST)], ["jax"])
-    assert run.comparison("lstm", "keras-jax").status == "agrees"
-    assert read_trace(run.folder / "lstm" / "keras-jax").manifest["execution"]["kernel"] == "scan"
-
-
-def test_unknown_layers_are_refused(refused: Callable) -> None:
-    """Another value of the field ends the command with the values that there are."""
-    message = refused("run", "lstm", "--backend", "torch", "--set", "training.keras_layers=quick")
-    assert "training.keras_layers = 'quick' is unknown" in message
-    assert "stock" in message
-    assert "fast" in message

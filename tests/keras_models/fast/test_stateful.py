@@ -19,10 +19,3 @@ def test_stateful_training(frameworks: FrameworkProcesses, cell: str) -> None:
     assert len(expected) == (7 if cell == "LSTM" else 6)
     for name, value in expected.items():
         np.testing.assert_allclose(variables[name], value, atol=TOLERANCE, err_msg=name)
-
-
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
-def test_the_stock_layer_cannot(frameworks: FrameworkProcesses, cell: str) -> None:
-    """Keras's own layer still fails there, so this reason to have another stands."""
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        frameworks.call("keras-torch", "fast_switch_probes.train_stateful", "stock", cell)

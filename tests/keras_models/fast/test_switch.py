@@ -62,8 +62,3 @@ def test_each_direction_stays_what_it_was_given_as(frameworks: FrameworkProcesse
     """Where `Bidirectional` is given both layers, only the fast one is fast."""
     classes = frameworks.call(SIDE, "fast_switch_probes.two_given_directions")
     assert [name.startswith(FAST) for name in classes] == [True, False, False, True]
-
-
-def test_nothing_is_said_of_layers_that_were_not_called(frameworks: FrameworkProcesses) -> None:
-    """A layer that has not run says that nothing is known."""
-    assert frameworks.call(SIDE, "fast_switch_probes.never_called") == {"model/recurrent": None}
