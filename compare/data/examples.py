@@ -40,3 +40,12 @@ class Examples:
     def as_examples(self) -> "Examples":
         """Return itself; windows of a series have the same method."""
         return self
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, as they are hashed and kept on disk; windows of a series have the same method."""
+        return {
+            f"{name}/{field}": array
+            for name, part in {"training": self.training, "test": self.test}.items()
+            for field, array in vars(part).items()
+            if array is not None
+        }

@@ -31,6 +31,10 @@ class Windows:
     first_test: int
     notes: tuple[str, ...] = ()
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name: the series as it is, not the windows cut from it."""
+        return {"features": self.features, "target": self.target}
+
     def as_examples(self) -> Examples:
         """The windows in the form that every task's data has, without a copy."""
         return Examples(

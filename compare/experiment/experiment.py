@@ -215,19 +215,10 @@ def write_experiment(experiment: Experiment, folder: Path) -> None:
     windows, scaling = experiment.windows, experiment.scaling
     facts: dict[str, Any] = {"case": experiment.case.model_dump(mode="json")}
     if isinstance(windows, Windows):
-        write_tensors(folder / "series.safetensors", {"features": windows.features, "target": windows.target})
+        write_tensors(folder / "series.safetensors", windows.arrays())
         facts |= {"training": windows.training, "first_test": windows.first_test, "notes": windows.notes}
     else:
-        parts = {"training": windows.training, "test": windows.test}
-        write_tensors(
-            folder / "examples.safetensors",
-            {
-                f"{name}/{field}": getattr(part, field)
-                for name, part in parts.items()
-                for field in ("inputs", "targets", "mask")
-                if getattr(part, field) is not None
-            },
-        )
+        write_tensors(folder / "examples.safetensors", windows.arrays())
         facts["examples"] = {
             field: getattr(windows, field)
             for field in ("outputs", "features", "vocabulary", "symbols", "labels", "notes")

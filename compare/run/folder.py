@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from compare.data.windows import Windows
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, experiment_hashes
 from compare.storage import is_sealed, not_writable, read_json, sealed, write_json
@@ -72,17 +71,7 @@ def _refuse_another(out: Path, before: Any, run: dict[str, Any]) -> None:
 
 def _hashes(experiment: Experiment) -> dict[str, str]:
     """Hash what the trainings start from; a series as it is, not as the windows cut from it."""
-    windows = experiment.windows
-    if isinstance(windows, Windows):
-        data = {"features": windows.features, "target": windows.target}
-    else:
-        data = {
-            f"{name}/{field}": getattr(part, field)
-            for name, part in {"training": windows.training, "test": windows.test}.items()
-            for field in ("inputs", "targets", "mask")
-            if getattr(part, field) is not None
-        }
-    return experiment_hashes(data, experiment.schedule, experiment.weights)
+    return experiment_hashes(experiment.windows.arrays(), experiment.schedule, experiment.weights)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compare.config.case import Case, load_case, with_fields
@@ -82,7 +81,7 @@ class Sweep:
                 chosen = ", ".join(f"{name} = {value!r}" for name, value in fields.items())
                 raise InputError(f"{self.source}: with {chosen}: {error}") from None
             # The data are in the name too: with another content of a file it is another case.
-            content = experiment.case.to_json() + digest(_data(experiment))
+            content = experiment.case.to_json() + digest(experiment.examples.arrays())
             yield Point(f"{self.base.name}-{hashlib.sha256(content.encode()).hexdigest()[:NAME_DIGITS]}", fields)
 
 
@@ -156,16 +155,6 @@ def _check_list(name: str, values: Any) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise InputError(f"{name} has {value!r} twice")
-
-
-def _data(experiment: Experiment) -> dict[str, np.ndarray]:
-    parts = {"training": experiment.examples.training, "test": experiment.examples.test}
-    return {
-        f"{name}/{field}": array
-        for name, part in parts.items()
-        for field in ("inputs", "targets", "mask")
-        if (array := getattr(part, field)) is not None
-    }
 
 
 def _explain(problem: Any) -> str:

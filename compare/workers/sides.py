@@ -2,105 +2,25 @@
 
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from compare.experiment.experiment import Experiment
 from compare.workers.backends import device_of_process
 
-# What a framework has made: `compare` hands it on and looks at it through its package alone.
-Model = object
-Loss = object
-Optimizer = object
+# `keras_models` or `torch_models`, which have the same functions; `tests/both_models/test_mirror.py` sees to it.
+Package = Any
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 Tensors = Mapping[str, np.ndarray]
-Draw = Callable[[int, int], Tensors]
-
-
-class TakeSingleStep(Protocol):
-    """Takes a step from slots, non-trainable state and the number of steps done, on inputs and targets."""
-
-    def __call__(
-        self, slots: Tensors, non_trainable: Tensors, iterations: int, inputs: Arrays, targets: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Return everything computed on the way."""
-
-
-class Package(Protocol):
-    """What `keras_models` and `torch_models` both offer; each function's docstring stands there."""
-
-    def set_precision(self, dtype: str) -> None: ...
-
-    def narrowed_operations(self, dtype: str) -> list[str]: ...
-
-    def set_seed(self, seed: int, sample: int = 0) -> None: ...
-
-    def build(self, **settings: Any) -> Model: ...
-
-    def place(self, model: Model, device: str) -> None: ...
-
-    def build_loss(self, name: str) -> Loss: ...
-
-    def build_optimizer(
-        self, parameters: Any, name: str = "adam", learning_rate: float = 1e-3, **options: Any
-    ) -> Optimizer: ...
-
-    def versions(self) -> dict[str, str]: ...
-
-    def threads(self) -> int: ...
-
-    def execution(self, model: Model, inputs: Arrays) -> dict[str, Any]: ...
-
-    def columns(self, model: Model, norms: bool = True) -> list[str]: ...
-
-    def train(
-        self,
-        model: Model,
-        loss: Loss,
-        optimizer: Optimizer,
-        inputs: Arrays,
-        targets: np.ndarray,
-        schedule: np.ndarray,
-        batch_size: int = 32,
-        draw: Draw | None = None,
-        norms: bool = True,
-        pauses: Collection[int] = (),
-        programs: dict[str, Any] | None = None,
-    ) -> Iterator[tuple[int, np.ndarray]]: ...
-
-    def train_stock(
-        self, model: Model, inputs: np.ndarray, targets: np.ndarray, batch_size: int
-    ) -> Callable[[int], None]: ...
-
-    def predict(self, model: Model, inputs: Arrays, batch_size: int = 256) -> np.ndarray: ...
-
-    def forecast(self, model: Model, history: np.ndarray, future: int) -> np.ndarray: ...
-
-    def dropout_probe(self, model: Model, inputs: Arrays) -> dict[str, Any]: ...
-
-    def SingleStep(self, model: Model, loss: Loss, optimizer: Optimizer) -> TakeSingleStep: ...
-
-    def to_canonical(self, model: Model) -> dict[str, np.ndarray]: ...
-
-    def load_canonical(self, model: Model, tensors: Tensors) -> None: ...
-
-    def read_non_trainable(self, model: Model) -> dict[str, np.ndarray]: ...
-
-    def load_non_trainable(self, model: Model, tensors: Tensors) -> None: ...
-
-    def read_slots(self, model: Model, optimizer: Optimizer) -> dict[str, np.ndarray]: ...
-
-    def load_slots(self, model: Model, optimizer: Optimizer, slots: Tensors, iterations: int) -> None: ...
-
-    def release(self) -> None: ...
 
 
 class Side:
     """One side of a comparison. A planted fault changes its attributes after the experiment was hashed."""
 
-    optimizer: Optimizer
+    # Models, losses and optimizers are looked at through the package alone.
+    optimizer: Any
 
     def __init__(self, package: Package, experiment: Experiment, sample: int) -> None:
         self.package = package
@@ -197,7 +117,7 @@ class Side:
         """The optimizer's slots now, in the canonical form."""
         return self.package.read_slots(self.model, self.optimizer)
 
-    def single_step(self) -> TakeSingleStep:
+    def single_step(self) -> Callable[..., dict[str, np.ndarray]]:
         """Return what takes single steps with this side's model."""
         if "single step" not in self.programs:
             self.programs["single step"] = self.package.SingleStep(self.model, self.loss, self.optimizer)
@@ -242,12 +162,11 @@ class TorchSide(Side):
         super().__init__(torch_models, experiment, sample)
         self.torch_models = torch_models
         self.member: Any = member
-        model: Any = self.model
         stock = experiment.case.training.stock
         if stock:
-            torch_models.train_both_biases(model)
+            torch_models.train_both_biases(self.model)
         self.optimizer = torch_models.build_optimizer(
-            model.named_parameters(), **self.optimizer_arguments(), stock=stock
+            self.model.named_parameters(), **self.optimizer_arguments(), stock=stock
         )
         weights = experiment.weights
         if member is not None and not member["repeats"]:
@@ -285,8 +204,7 @@ class KerasSide(Side):
             from keras_models import fast
 
             fast.enable(self.model)
-        model: Any = self.model
-        self.optimizer = keras_models.build_optimizer(model.trainable_variables, **self.optimizer_arguments())
+        self.optimizer = keras_models.build_optimizer(self.model.trainable_variables, **self.optimizer_arguments())
         self.load_weights(experiment.weights)
         self.first_state = self.slots(), self.non_trainable()
 

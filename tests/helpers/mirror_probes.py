@@ -3,58 +3,9 @@
 import doctest
 import importlib
 import inspect
-from types import SimpleNamespace
 from typing import Any
 
 from helpers.probes import package
-
-
-def protocol_violations(side: str, fault: str | None = None) -> list[str]:
-    """Name the functions of `Package` that a side's package does not have, or that cannot be called so."""
-    from compare.workers.sides import Package
-
-    module: Any = package(side)
-    if fault is not None:
-        module = SimpleNamespace(**vars(module))
-        match fault:
-            case "missing":
-                del module.predict
-            case "renamed":
-                module.predict = lambda model, examples, batch_size=256: None
-            case "required":
-                module.predict = lambda model, inputs, workers, batch_size=256: None
-            case "keyword":
-                module.predict = lambda model, inputs, *, batch_size=256: None
-    functions = {name: function for name, function in vars(Package).items() if inspect.isfunction(function)}
-    functions = {name: function for name, function in functions.items() if not name.startswith("_")}
-    assert len(functions) > 15
-    return [
-        f"{package(side).__name__}.{name}{problem}"
-        for name, function in functions.items()
-        if (problem := _problem(function, getattr(module, name, None)))
-    ]
-
-
-def _problem(wanted: Any, obtained: Any) -> str:
-    """Why a function cannot be called as a method of the protocol can; empty where it can."""
-    if obtained is None:
-        return " is missing"
-    wanted_parameters = list(inspect.signature(wanted).parameters.values())[1:]  # without self
-    parameters = inspect.signature(obtained).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in wanted_parameters):
-        # Of what is asked for by a dict of keywords only those by position are fixed.
-        wanted_parameters = [p for p in wanted_parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        names = list(parameters)[: len(wanted_parameters)]
-        # Keras's optimizer is built for variables, PyTorch's for parameters: always given by position.
-        same = names[1:] == [p.name for p in wanted_parameters][1:]
-        return "" if len(names) == len(wanted_parameters) and same else f" takes {names}"
-    if [p.name for p in wanted_parameters] != list(parameters):
-        return f" takes {list(parameters)}, not {[p.name for p in wanted_parameters]}"
-    for parameter in wanted_parameters:
-        other = parameters[parameter.name]
-        if other.kind is not parameter.kind or other.default != parameter.default:
-            return f": {other} is not {parameter}"
-    return ""
 
 
 def run_examples(side: str, expected: str | None = None) -> tuple[int, int]:

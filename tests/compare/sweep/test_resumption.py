@@ -20,14 +20,19 @@ from compare.sweep.results import LINES_FILE
 
 
 @pytest.mark.parametrize(
-    "done",
-    [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(TRAININGS, marks=pytest.mark.slow)],
-    ids="after-{}-trainings".format,
+    ("done", "runner"),
+    [
+        pytest.param(0, "torch", marks=pytest.mark.slow),
+        (5, "keras-torch"),
+        pytest.param(7, "member-float32-3", marks=pytest.mark.slow),
+        pytest.param(TRAININGS, None, marks=pytest.mark.slow),
+    ],
 )
-def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], done: int) -> None:
+def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], done: int, runner: str | None) -> None:
     """Killed after any number of trainings and run again, a sweep does every training once and has every verdict once.
 
-    Only those that were under way, at most as many as there were jobs, are begun anew.
+    Only those that were under way, at most as many as there were jobs, are begun anew, and a training whose process is
+    killed in its turn, which is said and kept.
     """
     process = start_sweep(tmp_path, environment, "--jobs", "2")
     end = time.monotonic() + PATIENCE_SECONDS
@@ -38,8 +43,12 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], don
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert trainings(tmp_path).total() >= done
-    counts, _ = finish_sweep(start_sweep(tmp_path, environment))
+    counts, errors = finish_sweep(start_sweep(tmp_path, {**environment, "KILLED": runner} if runner else environment))
     assert (counts["cases"], counts["agree"]) == (CASES, CASES)
+    said = [line for line in errors.splitlines() if "tried again" in line]
+    assert len(said) == (runner is not None)
+    assert all(f"{runner}: the process killed by SIGKILL" in line for line in said)
+    assert sum(len(record["run"]["retried"]) for record in records(tmp_path)) == len(said)
     # A worker that outlived the sweep by a moment may have come to the end of what it was at.
     assert TRAININGS <= trainings(tmp_path).total() <= TRAININGS + 2
     assert len(trainings(tmp_path)) == TRAININGS
@@ -58,22 +67,3 @@ def test_a_finished_sweep_trains_nothing(
     again, _ = finish_sweep(start_sweep(folder, environment))
     assert again == {**first, "skipped": CASES}
     assert trainings(folder) == done
-
-
-@pytest.mark.parametrize(
-    "runner",
-    [
-        pytest.param("torch", marks=pytest.mark.slow),
-        "keras-torch",
-        pytest.param("member-float32-3", marks=pytest.mark.slow),
-    ],
-)
-def test_a_killed_worker_is_replaced(tmp_path: Path, environment: dict[str, str], runner: str) -> None:
-    """A training whose process is killed is tried again, which is said and kept, and nothing else is repeated."""
-    counts, errors = finish_sweep(start_sweep(tmp_path, {**environment, "KILLED": runner}))
-    assert counts["agree"] == CASES
-    (said,) = [line for line in errors.splitlines() if "tried again" in line]
-    assert f"{runner}: the process killed by SIGKILL" in said
-    assert trainings(tmp_path) == dict.fromkeys(trainings(tmp_path), 1)
-    assert len(trainings(tmp_path)) == TRAININGS
-    assert sorted(len(record["run"]["retried"]) for record in records(tmp_path)) == [0, 0, 1]
