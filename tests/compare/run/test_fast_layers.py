@@ -44,10 +44,3 @@ def test_a_wrong_way_back_differs(pool: Pool, tmp_path: Path, fault: str) -> Non
     assert (first.step, first.phase, first.off_side) == (0, "gradient", "keras-torch")
 
 
-def test_stock_layers_run_keras_on_torch(pool: Pool, tmp_path: Path) -> None:
-    """Without the field the layers are Keras's own, in the same process that trained fast ones before."""
-    run_cases_in(tmp_path / "fast", pool, [tiny_case("gru", FAST)], ["torch"])
-    run = run_cases_in(tmp_path / "stock", pool, [tiny_case("gru")], ["torch"])
-    execution = read_trace(run.folder / "gru" / "keras-torch").manifest["execution"]
-    assert execution["kernels"] == {"layer0": "python-loop"}
-    assert execution["fallbacks"] == {}
