@@ -1,7 +1,9 @@
 """What tests of optimizers run inside the process of a framework; each takes a side first, as in `probes.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from helpers.probes import Tensors, new_model, package, trained
@@ -38,17 +40,15 @@ def apply_steps(
     model = new_model(side, shape, tensors)
     optimizer = new_optimizer(side, model, options)
     module = optimizers(side)
-    undo = FAULTS[fault](optimizer) if fault else None
     if slots is not None:
         module.load_slots(model, optimizer, slots, iterations)
     apply = _apply_torch if side == "torch" else _apply_keras
     steps = []
-    for step in gradients:
-        apply(side, model, optimizer, step)
-        steps.append((package(side).to_canonical(model), module.read_slots(model, optimizer)))
-    if undo is not None:
-        undo()
-    assert fault == "uncounted" or module.iterations(optimizer) == iterations + len(gradients)
+    with FAULTS[fault](optimizer) if fault else nullcontext():
+        for step in gradients:
+            apply(side, model, optimizer, step)
+            steps.append((package(side).to_canonical(model), module.read_slots(model, optimizer)))
+        assert fault == "uncounted" or module.iterations(optimizer) == iterations + len(gradients)
     return steps
 
 
@@ -230,72 +230,35 @@ def stock_weights_and_own(side: str, options: Options, own: str, own_options: Op
     return results
 
 
-def _exact_constants(optimizer: Any) -> Callable[[], None]:
-    """Compute with the constants as they are, not rounded to float32."""
-    from torch_models import update_rules
-
-    narrowing = update_rules.cast
-    update_rules.cast = float
-
-    def undo() -> None:
-        update_rules.cast = narrowing
-
-    return undo
-
-
-def _exact_schedule(optimizer: Any) -> None:
-    """Compute the schedule in float64."""
+def _exact_schedule(group: Mapping[str, Any]) -> float:
     from torch_models.schedules import scheduled_learning_rate
 
-    optimizer.learning_rate = lambda group: scheduled_learning_rate(group, group["iterations"] - 1, np.float64)
+    return scheduled_learning_rate(group, group["iterations"] - 1, np.float64)
 
 
-def _schedule_one_step_late(optimizer: Any) -> None:
-    """Take the learning rate of the step before."""
-    of_step = optimizer.learning_rate
-    optimizer.learning_rate = lambda group: of_step(group | {"iterations": max(1, group["iterations"] - 1)})
+def _one_step_late(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {**group, "iterations": max(1, group["iterations"] - 1)}
 
 
-def _no_weight_decay(optimizer: Any) -> None:
-    """Leave weights as large as they are."""
-    optimizer.decay = lambda parameters, weight_decay, learning_rate: None
+def _biases_apart(names: Sequence[str]) -> list[str]:
+    return [name.replace("bias_hh", "other") for name in names]
 
 
-def _biases_clipped_apart(optimizer: Any) -> None:
-    """Take GRU's two biases for two variables."""
-    clip = optimizer.clip
-    optimizer.clip = lambda gradients, names: clip(gradients, [name.replace("bias_hh", "other") for name in names])
-
-
-def _no_clipping(optimizer: Any) -> None:
-    """Let the gradients be."""
-    optimizer.clip = lambda gradients, names: gradients
-
-
-def _other_epsilon(optimizer: Any) -> None:
-    """Take another small constant than Keras's."""
-    optimizer.param_groups[0]["eps"] = 1.1e-7
-
-
-def _plain_momentum(optimizer: Any) -> None:
-    """Forget Nesterov."""
-    optimizer.param_groups[0]["nesterov"] = False
-
-
-def _uncounted(optimizer: Any) -> None:
-    """Start to count at one."""
-    optimizer.param_groups[0]["iterations"] = 1
-
-
-# Each changes an optimizer of the PyTorch side, and returns what undoes a change that outlasts the optimizer.
-FAULTS: dict[str, Callable[[Any], Callable[[], None] | None]] = {
-    "exact-constants": _exact_constants,
-    "exact-schedule": _exact_schedule,
-    "schedule-one-step-late": _schedule_one_step_late,
-    "no-weight-decay": _no_weight_decay,
-    "biases-clipped-apart": _biases_clipped_apart,
-    "no-clipping": _no_clipping,
-    "other-epsilon": _other_epsilon,
-    "plain-momentum": _plain_momentum,
-    "uncounted": _uncounted,
+# Each plants a fault in an optimizer of the PyTorch side for a while. In turn: constants are not rounded to float32;
+# the schedule is in float64, or a step late; weights do not decay; GRU's two biases are clipped as two variables;
+# nothing is clipped; the small constant is not Keras's; Nesterov is forgotten; steps are counted from one.
+FAULTS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
+    "exact-constants": lambda _: mock.patch("torch_models.update_rules.cast", float),
+    "exact-schedule": lambda o: mock.patch.object(o, "learning_rate", _exact_schedule),
+    "schedule-one-step-late": lambda o: mock.patch.object(
+        o, "learning_rate", lambda group, of_step=o.learning_rate: of_step(_one_step_late(group))
+    ),
+    "no-weight-decay": lambda o: mock.patch.object(o, "decay"),
+    "biases-clipped-apart": lambda o: mock.patch.object(
+        o, "clip", lambda gradients, names, clip=o.clip: clip(gradients, _biases_apart(names))
+    ),
+    "no-clipping": lambda o: mock.patch.object(o, "clip", lambda gradients, names: gradients),
+    "other-epsilon": lambda o: mock.patch.dict(o.param_groups[0], eps=1.1e-7),
+    "plain-momentum": lambda o: mock.patch.dict(o.param_groups[0], nesterov=False),
+    "uncounted": lambda o: mock.patch.dict(o.param_groups[0], iterations=1),
 }

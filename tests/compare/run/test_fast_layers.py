@@ -42,5 +42,3 @@ def test_a_wrong_way_back_differs(pool: Pool, tmp_path: Path, fault: str) -> Non
     first = comparison.first_difference
     assert first is not None
     assert (first.step, first.phase, first.off_side) == (0, "gradient", "keras-torch")
-
-
