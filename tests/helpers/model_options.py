@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from compare.config.case import Case, make_case
+from compare.config.case import make_case
 from compare.config.model import ModelConfig
+from compare.data.examples import Examples, Part
+from compare.experiment.experiment import Experiment
 from compare.experiment.initial_weights import draw_initial_weights
 
 BATCH, TIME, FEATURES, UNITS, OUTPUTS, VOCABULARY = 4, 4, 2, 3, 2, 5
@@ -158,50 +160,24 @@ def random_weights(shape: Mapping[str, Any], seed: int, dtype: str = "float32") 
 
 
 def example(name: str, dtype: str = "float64", seed: int = 0) -> Example:
-    """Draw an example of an option."""
+    """Draw an example of an option: its inputs, states and masks are those of a step of an experiment."""
     option = OPTIONS[name]
     fields = {"cell": option.cell, "units": UNITS, **option.model}
-    case = make_case({"name": "example", "dtype": dtype, "model": fields}, name)
+    training = {"batch_size": BATCH}
+    case = make_case({"name": "example", "dtype": dtype, "model": fields, "training": training}, name)
     generator = np.random.default_rng([seed, 78])
-    targets = generator.normal(size=_target_shape(case.model)).astype(dtype)
+    shape = (BATCH, TIME, OUTPUTS) if case.model.head == "every_output" else (BATCH, OUTPUTS)
+    targets = generator.normal(size=shape).astype(dtype)
     if option.loss == CROSSENTROPY:
-        targets = generator.integers(0, OUTPUTS, targets.shape[:-1], dtype=np.int32)
+        targets = generator.integers(0, OUTPUTS, shape[:-1], dtype=np.int32)
+    sequence = generator.normal(size=(BATCH, TIME, FEATURES)).astype(dtype)
+    if case.model.embedding:
+        sequence = generator.integers(0, VOCABULARY, (BATCH, TIME), dtype=np.int32)
+    part = Part(sequence, targets, np.array(PATTERNS[option.padding], bool) if option.padding else None)
     weights = random_weights(fields | {"features": FEATURES, "outputs": OUTPUTS}, seed, dtype)
-    inputs = _inputs(case, option, generator)
+    experiment = Experiment(case, Examples(part, part, OUTPUTS, FEATURES), None, weights, np.arange(BATCH)[None])
+    inputs = experiment.batch_inputs(0, np.arange(BATCH))
     return Example(option, case.model, weights, inputs, targets, _non_trainable(case.model, generator, dtype))
-
-
-def _target_shape(model: ModelConfig) -> tuple[int, ...]:
-    return (BATCH, TIME, OUTPUTS) if model.head == "every_output" else (BATCH, OUTPUTS)
-
-
-def _inputs(case: Case, option: Option, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    model, inputs = case.model, {}
-    if model.embedding:
-        inputs["sequence"] = generator.integers(0, VOCABULARY, (BATCH, TIME), dtype=np.int32)
-    else:
-        inputs["sequence"] = generator.normal(size=(BATCH, TIME, FEATURES)).astype(case.dtype)
-    if option.padding is not None:
-        inputs["mask"] = np.array(PATTERNS[option.padding], bool)
-    if model.initial_state == "given":
-        for name in model.layer_inputs("h", "c") if model.cell == "lstm" else model.layer_inputs("h"):
-            inputs[name] = generator.normal(0, 0.5, (BATCH, model.units)).astype(case.dtype)
-    width = 2 * model.units if model.bidirectional == "concat" else model.units
-    shapes: dict[str, tuple[int, ...]] = {}
-    for index in range(model.layers):
-        seen = width if index else model.embedding or FEATURES
-        if model.dropout:
-            last = index == model.layers - 1 and model.head != "every_output"
-            shapes[f"dropout{index}"] = (width,) if last else (TIME, width)
-        if model.input_dropout:
-            shapes |= dict.fromkeys(model.layer_inputs("input_dropout", layer=index), (model.mask_gates, seen))
-        if model.recurrent_dropout:
-            shapes |= dict.fromkeys(
-                model.layer_inputs("recurrent_dropout", layer=index), (model.mask_gates, model.units)
-            )
-    for name, shape in shapes.items():
-        inputs[name] = (generator.random((BATCH, *shape)) < 0.6).astype(case.dtype)
-    return inputs
 
 
 def _non_trainable(model: ModelConfig, generator: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
