@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-from compare.errors import InputError
 from compare.sweep.grid import read_sweep
 
 Refused = Callable[..., str]
@@ -120,9 +119,3 @@ def test_the_example_can_be_read() -> None:
     """The committed example spans eight cases."""
     sweep = read_sweep(ROOT / "examples" / "sweep.toml")
     assert len(list(sweep.points())) == 8
-
-
-def test_a_missing_case_is_an_input_error(tmp_path: Path) -> None:
-    """From Python the same mistakes are InputErrors."""
-    with pytest.raises(InputError, match="cannot be read"):
-        read_sweep(tmp_path / "none.toml")
