@@ -5,53 +5,34 @@ from collections.abc import Callable
 import numpy as np
 
 Tensors = dict[str, np.ndarray]
+Change = Callable[[Tensors], Tensors]
 
 
-def transposed_recurrent_kernels(tensors: Tensors) -> Tensors:
-    """Every recurrent kernel is transposed, which its square shape hides."""
-    return {
-        name: np.ascontiguousarray(tensor.T) if "/recurrent_kernel" in name else tensor
-        for name, tensor in tensors.items()
-    }
+def _each(change: Callable[[np.ndarray], np.ndarray], part: str) -> Change:
+    """Change every tensor that has this in its name."""
+    return lambda tensors: {name: change(tensor) if part in name else tensor for name, tensor in tensors.items()}
 
 
-def swapped(first: str, second: str) -> Callable[[Tensors], Tensors]:
-    """Return a function that gives each of two parts of a name the tensors of the other."""
+def _swapped(first: str, second: str) -> Change:
+    """Give each of two parts of a name the tensors of the other."""
+    other = {first: second, second: first}
 
     def swap(tensors: Tensors) -> Tensors:
-        renamed = {}
-        for name in tensors:
-            parts = [{first: second, second: first}.get(part, part) for part in name.split("/")]
-            renamed[name] = tensors.get("/".join(parts), tensors[name])
-        return renamed
+        names = {name: "/".join(other.get(part, part) for part in name.split("/")) for name in tensors}
+        return {name: tensors.get(names[name], tensor) for name, tensor in tensors.items()}
 
     return swap
 
 
-def last_bit(tensors: Tensors) -> Tensors:
-    """One number of the head's kernel is moved to its neighbour."""
-    kernel = tensors["head/kernel"].copy()
-    kernel[0, 0] = np.nextafter(kernel[0, 0], np.inf, dtype=kernel.dtype)
-    return tensors | {"head/kernel": kernel}
+without_biases = _each(np.zeros_like, "bias")
 
-
-def without_biases(tensors: Tensors) -> Tensors:
-    """All biases are zero, as if the second part of a layer had been dropped."""
-    return {name: np.zeros_like(tensor) if "bias" in name else tensor for name, tensor in tensors.items()}
-
-
-def embedding_turned(tensors: Tensors) -> Tensors:
-    """The rows of the embedding stand in the opposite order."""
-    return {name: tensor[::-1].copy() if name.startswith("embedding") else tensor for name, tensor in tensors.items()}
-
-
-SPOILED: dict[str, Callable[[Tensors], Tensors]] = {
-    "transposed": transposed_recurrent_kernels,
-    "bit": last_bit,
+SPOILED: dict[str, Change] = {
+    "transposed": _each(lambda kernel: np.ascontiguousarray(kernel.T), "/recurrent_kernel"),
+    "bit": _each(lambda kernel: np.nextafter(kernel, np.inf, dtype=kernel.dtype), "head/kernel"),
     "no-biases": without_biases,
-    "update-reset": swapped("update", "reset"),
-    "two-biases": swapped("input_bias", "recurrent_bias"),
-    "directions": swapped("forward", "backward"),
-    "gamma-beta": swapped("gamma", "beta"),
-    "embedding": embedding_turned,
+    "update-reset": _swapped("update", "reset"),
+    "two-biases": _swapped("input_bias", "recurrent_bias"),
+    "directions": _swapped("forward", "backward"),
+    "gamma-beta": _swapped("gamma", "beta"),
+    "embedding": _each(lambda table: table[::-1].copy(), "embedding"),
 }
