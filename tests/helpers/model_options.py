@@ -73,6 +73,9 @@ def _options() -> dict[str, Option]:
         add("backwards", cell, go_backwards=True)
         add("given states", cell, initial_state="given", layers=2)
         add("stateful", cell, stateful=True, layers=2)
+        # No case may have these two, which both packages can have.
+        add("stateful and padding", cell, "empty row", stateful=True, layers=2)
+        add("stateful and padding, stepped", cell, "scattered", stateful=True, activation="elu")
         add("input dropout", cell, input_dropout=0.4)
         add("recurrent dropout", cell, recurrent_dropout=0.3)
         add("input and recurrent dropout", cell, input_dropout=0.4, recurrent_dropout=0.3, layers=2)
