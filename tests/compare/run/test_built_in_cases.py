@@ -81,11 +81,12 @@ def test_built_in_case(on_every_backend: Run, name: str, backend: str) -> None:
     check_case(on_every_backend.comparison(name, f"keras-{backend}"))
 
 
-@pytest.mark.parametrize("name", ["tagging", "stateful", "dropout"])
-def test_a_planted_fault_shows_in_a_built_in_case(pool: Pool, tmp_path: Path, name: str) -> None:
+# Keras on torch, which is the quickest, cannot train a stateful model.
+@pytest.mark.parametrize(("name", "backend"), [("tagging", "torch"), ("stateful", "tensorflow"), ("dropout", "torch")])
+def test_a_planted_fault_shows_in_a_built_in_case(pool: Pool, tmp_path: Path, name: str, backend: str) -> None:
     """The same trainings with two samples of a batch swapped on one side do not agree: the test above can fail."""
     case = with_fields(load_case(name), SMALL)
-    faults = {"keras-torch": "wrong_data.py:samples_swapped_within_a_batch"}
-    run = run_cases_in(tmp_path / "out", pool, [case], ["torch"], faults)
+    faults = {f"keras-{backend}": "wrong_data.py:samples_swapped_within_a_batch"}
+    run = run_cases_in(tmp_path / "out", pool, [case], [backend], faults)
     assert [comparison.status for comparison in run.verdict.comparisons] == ["differs"]
     assert run.verdict.exit_code == 1
