@@ -100,9 +100,11 @@ class Witness:
 
     def _is_led_elsewhere(self, trace: Trace, exact: Trace, ensemble: EnsembleDrift, difference: Difference) -> bool:
         """Whether a loss differs for the weights it is of, by the step before: as what follows from them does too."""
-        step, batch = difference.step, trace.rows[difference.step, trace.columns.index("batch")]
-        if difference.phase != "loss" or step == 0 or batch != batch_checksum(self.experiment, step):
+        step = difference.step
+        if difference.phase != "loss" or step == 0:
             return False
+        if trace.rows[step, trace.columns.index("batch")] != batch_checksum(self.experiment, step):
+            return False  # it is of another batch
         beyond = {
             drift.phase: tolerance_ratios(drift.values, ensemble.tolerance(drift.phase)[: len(drift.values), None]) > 1
             for drift in self._drifts(trace, exact)
