@@ -47,7 +47,7 @@ class Witness:
 
     def bound(self, ensemble: EnsembleDrift) -> EnsembleDrift:
         """Bound the drift of an ensemble by that of the reference where it could hide a fault."""
-        if max(float(drift.max()) for drift in ensemble.by_phase.values()) < SUSPICIOUS_DRIFT:
+        if max(float(drift.max(initial=0.0)) for drift in ensemble.by_phase.values()) < SUSPICIOUS_DRIFT:
             return ensemble
         return ensemble.bounded(self.long, [self._train(LONG_REPLAY_SECONDS, seed=1)])
 
