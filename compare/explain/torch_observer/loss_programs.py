@@ -188,9 +188,13 @@ def _functions(context: Context) -> Iterator[Program]:
         )
     code = "nn.NLLLoss() on torch.log of the probabilities, or CrossEntropyLoss on the logits"
     yield context.put("from-logits", code, simple(lambda o, a, k, r: F.nll_loss(torch.log(a[0]), a[1])), cost=2)
-    for word, function in (("True", _softmax_loss), ("False", _probability_loss)):
-        cause_code = f"from_logits={'True' if word == 'False' else 'False'} in Keras's loss"
-        yield context.put("from-logits", cause_code, simple(lambda o, a, k, r, f=function: f(a[0], a[1])), cost=3)
+    for keras, function in (
+        ("False", _softmax_loss),
+        ("True", _probability_loss),
+        ("True", _probability_loss_on_tensorflow),
+    ):
+        code = f"from_logits={keras} in Keras's loss"
+        yield context.put("from-logits", code, simple(lambda o, a, k, r, f=function: f(a[0], a[1])), cost=3)
 
 
 def _softmax_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -204,6 +208,11 @@ def _probability_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.T
         return F.binary_cross_entropy(p, target)
     p = prediction / prediction.sum(1, keepdim=True)
     return F.nll_loss(torch.log(p.clamp(EPSILON, 1 - EPSILON)), target)
+
+
+def _probability_loss_on_tensorflow(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """There numbers that are no probabilities are clipped first, and made to sum to one afterwards."""
+    return F.cross_entropy(torch.log(prediction.clamp(EPSILON, 1 - EPSILON)), target)
 
 
 class AtTheLoss:
