@@ -30,6 +30,7 @@ class WarmWorkers:
             yield workers
 
 
+@pytest.mark.slow
 def test_fail_pass_fail_regenerate_pass(pytester: pytest.Pytester, pool: Pool) -> None:
     """A golden trace is missing, is recorded, agrees, is of another case than the test's, is recorded, and agrees."""
     # A run in this process unloads what it has loaded, and the library of NumPy behind this loads but once.

@@ -83,7 +83,6 @@ def test_wrong_dropout_is_found(pool: Pool, tmp_path: Path, runner: str, fault: 
 # On each side: a step that is too large, a gradient that is lost, another constant, and predictions out of order.
 FAULTS_OF_STEPS = [
     ("torch", "wrong_gradients.py:one_gate_zero", "gradient"),
-    ("keras-torch", "wrong_models.py:predictions_reversed", "forward"),
     *(
         pytest.param(*fault, marks=pytest.mark.slow)
         for fault in (
@@ -93,6 +92,7 @@ FAULTS_OF_STEPS = [
             ("torch", "wrong_optimizers.py:epsilon_thousand_times", "update"),
             ("keras-torch", "wrong_optimizers.py:keras_epsilon_thousand_times", "update"),
             ("torch", "wrong_models.py:predictions_reversed", "forward"),
+            ("keras-torch", "wrong_models.py:predictions_reversed", "forward"),
         )
     ),
 ]

@@ -52,6 +52,7 @@ COMBINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "backend", "fields"), COMBINED.values(), ids=COMBINED)
 def test_combined_options_agree(pool: Pool, tmp_path: Path, cell: str, backend: str, fields: dict[str, Any]) -> None:
     """A case with all these options agrees, every step of it."""

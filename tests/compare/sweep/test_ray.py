@@ -16,6 +16,7 @@ def locally(finished_sweep: tuple[Path, dict[str, int]]) -> Path:
     return finished_sweep[0]
 
 
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced_and_the_verdicts_are_the_same(
     tmp_path: Path, environment: dict[str, str], locally: Path
 ) -> None:
@@ -57,6 +58,7 @@ def cluster(environment: dict[str, str]) -> Iterator[dict[str, str]]:
         yield {**known, "CLUSTER": process.stdout.readline().strip()}
 
 
+@pytest.mark.slow
 def test_a_running_cluster_serves(tmp_path: Path, cluster: dict[str, str], locally: Path) -> None:
     """On a cluster that is there already, given by its address, the verdicts are the same to the byte."""
     counts, _ = finish_sweep(start_sweep(tmp_path, cluster, "--on", "ray", "--address", cluster["CLUSTER"]))

@@ -23,7 +23,7 @@ from compare.sweep.results import LINES_FILE
     ("done", "runner"),
     [
         pytest.param(0, "torch", marks=pytest.mark.slow),
-        (5, "keras-torch"),
+        pytest.param(5, "keras-torch", marks=pytest.mark.slow),
         pytest.param(7, "member-float32-3", marks=pytest.mark.slow),
         pytest.param(TRAININGS, None, marks=pytest.mark.slow),
     ],

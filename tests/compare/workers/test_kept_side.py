@@ -37,7 +37,7 @@ def same(left: Trace, right: Trace) -> bool:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param("plain", marks=pytest.mark.slow), "with-all-that-may-be-left-over"],
+    params=list(KINDS),
 )
 def trainings(pool: Pool, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A case trained with everything built anew, and again after another one of its kind."""
@@ -51,6 +51,7 @@ def trainings(pool: Pool, tmp_path_factory: pytest.TempPathFactory, request: pyt
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_kept_side_trains_as_a_new_one(trainings: Path, backend: str) -> None:
     """A case trained after another of the same model has the trace that it has with everything built anew."""

@@ -113,7 +113,10 @@ def process_of(pool: Pool, folder: Path, runner: str) -> dict[str, Any]:
 IMPORTING = with_fields(load_case("bidirectional_sum"), {**TINY, "training.engine": "fit", "training.epochs": 1})
 
 
-@pytest.mark.parametrize("runner", ["torch", *(f"keras-{backend}" for backend in BACKENDS)])
+@pytest.mark.parametrize(
+    "runner",
+    ["keras-torch", *(pytest.param(r, marks=pytest.mark.slow) for r in ("torch", "keras-tensorflow", "keras-jax"))],
+)
 def test_no_process_holds_tensorflow_and_torch(pool: Pool, tmp_path: Path, runner: str) -> None:
     """Whatever it has trained, a runner's process holds its own framework, and never TensorFlow beside PyTorch."""
     backend = runner.removeprefix("keras-")

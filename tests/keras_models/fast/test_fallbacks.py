@@ -90,7 +90,9 @@ def test_other_precisions(
     assert max(differences.values()) <= tolerance, differences
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "cell", [cell if cell == "GRU" else pytest.param(cell, marks=pytest.mark.slow) for cell in CELLS]
+)
 @pytest.mark.parametrize("side", ["keras-tensorflow", "keras-jax"])
 def test_other_backends_run_keras(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
     """On another backend a fast layer is the stock layer, bit for bit, and torch is not imported."""

@@ -9,7 +9,9 @@ SIDE = "keras-torch"
 TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
+@pytest.mark.parametrize(
+    "cell", ["simple_rnn", pytest.param("lstm", marks=pytest.mark.slow), pytest.param("gru", marks=pytest.mark.slow)]
+)
 def test_the_way_back_is_the_gradient(frameworks: FrameworkProcesses, cell: str) -> None:
     """In float64, in any shape, with any activations and masks, gradients are those that differences give, twice."""
     frameworks.call(SIDE, "fast_probes.check_way_back", cell)

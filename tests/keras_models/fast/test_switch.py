@@ -15,7 +15,7 @@ TOLERANCE_LOSS = 1e-5
 TOLERANCE_PREDICTION = 1e-4
 
 
-@pytest.mark.parametrize("side", [SIDE, "keras-jax"])
+@pytest.mark.parametrize("side", [SIDE, pytest.param("keras-jax", marks=pytest.mark.slow)])
 def test_layers_made_while_enabled_are_fast(frameworks: FrameworkProcesses, side: str, tmp_path: Path) -> None:
     """However a layer is made, imported, loaded or cloned; what is derived and what was made before stays."""
     computed = frameworks.call(side, "fast_switch_probes.made_while_enabled", tmp_path)
