@@ -51,6 +51,9 @@ SUSPICIOUS_DRIFT = 1e-3
 # Measured, error / tolerance of a null run: see `benchmarks/power.md`.
 ROW_MARGIN = 16.0
 
+# The norm of a tensor's update in a row may be off by so much of that of the whole update.
+UPDATE_SHARE = 1e-3
+
 
 def ulp(precision: str) -> float:
     """The unit in the last place of the numbers just below one, the unit roundoff: 2^-24 in float32."""

@@ -12,7 +12,7 @@ import numpy as np
 from compare.experiment.experiment import Experiment
 from compare.judge.drift import epoch_scale
 from compare.judge.inference import prediction_error
-from compare.judge.margins import ENSEMBLE_FLOOR_ULPS, ROW_MARGIN, ulp
+from compare.judge.margins import ENSEMBLE_FLOOR_ULPS, ROW_MARGIN, UPDATE_SHARE, ulp
 from compare.judge.phases import TRAJECTORY_PHASES, Phase
 from compare.judge.ratios import tolerance_ratio, tolerance_ratios
 from compare.judge.replay import loss_and_gradients, state_at_epoch
@@ -88,11 +88,13 @@ def _row_tolerances(reference: StepReference, record: Tensors) -> dict[str, floa
     }
     updates, moved = (_updates(reference, tensors) for tensors in (gradients, rounded))
     smallest = float(np.finfo(reference.precision).smallest_normal)
+    # A tensor whose true gradient is near zero has no digits of its own, and Adam moves it as far as any other.
+    whole = UPDATE_SHARE * float(np.sqrt(sum(np.sum(np.square(update)) for update in updates.values())))
     for name, weight in reference.weights.items():
         norms = [float(np.linalg.norm(tensor)) for tensor in (gradients[name], updates[name], weight + updates[name])]
         tolerances[f"gradient/{name}"] = floor * norms[0] + ROW_MARGIN * reference.rounded_norms["gradient"] + smallest
         difference = float(np.linalg.norm(moved[name] - updates[name]))
-        tolerances[f"update/{name}"] = floor * norms[1] + 4 * ulps * norms[2] + ROW_MARGIN * difference + smallest
+        tolerances[f"update/{name}"] = whole + 4 * ulps * norms[2] + ROW_MARGIN * difference + smallest
     return tolerances
 
 

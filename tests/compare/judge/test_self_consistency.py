@@ -78,7 +78,7 @@ def test_what_does_not_follow_names_its_side(
     assert comparison.first_difference in own
 
 
-@pytest.mark.parametrize(("step", "factor"), [(1, 1.1), (4, 1.001), (16, 1.001)])
+@pytest.mark.parametrize(("step", "factor"), [(1, 1.1), (4, 1.05), (16, 1.05)])
 def test_every_checked_step_is_held_against_its_row(traces: DamagedTraces, step: int, factor: float) -> None:
     """The PyTorch side has the state before every checked step, so that the row of each must be that step's.
 
