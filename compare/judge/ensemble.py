@@ -93,7 +93,8 @@ def measure_ensemble(
     rounding = _rounding_of_steps(reference, rounded_norms, precision, floor)
     by_phase = {p: np.maximum(rounding[p], drift) for p, drift in largest_drifts(reference, members, steps).items()}
     by_phase = {**rounding, **by_phase}
-    weights = dict.fromkeys(reference.checkpoints, floor)
+    # Each step rounds every weight once, however small its update is: sqrt(n) ulps (Higham and Mary 2019).
+    weights = dict.fromkeys(reference.checkpoints, max(floor, float(np.sqrt(steps)) * ulp(precision)))
     predictions = forecast = floor
     for member in members:
         for epoch, tensors in reference.checkpoints.items():
