@@ -19,7 +19,8 @@ UNIT = 2.0**-24
 # So many times as far apart as members in Monte Carlo arithmetic are from PyTorch's own step. Each of the two sides may
 # be MONTE_CARLO_MARGIN = 6.5 times as far off as samples are (compare.judge.margins), together 13; the largest of two
 # members falls 1.3 times as short as that of the judge's four, which makes 17; the rest is for sums inside of a single
-# operation, which a member rounds once and a framework at every term.
+# operation, which a member rounds once and a framework at every term. Measured, largest error / tolerance of a null run
+# (the 15 correct pairs of tests/pairs, three seeds each, Keras on torch): median 0.06, largest 0.37.
 ENSEMBLE_FACTOR = 24.0
 
 # And so many units of the largest number, where members happen to agree: an operation sums n terms in another order on
