@@ -10,6 +10,7 @@ from compare.judge import Comparison, Difference, Verdict, judge
 from compare.judge.completeness import require_one_device
 from compare.judge.distribution import judge_samples
 from compare.judge.self_consistency import NOT_ITS_STEP, NOT_ITS_WEIGHTS
+from compare.judge.single_step import OFF_REFERENCE
 from compare.judge.witness import SHARED
 from compare.run.judging import (
     FailedError,
@@ -28,7 +29,7 @@ from compare.workers.pool import Pool
 from compare.workers.tasks import Event, Task
 
 # The kinds of differences that a side has from the reference or from itself.
-OFF_BY_ITSELF = ("off-reference", SHARED, NOT_ITS_STEP, NOT_ITS_WEIGHTS)
+OFF_BY_ITSELF = (OFF_REFERENCE, SHARED, NOT_ITS_STEP, NOT_ITS_WEIGHTS)
 
 # Before the name of the runner, what the expected side is called where it is a golden trace.
 GOLDEN = "golden-"

@@ -13,7 +13,7 @@ from compare.judge.finite import Undecidable, undecidable_from
 from compare.judge.margins import ENSEMBLE_MARGIN
 from compare.judge.pictures import gates_of_window, ratio_map
 from compare.judge.self_consistency import of_both, repetition_differences, self_differences
-from compare.judge.single_step import initial_state_differences, step_differences
+from compare.judge.single_step import OFF_REFERENCE, initial_state_differences, step_differences
 from compare.judge.step_reference import StepReference
 from compare.judge.trajectory import (
     batch_difference,
@@ -110,12 +110,26 @@ def judge(
 
 
 def _as_far_as_decidable(comparison: Comparison, undecidable: Undecidable) -> Comparison:
-    """Keep the differences before the step from which nothing can be decided; without any the comparison is open."""
+    """Keep the differences before the step from which nothing can be decided; without any the comparison is open.
+
+    That step itself begins from a finite state: where it is checked, a finite error of it is a difference too.
+    """
     of_infinity = ("not-finite", "no-ensemble")
-    kept = [d for d in comparison.differences if d.step < undecidable.step and d.kind not in of_infinity]
+    kept = [
+        difference
+        for difference in comparison.differences
+        if difference.kind not in of_infinity
+        and (difference.step < undecidable.step or _is_error_of_step(difference, undecidable.step))
+    ]
     if kept:
         return replace(comparison, differences=kept, status="differs")
     return replace(comparison, differences=(), status="undecidable", error=undecidable.reason)
+
+
+def _is_error_of_step(difference: Difference, step: int) -> bool:
+    figures = (difference.relative_error, difference.tolerance)
+    finite = all(figure is not None and np.isfinite(figure) for figure in figures)
+    return difference.kind == OFF_REFERENCE and difference.step == step and finite
 
 
 def _judge_steps(

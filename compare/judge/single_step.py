@@ -17,6 +17,9 @@ from compare.judge.verdict import Difference
 from compare.reference.update_rules import initial_slots
 from compare.trace.trace import read_state
 
+# The kind of a difference that a checked step shows: a side is further from the reference than rounding carries it.
+OFF_REFERENCE = "off-reference"
+
 
 def initial_state_differences(experiment: Experiment, folders: Mapping[str, Path], precision: str) -> list[Difference]:
     """Compare the weights and slots with which each side starts, by the folders of the traces, with the expected."""
@@ -105,7 +108,7 @@ def _difference(reference: StepReference, off: Mapping[str, StepError]) -> Diffe
         ulps, tolerance = worst.error / reference.ulp, worst.tolerance / reference.ulp
         message = f"{side} is {ulps:.0f} ulps from the reference, tolerance {tolerance:.0f}"
     return Difference(
-        "off-reference",
+        OFF_REFERENCE,
         worst.step,
         worst.phase,
         message,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from compare.config.case import Case
+from compare.judge.single_step import OFF_REFERENCE
 from compare.judge.step_reference import StepReference
 from compare.judge.verdict import Cause, Comparison, Difference
 from compare.known.changed_references import KeepsNoState, RowByRow, StartsAtPadding
@@ -113,7 +114,7 @@ def _own_differences(defect: Defect, comparison: Comparison, evidence: Evidence 
     off = [
         difference
         for difference in comparison.differences
-        if difference.kind == "off-reference" and difference.off_side == comparison.runner
+        if difference.kind == OFF_REFERENCE and difference.off_side == comparison.runner
     ]
     own = [difference for difference in off if evidence.explains(difference, defect.proof)]
     return sorted(own, key=lambda difference: difference.order)

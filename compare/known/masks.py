@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from compare.judge.single_step import OFF_REFERENCE
 from compare.judge.step_reference import StepReference
 from compare.judge.verdict import Cause, Comparison, Difference
 from compare.known.evidence import Evidence
@@ -11,7 +12,7 @@ from compare.known.evidence import Evidence
 def with_missing_mask(comparison: Comparison, evidence: Evidence) -> Comparison:
     """Name the cause where one side is what the reference is whose layers do not see the mask."""
     first = comparison.first_difference
-    if first is None or first.kind != "off-reference" or first.phase not in ("forward", "loss"):
+    if first is None or first.kind != OFF_REFERENCE or first.phase not in ("forward", "loss"):
         return comparison
     masked = [reference for reference in evidence.references if "mask" in reference.inputs]
     for reference in masked:

@@ -94,6 +94,10 @@ class DamagedTraces:
 
         self._change_tensors(self.path(side) / "predictions.safetensors", change_tensors)
 
+    def change_record(self, side: str, step: int, change: Callable[[Tensors], Tensors | None]) -> None:
+        """Change what a side recorded of a checked step; None removes it."""
+        self._change_tensors(self.path(side) / "single_step" / f"{step:08d}.safetensors", change)
+
     def _change_tensors(self, file: Path, change: Callable[[Tensors], Tensors | None]) -> None:
         tensors = read_tensors(file)
         assert tensors is not None

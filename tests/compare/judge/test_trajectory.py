@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.damaged_traces import DamagedTraces
+from helpers.damaged_traces import DamagedTraces, Tensors
 from helpers.small_runs import CELLS, STEPS, STEPS_PER_EPOCH, Run
 
 from compare.judge import Comparison
@@ -232,6 +232,21 @@ def test_a_member_that_becomes_infinite_leaves_it_open(traces: DamagedTraces) ->
     assert comparison.first_difference is None
     traces.change_manifest("obtained", lambda manifest: manifest["hashes"].pop("data"))
     assert traces.judge().status == "differs"
+
+
+def test_a_checked_step_speaks_for_itself(traces: DamagedTraces) -> None:
+    """A side that is off the reference in a checked step differs, though a member becomes infinite in that step."""
+
+    def twice_the_gradient(record: Tensors) -> Tensors:
+        return record | {"gradient/head/bias": 2 * record["gradient/head/bias"]}
+
+    traces.set_figure(MEMBER, "loss", 0, float("inf"))
+    assert traces.judge_whole().status == "undecidable"
+    traces.change_record("obtained", 0, twice_the_gradient)
+    comparison = traces.judge_whole()
+    assert comparison.status == "differs"
+    assert comparison.first_difference is not None
+    assert comparison.first_difference.tensor == "head/bias"
 
 
 def test_what_drifts_before_a_member_becomes_infinite_is_found(traces: DamagedTraces) -> None:
