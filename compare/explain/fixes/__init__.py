@@ -1,0 +1,1 @@
+"""`explain --fix`: the pair file with every confirmed fix made."""
