@@ -15,6 +15,7 @@ from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with
 from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
+from compare.explain.fixes.fix import Fixed, fix_pair
 from compare.explain.pair_file import read_pair
 from compare.judge import Comparison, Verdict
 from compare.judge.verdict import Cause, Difference
@@ -68,10 +69,11 @@ class RunResult:
 
 @dataclass(frozen=True, repr=False)
 class ExplainResult:
-    """What came of a pair of models: the comparison, and the folder of the report."""
+    """What came of a pair of models: the comparison, the folder of the report, and where asked for the fixed file."""
 
     comparison: Comparison
     out: Path
+    fixed: Fixed | None = None
 
     @property
     def agree(self) -> bool:
@@ -160,6 +162,7 @@ def explain(
     out: str | Path | None = None,
     timeout: float = 600,
     progress: bool = False,
+    fix: str | Path | None = None,
 ) -> ExplainResult:
     """Find where a Keras model and a PyTorch module first differ in training, and why, with proof.
 
@@ -171,19 +174,25 @@ def explain(
         out: a new folder for the report; `runs/<time>` if None.
         timeout: the longest silence of a side, in seconds.
         progress: whether to say on standard error what is being tried.
+        fix: a new file, to which the pair file is written with every confirmed fix made; it is judged too.
 
-    Raises InputError, with the file's own line, for a mistake in the pair file.
+    Raises InputError, with the file's own line, for a mistake in the pair file, and for a `fix` that is a user's file.
 
     """
     check_work(None, timeout)
     checked = read_pair(str(pair))
     keras_backend = choose_backends([backend] if backend else None)[0]
     folder = Path(out or folder_of_now())
+    fixed = None
     with new_folder(folder), DoingLine(progress) as on_doing:
-        comparison = explain_pair(checked, keras_backend, folder, timeout, on_doing)
+        if fix is None:
+            comparison = explain_pair(checked, keras_backend, folder, timeout, on_doing)
+        else:
+            fixed = fix_pair(checked, Path(fix), keras_backend, folder, timeout, on_doing)
+            comparison = fixed.comparison
     write_json(folder / "verdict.json", Verdict([comparison]).as_json())
     write_explanation(comparison, machine(), folder / "report.html")
-    return ExplainResult(comparison, folder)
+    return ExplainResult(comparison, folder, fixed)
 
 
 def choose_cases(

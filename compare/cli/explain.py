@@ -15,6 +15,9 @@ def add_explain(commands: Any) -> None:
     explain.set_defaults(command=_explain)
     explain.add_argument("pair", metavar="PAIR.py", help="a file with data(), keras_side() and torch_side()")
     explain.add_argument("--backend", metavar="NAME", help="default: KERAS_BACKEND, else the first that is installed")
+    explain.add_argument(
+        "--fix", metavar="FILE", help="write the pair file with every confirmed fix made to FILE, and judge it"
+    )
     add_out_option(explain)
     add_timeout_option(explain, "longest silence of a side")
     explain.add_argument("--json", action="store_true", help="the comparison on standard output, nothing else there")
@@ -27,9 +30,12 @@ def _explain(options: argparse.Namespace) -> int:
     from compare.judge import Verdict
     from compare.report.explain_page import print_explanation
 
-    result = api.explain(options.pair, options.backend, out=options.out, timeout=options.timeout, progress=True)
+    result = api.explain(
+        options.pair, options.backend, out=options.out, timeout=options.timeout, progress=True, fix=options.fix
+    )
     if options.json:
-        print(json.dumps(result.comparison.as_json(), indent=1))
+        fixed = {} if result.fixed is None else {"fixed": result.fixed.as_json()}
+        print(json.dumps(result.comparison.as_json() | fixed, indent=1))
     else:
         console = Console(highlight=False)
         print_explanation(console, result.comparison)

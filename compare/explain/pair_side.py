@@ -1,6 +1,7 @@
 """What the process of a pair's side does: runs the user's functions of that side, and nothing of the other."""
 
 import importlib
+import linecache
 import sys
 import traceback
 import types
@@ -10,6 +11,7 @@ from typing import Any
 
 from compare.errors import InputError
 from compare.explain.nested import packed, unpacked
+from compare.explain.source import source_of
 from compare.workers.backends import REFERENCE_RUNNER, backend_of, keep_tensorflow_out
 from compare.workers.child import ANSI_COLOUR
 from compare.workers.protocol import Answer, Doing, Failed, Request
@@ -132,6 +134,9 @@ class PairSide:
     def open(self, file: str) -> Any:
         """Read a pair file; the Keras side returns its data."""
         self.file = file
+        # Another pair's code may be the same at the same lines, and a file may have been written anew.
+        source_of.cache_clear()
+        linecache.clearcache()
         before = set(sys.modules)
         user_file = UserFile(file)
         other = {"keras", "tensorflow", "jax"} if self.runner == REFERENCE_RUNNER else {"torch"}

@@ -27,11 +27,11 @@ def expression_edits(request: Request) -> Iterator[Edit | None]:
             yield request.edit(f"line {node.lineno}: the operands exchanged", *changes)
         elif halves := re.fullmatch(r"the halves of (.+) exchanged", code):
             yield from _operand(request, node, halves[1], f"torch.cat({halves[1]}.chunk(2, -1)[::-1], -1)")
-        elif given := re.fullmatch(r"(.*\()(.+)'s input\)", code):
-            yield from _operand(request, node, given[2], f"{given[1]}{given[2]})")
+        elif given := re.fullmatch(r"([\w.]+\()(.+)'s input(.*)", code):
+            yield from _operand(request, node, given[2], f"{given[1]}{given[2]}{given[3]}")
             if isinstance(node, ast.Call) and node.args:
                 text = source.text_of(node.args[0])
-                yield _at(request, node.args[0], f"{given[1]}{text})")
+                yield _at(request, node.args[0], f"{given[1]}{text}{given[3]}")
         elif re.match(r"in forward\(\): ", code):
             yield from _exchanged(request, node)
         elif _is_expression(code):

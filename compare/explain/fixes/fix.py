@@ -1,13 +1,14 @@
 """A pair file with every confirmed fix made, judged: it agrees, or what is left is said."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from compare.errors import InputError
 from compare.explain.bug_report import write_bug_report
-from compare.explain.entry import explain_with
+from compare.explain.entry import explain_with, missing_backend
 from compare.explain.explanation import explanation
 from compare.explain.fixes.editors import edits_of
 from compare.explain.fixes.pair_source import Edit, PairSource
@@ -30,26 +31,62 @@ Key = tuple[str, str, str]
 
 @dataclass
 class Fixed:
-    """The pair file's own comparison, that of the fixed file (None where there is none), and what was changed."""
+    """What came of fixing: the pair file's own comparison, that of the fixed file (None: not written), the changes."""
 
     original: Comparison
+    target: Path
     fixed: Comparison | None = None
     changed: list[str] = field(default_factory=list)
 
     @property
     def left(self) -> list[str]:
         """The causes that no edit takes away."""
-        causes = self.fixed.causes if self.fixed is not None else []
-        return [f"{cause.name}: {cause.fix}" for cause in causes if cause.confirmed]
+        last = self.fixed or self.original
+        return [f"{cause.name}: {cause.fix}" for cause in last.causes if cause.confirmed]
 
-    def notes(self, target: Path) -> list[str]:
-        """What is said of the fixed file: what it changes, how it is judged, and what is left."""
+    @property
+    def comparison(self) -> Comparison:
+        """The pair file's comparison; its notes say what the fixed file changes, how it is judged, and what is left."""
+        if self.original.status != "differs":
+            return self.original
+        left = [f"no edit makes this fix: {told}" for told in self.left]
         if self.fixed is None:
-            return [f"{target} was not written: nothing is confirmed that an edit could fix"]
-        agrees = self.fixed.status == "agrees"
-        told = f"{target} agrees with Keras" if agrees else f"{target} still {self.fixed.error or 'differs'}"
-        changed = [f"changed in {target}: {message}" for message in self.changed]
-        return [*changed, *(f"no edit makes this fix: {left}" for left in self.left), told]
+            told = [f"{self.target} was not written: no fix could be made"]
+        else:
+            changed = [f"changed in {self.target}: {message}" for message in self.changed]
+            agrees = self.fixed.status == "agrees"
+            told = [*changed, f"{self.target} {'agrees' if agrees else self.fixed.error or 'still differs'}"]
+        return replace(self.original, notes=[*self.original.notes, *told, *left])
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in which `--json` has it."""
+        status = None if self.fixed is None else self.fixed.status
+        file = None if self.fixed is None else str(self.target)
+        return {
+            "file": file,
+            "agree": status == "agrees",
+            "status": status,
+            "changed": self.changed,
+            "left": self.left if self.original.status == "differs" else [],
+        }
+
+
+def fix_pair(
+    pair: Pair,
+    target: Path,
+    backend: str,
+    out: Path | None = None,
+    timeout: float = 600,
+    on_doing: Callable[[str], None] = lambda what: None,
+) -> Fixed:
+    """As `fix_with`, in processes of its own; the arguments are those of `explain_pair`."""
+    check_target(pair, target)
+    missing = missing_backend(pair, backend)
+    if missing is not None:
+        return Fixed(missing, target)
+    with Sides(backend, timeout) as sides:
+        sides.on_doing = on_doing
+        return fix_with(sides, pair, target, out)
 
 
 def check_target(pair: Pair, target: Path) -> None:
@@ -75,19 +112,19 @@ def fix_with(sides: Sides, pair: Pair, target: Path, out: Path | None = None) ->
         if observation.result["unexplained"] is not None and out is not None:
             write_bug_report(observation, out / "bug-report")
     except SideError:  # said by the comparison
-        return Fixed(explain_with(sides, pair, out))
+        return Fixed(explain_with(sides, pair, out), target)
     original = explanation(observation)
     if not any(cause.confirmed for cause in original.causes):
-        return Fixed(original)
+        return Fixed(original, target)
     fixing = Fixing(sides, pair, target)
     try:
         fixing.run(observation)
     finally:
         fixing.candidate.unlink(missing_ok=True)
     if not fixing.changed:
-        return Fixed(original)
+        return Fixed(original, target)
     write_text(target, header(pair, fixing.changed) + fixing.text)
-    return Fixed(original, explain_with(sides, read_pair(str(target))), fixing.changed)
+    return Fixed(original, target, explain_with(sides, read_pair(str(target))), fixing.changed)
 
 
 def header(pair: Pair, changed: Sequence[str]) -> str:

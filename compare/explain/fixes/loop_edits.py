@@ -101,7 +101,8 @@ def _made_in_forward(request: Request, call: ast.Call) -> Iterator[Edit]:
 
 def gradient_edits(request: Request) -> Iterator[Edit | None]:
     """Every `.detach()`, `.data` and `no_grad` taken out, one alone first."""
-    source, single = request.source, []
+    source = request.source
+    single: list[tuple[ast.expr, str]] = []
     functions = [f for name in ("torch_side", "torch_step") if (f := source.function(name)) is not None]
     for node in (node for function in functions for node in ast.walk(function)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args:
