@@ -4,16 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from compare.errors import InputError
 from compare.explain.torch_observer.checked_steps import Training, Work
+from compare.explain.torch_observer.unseen import unseen
 from compare.explain.transfer import Transfer, transfer
 
-# Of fewer numbers a standard deviation tells little.
-FEWEST_NUMBERS = 16
-# So many times as wide a draw is another distribution; it is a note, no difference.
-LIKE = 1.3
 MOST_TOLD = 4
 
 
@@ -52,23 +47,4 @@ def module_transfer(work: Work, own_map: Mapping[str, Any]) -> ModuleTransfer:
         theirs = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise InputError(f"no PyTorch parameters are left for Keras's {ours}; PyTorch has {theirs}: give parameter_map")
     notes = [f"the module's {', '.join(unused[:MOST_TOLD])} is never used"] if unused else []
-    return ModuleTransfer(maps, lone, notes + _initial_weights(work, maps, training))
-
-
-def _initial_weights(work: Work, maps: Transfer, training: Training) -> list[str]:
-    """Say where both sides draw their initial weights otherwise."""
-    unlike = []
-    for name, weight_map in maps.maps.items():
-        obtained = training.initial[name]
-        if weight_map.extra or obtained.size < FEWEST_NUMBERS or name.endswith(("running_mean", "running_var")):
-            continue
-        expected = maps.weight(name, work.trace["initial"], obtained.shape)
-        keras, torch = float(np.std(expected)), float(np.std(obtained))
-        if max(keras, torch) > LIKE * min(keras, torch) + 1e-9:
-            unlike.append(f"{name} (standard deviation {keras:.3g} in Keras, {torch:.3g} in PyTorch)")
-    if not unlike:
-        return []
-    return [
-        "the initial weights are drawn otherwise, which is no difference here, since Keras's are given to both: "
-        + "; ".join(unlike[:MOST_TOLD])
-    ]
+    return ModuleTransfer(maps, lone, notes + unseen(work, maps, training))
