@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
 from compare.explain.fixes.fix import Fixed, fix_pair
-from compare.explain.pair_file import read_pair
+from compare.explain.pair_file import OTHER, Pair, read_pair
+from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
 from compare.judge.verdict import Cause, Difference
 from compare.report.console import ProgressBars, ProgressLines, print_verdict
@@ -157,11 +159,12 @@ def run(
 
 def explain(
     pair: str | Path,
-    backend: str | None = None,
+    backend: str | Sequence[str] | None = None,
     *,
     out: str | Path | None = None,
     timeout: float = 600,
     progress: bool = False,
+    against: str | None = None,
     fix: str | Path | None = None,
 ) -> ExplainResult:
     """Find where a Keras model and a PyTorch module first differ in training, and why, with proof.
@@ -169,30 +172,56 @@ def explain(
     Example: `compare.explain("pair.py", backend="torch").causes`
 
     Args:
-        pair: a Python file that defines data(), keras_side() and torch_side(); see README.md.
+        pair: a Python file that defines data(), keras_side() and torch_side(); see README.md. With keras_side() alone
+            its backends are compared, or where one is given the model with itself saved and loaded; torch_side() and
+            other_torch_side() are compared with each other.
         backend: of Keras; if None `KERAS_BACKEND`, else the first that is installed.
         out: a new folder for the report; `runs/<time>` if None.
         timeout: the longest silence of a side, in seconds.
         progress: whether to say on standard error what is being tried.
+        against: a git revision with whose torch_side() that of the pair file is compared.
         fix: a new file, to which the pair file is written with every confirmed fix made; it is judged too.
 
     Raises InputError, with the file's own line, for a mistake in the pair file, and for a `fix` that is a user's file.
 
     """
     check_work(None, timeout)
-    checked = read_pair(str(pair))
-    keras_backend = choose_backends([backend] if backend else None)[0]
+    given = [backend] if isinstance(backend, str) else list(backend or ())
+    checked = read_pair(str(pair), alone=bool(given) or against is not None)
+    backends = choose_backends(given)
+    alike = _of_one_framework(checked, backends, against, timeout)
+    if alike is None and len(given) > 1:
+        raise InputError(f"--backend {' '.join(given)}: give one; a file with keras_side() alone compares several")
+    if alike is not None and fix is not None:
+        raise InputError("--fix needs a keras_side() and a torch_side(), whose differences are known by their causes")
     folder = Path(out or folder_of_now())
     fixed = None
     with new_folder(folder), DoingLine(progress) as on_doing:
-        if fix is None:
-            comparison = explain_pair(checked, keras_backend, folder, timeout, on_doing)
+        if alike is not None:
+            comparison = alike(on_doing)
+        elif fix is None:
+            comparison = explain_pair(checked, backends[0], folder, timeout, on_doing)
         else:
-            fixed = fix_pair(checked, Path(fix), keras_backend, folder, timeout, on_doing)
+            fixed = fix_pair(checked, Path(fix), backends[0], folder, timeout, on_doing)
             comparison = fixed.comparison
     write_json(folder / "verdict.json", Verdict([comparison]).as_json())
     write_explanation(comparison, machine(), folder / "report.html")
     return ExplainResult(comparison, folder, fixed)
+
+
+def _of_one_framework(
+    pair: Pair, backends: Sequence[str], against: str | None, timeout: float
+) -> Callable[[Callable[[str], None]], Comparison] | None:
+    """What compares two sides of one framework, where that is what a pair file or `against` asks for."""
+    if against is not None:
+        if "torch_side" not in pair.functions:
+            raise InputError(f"--against {against}: {pair.file} has no torch_side()")
+        return partial(explain_against, pair, against, timeout)
+    if OTHER in pair.functions:
+        return partial(explain_modules, pair, timeout)
+    if "torch_side" not in pair.functions:
+        return partial(explain_backends, pair, list(backends), timeout)
+    return None
 
 
 def choose_cases(

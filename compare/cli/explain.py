@@ -14,7 +14,13 @@ def add_explain(commands: Any) -> None:
     )
     explain.set_defaults(command=_explain)
     explain.add_argument("pair", metavar="PAIR.py", help="a file with data(), keras_side() and torch_side()")
-    explain.add_argument("--backend", metavar="NAME", help="default: KERAS_BACKEND, else the first that is installed")
+    explain.add_argument(
+        "--backend",
+        nargs="+",
+        metavar="NAME",
+        help="default: KERAS_BACKEND, else the first; two for keras_side() alone",
+    )
+    explain.add_argument("--against", metavar="REV", help="compare torch_side() with that of a git revision")
     explain.add_argument(
         "--fix", metavar="FILE", help="write the pair file with every confirmed fix made to FILE, and judge it"
     )
@@ -31,7 +37,13 @@ def _explain(options: argparse.Namespace) -> int:
     from compare.report.explain_page import print_explanation
 
     result = api.explain(
-        options.pair, options.backend, out=options.out, timeout=options.timeout, progress=True, fix=options.fix
+        options.pair,
+        options.backend,
+        out=options.out,
+        timeout=options.timeout,
+        progress=True,
+        against=options.against,
+        fix=options.fix,
     )
     if options.json:
         fixed = {} if result.fixed is None else {"fixed": result.fixed.as_json()}

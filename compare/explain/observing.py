@@ -16,13 +16,14 @@ class Observation:
     Raises InputError, with the file's own line, for a mistake in the pair file; SideError where a process died.
     """
 
-    def __init__(self, sides: Sides, pair: Pair) -> None:
+    def __init__(self, sides: Sides, pair: Pair, other: Pair | None = None) -> None:
+        """Observe a pair; `other` is the file of the side that trains first, where it is not the pair's own."""
         self.sides, self.pair = sides, pair
         self._deaths: list[str] = []
         self._mapped = False
         keras, torch = sides.keras, sides.torch
-        for side in (keras, torch):
-            side.send("open", file=str(pair.file))
+        for side, file in ((keras, (other or pair).file), (torch, pair.file)):
+            side.send("open", file=str(file))
         self.data = self._answer(keras, "keras_side")["data"]
         self._answer(torch, "torch_side")
         keras.send("trace")

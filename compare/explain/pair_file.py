@@ -11,6 +11,7 @@ FUNCTIONS = {
     "keras_side": "keras_side() -> a compiled keras.Model",
     "torch_side": "torch_side() -> (nn.Module, loss function, torch optimizer)",
 }
+OTHER = "other_torch_side"
 FRAMEWORKS = {"keras": "keras_side()", "tensorflow": "keras_side()", "jax": "keras_side()", "torch": "torch_side()"}
 
 
@@ -19,6 +20,7 @@ class Pair:
     """A pair file that can be read: its path and its name."""
 
     file: Path
+    functions: frozenset[str] = frozenset(FUNCTIONS)
 
     @property
     def name(self) -> str:
@@ -26,8 +28,8 @@ class Pair:
         return self.file.stem
 
 
-def read_pair(path: str) -> Pair:
-    """Check a pair file as far as can be done without running it.
+def read_pair(path: str, alone: bool = False) -> Pair:
+    """Check a pair file as far as can be done without running it; `alone`, one side with data() is enough.
 
     Raises InputError, with the line, for a file that cannot be read or parsed, lacks a function, or imports a
     framework at its top.
@@ -57,10 +59,13 @@ def read_pair(path: str) -> Pair:
     defined |= {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    missing = [signature for name, signature in FUNCTIONS.items() if name not in defined]
+    wanted = ["data", "torch_side"] if OTHER in defined else list(FUNCTIONS)
+    if alone and len(defined & {"keras_side", "torch_side"}) == 1:
+        wanted = ["data"]
+    missing = [FUNCTIONS[name] for name in wanted if name not in defined]
     if missing:
         raise InputError(f"{path}:{len(source.splitlines()) or 1}: has no {missing[0]}; a pair file defines it")
-    return Pair(file.resolve())
+    return Pair(file.resolve(), frozenset(defined & {*FUNCTIONS, OTHER}))
 
 
 def _refuse_imports(tree: ast.Module, path: str) -> None:

@@ -30,9 +30,9 @@ class SideError(RuntimeError):
 class SideProcess:
     """One side's process, which is asked for one thing after the other; `on_doing` hears what it is at."""
 
-    def __init__(self, runner: str, timeout: float, on_doing: Callable[[str], None]) -> None:
+    def __init__(self, runner: str, timeout: float, on_doing: Callable[[str], None], service: str = SERVICE) -> None:
         self.runner, self.timeout, self.on_doing = runner, timeout, on_doing
-        self.process = ChildProcess(SERVICE, runner, THREADS)
+        self.process = ChildProcess(service, runner, THREADS)
         self.doing = Doing("")
         # Replies that are to come: one when the framework is imported, then one for every request.
         self._owed = 1

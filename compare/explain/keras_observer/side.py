@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from compare.errors import InputError
-from compare.explain.batches import arrays_of, each, schedule
+from compare.explain.batches import arrays_of, schedule
 from compare.explain.keras_observer import tf32
+from compare.explain.keras_observer.follower import follow
 from compare.explain.keras_observer.model import Model, Program
 from compare.explain.keras_observer.trace import trace
+from compare.explain.pair_data import checked_data
 from compare.workers.protocol import Doing
 
 # What a Keras side can be asked for.
-ACTIONS = ("trace", "operations", "state")
-
-NAMES = ("inputs", "targets", "sample weights")
+ACTIONS = ("trace", "operations", "state", "investigate")
 
 
 class Side:
@@ -47,6 +46,12 @@ class Side:
         self.steps = traced["steps"]
         return traced
 
+    def investigate(
+        self, report: Callable[[Doing], None], data: Any, trace: Mapping[str, Any], excluded: Sequence[str]
+    ) -> dict[str, Any]:
+        """Compare the model with the same model's trace of another process."""
+        return {"done": follow(self._program(), trace, lambda what: report(Doing(what)))}
+
     def operations(
         self, report: Callable[[Doing], None], step: int, steps: Sequence[Mapping[str, Any]] | None = None
     ) -> list[dict[str, Any]]:
@@ -62,45 +67,3 @@ class Side:
         model = Model(program.make, program.seed, program.rows(self.batches[step])[0])
         model.assign(self.steps[step]["before"])
         return {f"keras/{number}": np.array(variable) for number, variable in enumerate(model.model.weights)}
-
-
-def checked_data(location: str, data: Any) -> tuple[Any, Any, Any]:
-    """What data() returned as (inputs, targets, sample weights or None); raises InputError."""
-    location = f"{location}: data()"
-    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise InputError(f"{location} returned {type(data).__name__}; return inputs, targets as NumPy arrays")
-    counts: dict[int, str] = {}
-    for name, tree in zip(NAMES, data, strict=False):
-        for array in _leaves(tree):
-            _check_array(location, name, array)
-            counts.setdefault(len(array), name)
-    if len(counts) > 1:
-        rows = " and ".join(f"{count} {name}" for count, name in counts.items())
-        raise InputError(f"{location} returned {rows}; give each input its target")
-    inputs, targets, *rest = (each(_plain, tree) for tree in data)
-    return inputs, targets, rest[0] if rest else None
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, list | tuple) and not all(isinstance(item, np.ndarray | list | tuple | dict) for item in tree):
-        return [tree]  # a list of numbers is meant to be an array, and is none
-    return arrays_of(tree)
-
-
-def _check_array(location: str, name: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{location} returned {name} as {type(array).__name__}; return a NumPy array")
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{location} returned {name} of dtype {array.dtype}; numbers are needed")
-    if array.ndim < 1 or not array.size:
-        raise InputError(f"{location} returned {name} of shape {array.shape}; there is nothing to train on")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{location} returned {name} with NaN or infinite values")
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a type that both frameworks take, float32 or int64."""
-    array = np.ascontiguousarray(array)
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
-    return array.astype(np.int64) if array.dtype.kind in "iu" else array

@@ -9,6 +9,7 @@ import numpy as np
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.investigation import Investigation
 from compare.explain.torch_observer.recorder import array
+from compare.explain.torch_observer.reference import same_names
 from compare.explain.torch_observer.trials import Trials
 from compare.workers.protocol import Doing
 
@@ -35,6 +36,8 @@ class Side:
         self.trials = Trials(report, excluded)
         self.work = Work(self.user_file.execute, data, trace, self.user_file.text)
         own_map = self.user_file.namespace.get("parameter_map") or {}
+        if trace.get("reference") == "torch":  # the other side has no Keras in it
+            own_map = same_names(Training(self.work).named, trace["variables"])
         self.investigation = Investigation(self.work, own_map, self.trials).run()
         return self._advance(None)
 
