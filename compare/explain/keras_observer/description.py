@@ -15,6 +15,8 @@ SETTINGS = (
     "epsilon",
     "momentum",
     "reset_after",
+    "dropout",
+    "recurrent_dropout",
 )
 
 

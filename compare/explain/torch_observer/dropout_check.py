@@ -1,6 +1,6 @@
 """Where both sides drop, and what: every dropout of one side has its counterpart on the other, or is told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from compare.explain.torch_observer.setup import Setup
 
 # What both sides drop is the same tensor within so much of its largest number.
 NEAR = 1e-4
+FEATURES = ("dropout1d", "feature_dropout")
 MOST_TOLD = 4
 
 
@@ -55,7 +56,7 @@ def compare(work: Work, setup: Setup) -> Iterator[DropoutDifference]:
         theirs = _listed([(call.rate, call.shape) for call in torch_alone])
         message = f"Keras drops {ours}; PyTorch {theirs}."
         place = next(iter(torch_alone or first), None)
-        yield difference("dropout-placement", _fix(keras_alone), message, place)
+        yield difference("dropout-placement", _fix(keras_alone, work.trace["layers"]), message, place)
     if not work.trace["evaluation"].get("dropouts") and _in_evaluation(training):
         code = "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows"
         yield difference("dropout-active", code, "PyTorch drops in predictions too.", next(iter(first), None))
@@ -100,8 +101,8 @@ def _partner(call: Any, left: Sequence[Any]) -> Any:
     ]
     if call["value"] is None or not alike:
         return alike[0] if alike else None
-    if trivial(np.asarray(call["value"])):  # inside a cell: a mask is drawn for nothing but ones
-        return None
+    if trivial(np.asarray(call["value"])):  # inside a cell: a mask is drawn for nothing but ones, for all timesteps
+        return next((other for other in alike if other.kind in FEATURES and other.shape[-1] == 1), None)
     for other in alike:
         if other.value is None:
             continue
@@ -114,13 +115,14 @@ def _partner(call: Any, left: Sequence[Any]) -> Any:
     return alike[0]
 
 
-def _fix(unmatched: Sequence[Any]) -> str:
+def _fix(unmatched: Sequence[Any], layers: Sequence[Mapping[str, Any]]) -> str:
     if unmatched and unmatched[0]["value"] is not None and trivial(np.asarray(unmatched[0]["value"])):
         rate = unmatched[0]["rate"]
-        return (
-            f"keras.layers.Dropout({rate:g}) between the layers, instead of dropout= or recurrent_dropout= inside one; "
-            "nn.LSTM has none"
-        )
+        code = f"F.dropout1d(x.transpose(1, 2), {rate:g}, self.training).transpose(1, 2)"
+        told = "of what the layer is given, (batch, time, features): one mask for all timesteps, as dropout= has it"
+        if any(layer.get("recurrent_dropout") for layer in layers):
+            told += "; recurrent_dropout= has no counterpart in PyTorch's layers: leave it out"
+        return f"{code}  # {told}"
     spatial = [
         call
         for call in unmatched

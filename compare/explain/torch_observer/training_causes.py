@@ -170,7 +170,8 @@ def _penalties(seen: Seen) -> Iterator[Candidate]:
     }
     if not coefficients:
         return
-    name, coefficient = next(iter(coefficients.items()))
+    coefficient = next(iter(coefficients.values()))
+    penalty = " + ".join(f"{each:g} * module.{name}.square().sum()" for name, each in coefficients.items())
     message = f"Keras adds {coefficient:g}·Σw² to the loss; its gradient is {2 * coefficient:g}·w."
     decay = max(float(group.get("weight_decay", 0.0)) for group in seen.training.optimizer.param_groups)
     rule = rule_of(seen.training.optimizer)
@@ -178,7 +179,7 @@ def _penalties(seen: Seen) -> Iterator[Candidate]:
         message += f" weight_decay={2 * coefficient:g} makes the same updates: only the loss lacks it."
     yield Candidate(
         "l2-penalty",
-        f"loss = loss + {coefficient:g} * module.{name}.square().sum()  # and no weight_decay",
+        f"loss = loss + {penalty}  # and no weight_decay",
         Setup(penalties=coefficients),
         message,
         2,
