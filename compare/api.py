@@ -16,7 +16,7 @@ from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with
 from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
-from compare.explain.fixes.fix import Fixed, fix_pair
+from compare.explain.fixes.fix import Fixed, check_target, fix_pair
 from compare.explain.pair_file import OTHER, Pair, read_pair
 from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
@@ -194,6 +194,8 @@ def explain(
         raise InputError(f"--backend {' '.join(given)}: give one; a file with keras_side() alone compares several")
     if alike is not None and fix is not None:
         raise InputError("--fix needs a keras_side() and a torch_side(), whose differences are known by their causes")
+    if fix is not None:
+        check_target(checked, Path(fix))
     folder = Path(out or folder_of_now())
     fixed = None
     with new_folder(folder), DoingLine(progress) as on_doing:

@@ -80,7 +80,6 @@ def fix_pair(
     on_doing: Callable[[str], None] = lambda what: None,
 ) -> Fixed:
     """As `fix_with`, in processes of its own; the arguments are those of `explain_pair`."""
-    check_target(pair, target)
     missing = missing_backend(pair, backend)
     if missing is not None:
         return Fixed(missing, target)
