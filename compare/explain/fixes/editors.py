@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from compare.explain.fixes import constructor_edits, loop_edits, loss_edits, optimizer_edits
+from compare.explain.fixes import constructor_edits, loop_edits, loss_edits, optimizer_edits, sequence_edits
 from compare.explain.fixes.expression_edits import expression_edits
 from compare.explain.fixes.pair_source import Edit
 from compare.explain.fixes.request import Request
@@ -27,7 +27,13 @@ EDITORS: Mapping[str, tuple[Editor, ...]] = {
     "gradient-clipping": (loop_edits.clipping_edits,),
     "gradient-accumulation": (loop_edits.step_edits,),
     "last-partial-batch": (loop_edits.step_edits,),
-    "batch-order": (expression_edits, loop_edits.step_edits),
+    "batch-order": (sequence_edits.order_edits, expression_edits, loop_edits.step_edits),
+    "initial-state": (sequence_edits.state_edits,),
+    "state-choice": (sequence_edits.state_edits,),
+    "stateful-reset": (sequence_edits.state_edits,),
+    "missing-mask": (sequence_edits.mask_edits,),
+    "padding-side": (sequence_edits.padding_edits,),
+    "reduced-precision": (sequence_edits.precision_edits,),
     "dropout-active": (loop_edits.mode_edits,),
     "train-eval-mode": (loop_edits.mode_edits,),
     "detached-gradient": (loop_edits.gradient_edits,),
@@ -40,7 +46,7 @@ EDITORS: Mapping[str, tuple[Editor, ...]] = {
     "normalization-momentum": (constructor_edits.option_edits,),
     "normalization-epsilon": (constructor_edits.option_edits,),
     "batch-first": (constructor_edits.option_edits,),
-    "activation": (constructor_edits.option_edits,),
+    "activation": (sequence_edits.body_edits, constructor_edits.option_edits),
     "recurrent-activation": (constructor_edits.option_edits,),
     "gru-reset-after": (constructor_edits.option_edits,),
     "gru-gate-order": (constructor_edits.map_edits,),

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from compare.explain.fixes.pair_source import Change, Edit, PairSource, called
 from compare.explain.fixes.request import Request
@@ -50,8 +50,20 @@ def _replacements(request: Request, node: ast.expr) -> Iterator[Edit | None]:
         for text in dict.fromkeys((loose, code))
         if source.plain(operand) in code and source.plain(operand) != code
     ]
+    # What is done to the result at once may be a part of what the code replaces.
+    whole += [_at(request, outer, code) for outer in _around(source, node)]
     makes_module = isinstance(node, ast.Call) and source.plain(node.func).startswith("self.")
     yield from [*inner, *whole] if makes_module and inner else [*whole, *inner]
+
+
+def _around(source: PairSource, node: ast.expr) -> Sequence[ast.expr]:
+    """The sums, products and calls that an expression is an operand of, the nearest first."""
+    outer = [
+        n
+        for n in ast.walk(source.tree)
+        if isinstance(n, ast.BinOp | ast.Call) and any(part is node for part in ast.walk(n)) and n is not node
+    ]
+    return outer[::-1][:2]
 
 
 def _without_batch(code: str) -> str:
@@ -67,7 +79,7 @@ def _at(request: Request, node: ast.expr, new: str) -> Edit:
 def _operands(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.Call):
         receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []
-        return [*node.args, *receiver]
+        return [arg for arg in [*receiver, *node.args] if not isinstance(arg, ast.Constant | ast.UnaryOp)]
     if isinstance(node, ast.Subscript):
         return [node.value]
     return [node.left, node.right] if isinstance(node, ast.BinOp) else []
