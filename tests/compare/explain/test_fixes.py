@@ -1,16 +1,18 @@
 """Fixes made in a pair file: every kind of edit, what is refused, and whole pair files that agree afterwards."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from helpers.pairs import CAUSES, pair_text, write_pair
 
 from compare.errors import InputError
+from compare.explain.fixes import fix
 from compare.explain.fixes.editors import edits_of
-from compare.explain.fixes.fix import HEADER, Fixed, check_target, fix_with
-from compare.explain.fixes.pair_source import PairSource
+from compare.explain.fixes.fix import HEADER, Fixed, Fixing, check_target, fix_with
+from compare.explain.fixes.pair_source import Edit, PairSource
 from compare.explain.fixes.request import Request
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import Sides
@@ -55,16 +57,16 @@ EDITS = {
 }  # fmt: skip
 
 
-def request(name: str, cause: str, fix: str, line: str, expression: str, **trace: Any) -> Request:
+def request(name: str, cause: str, told: str, line: str, expression: str, **trace: Any) -> Request:
     """A cause with its line in a pair file of the catalogue."""
     text = pair_text(name)
     source = None
     if line:
         number = next(n for n, each in enumerate(text.splitlines(), 1) if line in each)
         source = {"file": "pair.py", "line": number, "text": line, "expression": expression, "side": "torch"}
-    told = Cause(cause, True, "", fix, source=source)
+    known = Cause(cause, True, "", told, source=source)
     keras = {"rule": SGD, "clip": NO_CLIP, "steps": [{"learning_rate": 0.05}, {"learning_rate": 0.05}], **trace}
-    return Request(told, PairSource(text), keras)
+    return Request(known, PairSource(text), keras)
 
 
 @pytest.mark.parametrize("example", EDITS.values(), ids=EDITS)
@@ -121,6 +123,83 @@ def test_what_fix_wrote_before_is_replaced(tmp_path: Path) -> None:
     """A file that begins with the header of an earlier fix may be written again."""
     (tmp_path / "fixed.py").write_text(f"{HEADER} from two_biases.py.\n", "utf-8")
     check_target(read_pair(str(write_pair("two_biases", tmp_path))), tmp_path / "fixed.py")
+
+
+class Judged:
+    """An observation whose causes are those that a function finds in the file's text."""
+
+    judge: Any = None
+    trace: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, sides: Any, pair: Any) -> None:
+        self.causes = Judged.judge(pair.file.read_text("utf-8"))
+        self.result = {"unexplained": None, "differences": list(self.causes)}
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Fixing]:
+    """Fixes the first lines of a file that a function judges, by ways that are given for each cause."""
+
+    def run(judge: Callable[[str], list[str]], ways: dict[str, list[tuple[str, str]]]) -> Fixing:
+        def causes(text: str) -> dict[Any, Cause]:
+            return {(name, name, "None"): Cause(name, True, "", name, phase="update") for name in judge(text)}
+
+        def edits(request: Request) -> list[Edit]:
+            text = request.source.text
+            places = [(text.find(old), old, new) for old, new in ways[request.cause.name] if old in text]
+            return [Edit(new, ((place, place + len(old), new),)) for place, old, new in places]
+
+        monkeypatch.setattr(Judged, "judge", staticmethod(causes))
+        monkeypatch.setattr(fix, "Observation", Judged)
+        monkeypatch.setattr(fix, "confirmed", lambda observation: observation.causes)
+        monkeypatch.setattr(fix, "edits_of", edits)
+        pair = read_pair(str(write_pair("two_biases", tmp_path)))
+        fixing = Fixing(None, pair, tmp_path / "fixed.py")  # type: ignore[arg-type]  # nothing is asked of the sides
+        fixing.run(Judged(None, pair))  # type: ignore[arg-type]
+        return fixing
+
+    return run
+
+
+def test_a_way_that_takes_nothing_away_is_taken_back(rounds: Callable[..., Fixing]) -> None:
+    """Of several ways the first that takes the cause away is kept; what the others changed is as it was."""
+    ways = {"a": [("batch_size = 16", "batch_size = 4"), ("default_rng(0)", "default_rng(7)")]}
+    fixing = rounds(lambda text: [] if "default_rng(7)" in text else ["a"], ways)
+    assert fixing.changed == ["default_rng(7)"]
+    assert "batch_size = 16" in fixing.text
+
+
+def test_an_edit_that_does_not_run_spoils_no_other(rounds: Callable[..., Fixing]) -> None:
+    """Where the file can no longer be run each edit is tried by itself: the good one stays, the other is taken back."""
+
+    def judge(text: str) -> list[str]:
+        if "batch_size = x" in text:
+            raise InputError("batch_size is not defined")
+        return ["bad"] if "default_rng(7)" in text else ["bad", "good"]
+
+    ways = {"bad": [("batch_size = 16", "batch_size = x")], "good": [("default_rng(0)", "default_rng(7)")]}
+    fixing = rounds(judge, ways)
+    assert fixing.changed == ["default_rng(7)"]
+    assert "batch_size = 16" in fixing.text
+
+
+def test_edits_of_one_expression_are_made_in_turn(rounds: Callable[..., Fixing]) -> None:
+    """Two causes with a fix in the same expression are fixed in two rounds."""
+    ways = {"a": [("default_rng(0)", "default_rng(1)")], "b": [("rng(0)", "rng(2)"), ("rng(1)", "rng(3)")]}
+    wanted = {"a": ("rng(1)", "rng(3)"), "b": ("rng(3)",)}
+
+    def judge(text: str) -> list[str]:
+        return [name for name, texts in wanted.items() if not any(each in text for each in texts)]
+
+    fixing = rounds(judge, ways)
+    assert fixing.changed == ["default_rng(1)", "rng(3)"]
+
+
+def test_what_no_way_fixes_ends(rounds: Callable[..., Fixing]) -> None:
+    """A cause that no edit takes away is left, and the file is as it was."""
+    fixing = rounds(lambda text: ["a"], {"a": [("batch_size = 16", "batch_size = 4")]})
+    assert fixing.changed == []
+    assert fixing.text == pair_text("two_biases")
 
 
 def fixed_pair(sides: Sides, name: str, folder: Path) -> Fixed:
