@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from compare.explain.fixes.pair_source import Change, Edit, PairSource, called
 from compare.explain.fixes.request import Request
 
+MODULES = ("self", "torch", "F", "nn")
 FUNCTIONS_OF_AXIS = 1  # torch.mean(x, 1)
 
 
@@ -32,6 +33,8 @@ def expression_edits(request: Request) -> Iterator[Edit | None]:
             if isinstance(node, ast.Call) and node.args:
                 text = source.text_of(node.args[0])
                 yield _at(request, node.args[0], f"{given[1]}{text}{given[3]}")
+        elif code.endswith(" as data() gives it"):
+            yield from _as_given(request, node)
         elif re.match(r"in forward\(\): ", code):
             yield from _exchanged(request, node)
         elif _is_expression(code):
@@ -51,9 +54,22 @@ def _replacements(request: Request, node: ast.expr) -> Iterator[Edit | None]:
         if source.plain(operand) in code and source.plain(operand) != code
     ]
     # What is done to the result at once may be a part of what the code replaces.
-    whole += [_at(request, outer, code) for outer in _around(source, node)]
+    wider = [_at(request, outer, code) for outer in _around(source, node)]
     makes_module = isinstance(node, ast.Call) and source.plain(node.func).startswith("self.")
-    yield from [*inner, *whole] if makes_module and inner else [*whole, *inner]
+    yield from [*inner, *whole, *wider] if makes_module and inner else [*whole, *inner, *wider]
+
+
+def _as_given(request: Request, node: ast.expr) -> Iterator[Edit]:
+    """A batch without what is done to it: the variable alone."""
+    for part in [node, *_operands(node)]:
+        inner: ast.expr | None = part
+        while isinstance(inner, ast.Subscript | ast.Attribute | ast.BinOp | ast.Call):
+            if isinstance(inner, ast.Call):
+                inner = inner.func if isinstance(inner.func, ast.Attribute) else None
+            else:
+                inner = inner.left if isinstance(inner, ast.BinOp) else inner.value
+        if isinstance(inner, ast.Name) and inner is not part and inner.id not in MODULES:
+            yield _at(request, part, inner.id)
 
 
 def _around(source: PairSource, node: ast.expr) -> Sequence[ast.expr]:
@@ -79,6 +95,7 @@ def _at(request: Request, node: ast.expr, new: str) -> Edit:
 def _operands(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.Call):
         receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+        receiver = [each for each in receiver if not (isinstance(each, ast.Name) and each.id in MODULES)]
         return [arg for arg in [*receiver, *node.args] if not isinstance(arg, ast.Constant | ast.UnaryOp)]
     if isinstance(node, ast.Subscript):
         return [node.value]

@@ -36,6 +36,7 @@ ZERO = ("0", "0.0", "False")
 MOST_RATES = 500
 
 EPSILON_HOOK = [
+    "",
     "def epsilon_as_in_keras(optimizer, args, kwargs, steps=[0]):",
     "    steps[0] += 1",
     "    for group in optimizer.param_groups:",
@@ -44,6 +45,7 @@ EPSILON_HOOK = [
     "OPTIMIZER.register_step_pre_hook(epsilon_as_in_keras)",
 ]
 MOMENTUM_HOOK = [
+    "",
     "def momentum_as_in_keras(optimizer, args, kwargs, rates={}):",
     "    for number, group in enumerate(optimizer.param_groups):",
     '        before, rates[number] = rates.get(number, group["lr"]), group["lr"]',
@@ -162,9 +164,9 @@ def rmsprop_edits(request: Request) -> Iterator[Edit | None]:
     function = request.source.function("torch_side")
     assert function is not None  # it has the return
     statement = next(n for n in function.body if n.lineno <= call.lineno <= (n.end_lineno or 0))
-    lines = [*RMSPROP.splitlines(), ""]
+    lines = ["", *RMSPROP.splitlines(), ""]
     if "import torch\n" not in request.source.text:
-        lines = ["import torch", "", *lines]
+        lines = ["import torch", *lines]
     changes.append(request.source.before(statement, lines))
     yield request.edit("an RMSprop that adds epsilon under the root", *changes)
 

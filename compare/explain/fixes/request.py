@@ -95,5 +95,5 @@ class Request:
         loss = self.source.text_of(returned.loss)
         if f"def {name}" in self.source.text:
             name += "_too"
-        lines = [f"def {name}(prediction, target, *rest, loss={loss}):", f"    return {body}", ""]
+        lines = ["", f"def {name}(prediction, target, *rest, loss={loss}):", f"    return {body}", ""]
         return self.before_return(lines, message, self.source.replaced(returned.loss, name))
