@@ -77,15 +77,28 @@ def _steps(program: Program, steps: Sequence[Mapping[str, Any]], seed: int | Non
 
     model = Model(program.make, program.seed, program.rows(steps[0]["batch"])[0])
     take_step = Stepper(model)
+    names = _names(steps[0]["before"], model)
     for step in steps:
         x, y, options = program.rows(step["batch"])
-        before = {path: disturbed(value) for path, value in step["before"].items()}
+        before = {names[path]: disturbed(value) for path, value in step["before"].items()}
         model.assign(before)
         model.model.reset_metrics()
         with Dropouts():
             loss, gradients = take_step(each(disturbed, x), y, options)
         moved = {path: value.astype(np.float64) - before[path] for path, value in model.weights().items()}
-        yield {"loss": loss, "gradient": gradients, "update": moved}
+        yield {
+            "loss": loss,
+            "gradient": {path: gradients[name] for path, name in names.items() if name in gradients},
+            "update": {path: moved[name] for path, name in names.items()},
+        }
+
+
+def _names(weights: Mapping[str, np.ndarray], model: Model) -> dict[str, str]:
+    """The model's own names by the trace's, in their order: a loaded model's layers may be called otherwise."""
+    shapes = {name: tuple(variable.shape) for name, variable in model.variables.items()}
+    if [value.shape for value in weights.values()] != list(shapes.values()):
+        raise TypeError(f"the model has weights {shapes}; the other has { {n: v.shape for n, v in weights.items()} }")
+    return dict(zip(weights, shapes, strict=True))
 
 
 def _tensors(step: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
