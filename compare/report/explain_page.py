@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from rich.console import Console
 from rich.markup import escape
 
 from compare.judge.verdict import Cause, Comparison
+from compare.report.html import write_page
 from compare.report.wording import figure, figures, location
-from compare.storage import write_text
 
 # How often it is said what the sides are at, where standard error is no terminal.
 SECONDS_BETWEEN_LINES = 5.0
+
+# How many lines stand before and after the line of a difference.
+LINES_AROUND = 3
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -100,17 +102,30 @@ def print_explanation(console: Console, comparison: Comparison) -> None:
     say(f"[bold]{escape(conclusion(comparison))}[/]")
 
 
+def excerpt(source: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """The user's line with those around it, numbered; the line alone where its file can no longer be read."""
+    try:
+        lines = Path(source["file"]).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    line = int(source["line"])
+    if not 1 <= line <= len(lines) or lines[line - 1].strip() != str(source["text"]).strip():
+        return [(line, str(source["text"]))]
+    first = max(1, line - LINES_AROUND)
+    return list(enumerate(lines[first - 1 : line + LINES_AROUND], first))
+
+
 def write_explanation(comparison: Comparison, environment: Mapping[str, str], path: Path) -> None:
     """Write what was found as one self-contained file."""
-    templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))
-    template = templates.get_template("explain.html.j2")
-    content = template.render(
+    write_page(
+        path,
+        "explain.html.j2",
+        title=f"{comparison.case}: {conclusion(comparison)}",
         c=comparison,
         conclusion=conclusion(comparison),
         location=location,
         figures=figures,
         proof=proof,
-        source_line=source_line,
+        excerpt=excerpt,
         environment=environment,
     )
-    write_text(path, content)

@@ -93,10 +93,10 @@ def test_json_is_the_verdict_and_nothing_else(agreeing: subprocess.CompletedProc
 
 
 def test_progress_goes_to_standard_error(agreeing: subprocess.CompletedProcess[str]) -> None:
-    """Progress names every training, the ensemble's included, on standard error."""
+    """Progress names every training, the ensemble's and the repetition included, on standard error."""
     lines = [line for line in agreeing.stderr.splitlines() if line.startswith("[")]
-    assert len(lines) == 2 * 6
-    assert lines[-1].startswith("[12/12] ")
+    assert len(lines) == 2 * 7
+    assert lines[-1].startswith("[14/14] ")
 
 
 def test_every_runner_leaves_its_trace(agreeing: subprocess.CompletedProcess[str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from compare.judge import Comparison, Difference, Verdict
 from compare.report.console import print_known_differences, print_verdict
+from compare.report.explain_page import write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
 from compare.report.wording import conclusion, explain
@@ -191,3 +192,21 @@ def test_long_names_are_not_cut_where_it_is_narrow() -> None:
     assert rows[1][1:4] == ["agrees", "18", "1.2e-07"]
     wide = [line.split()[:2] for line in console_of(verdict).splitlines()[2:5]]
     assert wide == [[c.case, c.runner] for c in verdict.comparisons]
+
+
+def test_the_users_line_is_marked_among_its_neighbours(tmp_path: Path) -> None:
+    """The page of `explain` has the line of a difference in its file, or the line alone where the file has changed."""
+    file = tmp_path / "pair.py"
+    file.write_text("first\nsecond\n<third>\nfourth\n", "utf-8")
+    source = {"file": str(file), "line": 3, "text": "<third>", "side": "torch"}
+    page = tmp_path / "report.html"
+    differing = replace(DIFFERS, differences=[replace(LOCATION, source=source)])
+    write_explanation(differing, {}, page)
+    content = page.read_text("utf-8")
+    assert "<mark>   3  &lt;third&gt;</mark>" in content
+    assert "   2  second" in content
+    file.write_text("something else\n", "utf-8")
+    write_explanation(differing, {}, page)
+    content = page.read_text("utf-8")
+    assert "<mark>   3  &lt;third&gt;</mark>" in content
+    assert "something else" not in content
