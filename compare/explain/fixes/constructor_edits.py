@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from compare.explain.fixes.expression_edits import expression_edits
-from compare.explain.fixes.pair_source import Edit, called
+from compare.explain.fixes.pair_source import Change, Edit, called
 from compare.explain.fixes.request import Request
 
 RECURRENT = ("LSTM", "GRU", "RNN")
@@ -48,10 +48,20 @@ def option_edits(request: Request) -> Iterator[Edit | None]:
             changes = [c for key, value in options.items() for c in source.with_keyword(call, key, value)]
             told = ", ".join(f"{key}={value}" for key, value in options.items())
             yield request.edit(f"{where}{called(call)}(…, {told})", *changes)
+            yield from _without_state(request, changes, told)
         if len(calls) > 1:
             changes = [c for call in calls for k, v in options.items() for c in source.with_keyword(call, k, v)]
             yield request.edit(f"{where}every {name}(…, {', '.join(f'{k}={v}' for k, v in options.items())})", *changes)
     yield from expression_edits(request)
+
+
+def _without_state(request: Request, changes: list[Change], told: str) -> Iterator[Edit]:
+    """Another batch_first with no initial state: zeros of the old batch's size do not fit the new."""
+    source = request.source
+    for node in source.at(request.line, request.expression):
+        if "batch_first" in told and isinstance(node, ast.Call) and len(node.args) == 2:
+            gap = (source.span(node.args[0])[1], source.span(node.args[1])[1], "")
+            yield request.edit(f"{told}, and no initial state, which is zeros", *changes, gap)
 
 
 def _made(request: Request, name: str) -> list[ast.Call]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from compare.explain.fixes.pair_source import Edit, called
 from compare.explain.fixes.request import Request
 
-HOOK = "OPTIMIZER.register_step_pre_hook(lambda optimizer, args, kwargs: {code})"
+# What a hook returns takes the place of the step's arguments: it must return None.
+HOOK = ["", "def clip_as_in_keras(optimizer, args, kwargs):", "    {code}", ""]
+HOOK_IT = "OPTIMIZER.register_step_pre_hook(clip_as_in_keras)"
 CLIPPING = {
     "norm": "[torch.nn.utils.clip_grad_norm_(p, {limit:g}) for p in MODULE.parameters()]",
     "value": "torch.nn.utils.clip_grad_value_(MODULE.parameters(), {limit:g})",
@@ -49,7 +51,8 @@ def clipping_edits(request: Request) -> Iterator[Edit | None]:
         changes.append(source.removed(option))
     code = CLIPPING[keras["kind"]].format(limit=limit)
     told = code.replace("MODULE", "module")
-    yield request.before_return([HOOK.format(code=code)], f"{told} before every update", *changes)
+    lines = [*(line.format(code=code) for line in HOOK), HOOK_IT]
+    yield request.before_return(lines, f"{told} before every update", *changes)
 
 
 def step_edits(request: Request) -> Iterator[Edit | None]:
