@@ -184,6 +184,8 @@ def dropout_edits(request: Request) -> Iterator[Edit | None]:
 def _of_inputs(request: Request, made: ast.Call, rate: str, extra: list[tuple[int, int, str]]) -> Iterator[Edit]:
     """One mask for all timesteps of what a recurrent layer is given; other dropout of the module taken out."""
     source = request.source
+    if any(keyword.arg == "bidirectional" for keyword in made.keywords):
+        return  # Keras draws a mask for each direction, and nn.LSTM has one input for both
     first = any(k.arg == "batch_first" and getattr(k.value, "value", None) is True for k in made.keywords)
     turn, back = ("transpose(1, 2)", "transpose(1, 2)") if first else ("permute(1, 2, 0)", "permute(2, 0, 1)")
     for call in (n for n in ast.walk(source.tree) if isinstance(n, ast.Call) and n.args):
@@ -191,6 +193,7 @@ def _of_inputs(request: Request, made: ast.Call, rate: str, extra: list[tuple[in
             x = source.text_of(call.args[0])
             new = f"torch.nn.functional.dropout1d({x}.{turn}, {rate}, self.training).{back}"
             change = source.replaced(call.args[0], new)
+            new += "; in keras_side(): no recurrent_dropout" if extra else ""
             yield request.edit(f"line {call.lineno}: {new}", change, *extra)
             others = [
                 c for d in source.calls(("Dropout",), ("torch_side",)) for c in source.with_keyword(d, "p", "0.0", 0)

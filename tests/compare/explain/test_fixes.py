@@ -104,6 +104,15 @@ def test_clipping_before_every_update_returns_nothing() -> None:
     assert not any(isinstance(node, ast.Return) for node in ast.walk(hook))
 
 
+@pytest.mark.parametrize(("options", "made"), [("", True), (", bidirectional=True", False)], ids=["one", "both"])
+def test_one_mask_is_for_one_direction(options: str, made: bool) -> None:
+    """Keras drops each direction's inputs by a mask of its own, for which a bidirectional layer has no place."""
+    fix_text = "F.dropout1d(x.transpose(1, 2), 0.3, self.training).transpose(1, 2)  # as dropout= has it"
+    asked = request("dropout_inside", "dropout-placement", fix_text, "", "")
+    text = asked.source.text.replace("nn.LSTM(3, 10, batch_first=True)", f"nn.LSTM(3, 10, batch_first=True{options})")
+    assert bool(edits_of(Request(asked.cause, PairSource(text), asked.trace))) is made
+
+
 def test_another_rule_takes_all_of_keras_options() -> None:
     """An optimizer of another class gets the options of Keras's, not those of the one that is replaced."""
     made = request("momentum_forgotten", "optimizer-rule", "torch.optim.Adam(…)", "", "", rule=ADAM)
