@@ -225,8 +225,8 @@ def _judge_trajectory(
     differences.append(batch_difference(expected, obtained))
     found = [difference for difference in differences if difference is not None]
     if witness is not None:
-        first = min((difference.step for difference in comparison.differences), default=last_step)
-        found = [witness.with_off_side(difference, ensemble, difference.step <= first) for difference in found]
+        first = min((difference.step for difference in comparison.differences), default=last_step + 1)
+        found = [witness.with_off_side(difference, ensemble, difference.step < first) for difference in found]
         found += witness.shared_differences(ensemble)
         checks += len(witness.exact.rows)
     return replace(
