@@ -104,7 +104,7 @@ def build(
     else:
         sequence = inputs("sequence", None, features)
     if masked:
-        sequence = AttachMask(name="attach_mask")([sequence, inputs("mask", None, dtype="bool")])
+        sequence = AttachMask(name="attach_mask", dtype=settings.dtype)([sequence, inputs("mask", None, dtype="bool")])
     for index in range(layers):
         sequence = _layer(settings, inputs, index, sequence)
         if index == layers - 1 and head == "last_output":
