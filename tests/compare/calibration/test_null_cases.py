@@ -26,8 +26,9 @@ def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
             section, _, field = name.partition(".")
             seen[name].add(getattr(getattr(case, section), field))
     assert seen["data.dataset"] == set(DATASETS)
-    assert {name: seen[name] for name in (*MODEL, *TRAINING)} == {
-        name: set(choices) for name, choices in (MODEL | TRAINING).items()
+    # Epochs follow from the steps, too, of a case that is drawn for many of them.
+    assert {name: set(choices) - seen[name] for name, choices in (MODEL | TRAINING).items()} == {
+        name: set() for name in (*MODEL, *TRAINING)
     }
     assert {case.task for _, case in drawn} == {"forecasting", "classification", "tagging"}
     assert any(case.model.independent_masks for _, case in drawn)

@@ -41,7 +41,7 @@ def test_a_run_and_each_of_its_traces_say_the_device(command: Callable) -> None:
     assert command(*arguments, "cpu").code == 0
     assert json.loads(Path("out/run.json").read_text("utf-8"))["device"] == "cpu"
     manifests = [json.loads(file.read_text("utf-8")) for file in Path("out").rglob("manifest.json")]
-    assert len(manifests) == 6
+    assert len(manifests) == 7  # both sides, four members and the repetition
     assert {manifest["execution"]["device"] for manifest in manifests} == {"cpu"}
     outcome = command(*arguments, "cuda")
     assert (outcome.code, "it may hold another run" in outcome.errors) == (2, True)
