@@ -17,6 +17,7 @@ def drawn() -> list[tuple[str, Case]]:
     return [(trial.backend, trial.case) for trial in null_trials(NULL_RUNS, BACKENDS)]
 
 
+@pytest.mark.slow
 def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
     """Each option of models and trainings, and each dataset, comes in some case."""
     seen: dict[str, set[object]] = defaultdict(set)
@@ -35,6 +36,7 @@ def test_every_option_is_drawn(drawn: list[tuple[str, Case]]) -> None:
     assert {case.dtype for backend, case in drawn if backend == "tensorflow"} == {"float32", "float64"}
 
 
+@pytest.mark.slow
 def test_a_number_always_draws_the_same_case(drawn: list[tuple[str, Case]]) -> None:
     """An outcome that was kept is known again by its case, so the draw depends on the number and backend alone."""
     for index in (0, 7, 131):

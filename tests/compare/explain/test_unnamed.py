@@ -50,6 +50,7 @@ def test_the_script_is_short_and_stands_alone(folder: Path) -> None:
     assert imported == {"runpy", "sys", "numpy", "torch", "safetensors.numpy"}
 
 
+@pytest.mark.slow
 def test_the_script_repeats_the_step(folder: Path) -> None:
     """Each side's loss comes out as it was recorded, and the two differ."""
     held = load_file(folder / "step.safetensors")
