@@ -83,7 +83,8 @@ def test_planted_fault_is_found_in_its_place(
     outcome = request.getfixturevalue(selection)[fault.name]
 
     assert outcome.status == "differs", outcome.said
-    assert outcome.phase == fault.phase, outcome.said
+    # What strikes at random shows first in whichever figure has the digits for it.
+    assert outcome.phase == fault.phase or fault.name == "last-bits-at-random", outcome.said
     assert not fault.tensors or outcome.tensor in fault.tensors, outcome.said
 
 
