@@ -98,9 +98,9 @@ OWN: dict[str, dict[str, tuple[str, str, dict[str, str], list[Slip]]]] = {
             "\n".join(f"self.W{gate} = nn.Linear(n, h)\nself.U{gate} = nn.Linear(h, h)" for gate in "zrn"),
             "z = torch.sigmoid(self.Wz(v) + self.Uz(h))\nr = torch.sigmoid(self.Wr(v) + self.Ur(h))\n"
             "n = torch.tanh(self.Wn(v) + r * self.Un(h))\nh = z * h + (1 - z) * n",
-            {f"{part}{gate}.{kind}": f"{{{source}}}{row}[..., {{{number}}}]{turn}"
-             for part, source, row in (("W", "k", "[0]"), ("U", "u", "[1]")) for number, gate in enumerate("zrn")
-             for kind, source, row, turn in (("weight", source, "", ".T"), ("bias", "b", row, ""))},
+            {f"{part}{gate}.{kind}": f"{{{source}}}{at}[..., {{{number}}}]{turn}"
+             for part, matrix, row in (("W", "k", "[0]"), ("U", "u", "[1]")) for number, gate in enumerate("zrn")
+             for kind, source, at, turn in (("weight", matrix, "", ".T"), ("bias", "b", row, ""))},
             [
                 ("z = torch.sigmoid→z = torch.tanh", ACTIVATION), ("self.Wz→self.Wr", GRU), ("self.Ur→self.Uz", GRU),
                 ("r * self.Un(h)→self.Un(r * h)", f"gru-reset-after {CODE}"), ("r * self→z * self", GRU), *GRU_SLIPS,

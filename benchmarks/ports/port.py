@@ -146,7 +146,14 @@ class Port:
         rows += [*_indented(self.init, 12), *_indented(self.methods, 8)]
         rows += [Line(""), Line(f"        def forward(self, {self.arguments}):")]
         rows += _indented(_folded([*self.forward, Line(f"return {self.result}")], self.folds), 12)
-        return [*rows, Line(""), Line("    net = Net()"), *_indented(self.after, 4), *self.end]
+        return [*rows, Line(""), Line("    net = Net()"), *_indented(self._after(), 4), *self.end]
+
+    def _after(self) -> list[Line]:
+        """What follows the making of the module: a loop that freezes second biases passes by those of a GRU."""
+        grus = re.findall(r"self\.(\w+) = nn\.GRU(?:Cell)?\(", "\n".join(row.text for row in self.init))
+        names = ", ".join(f'"{name}."' for name in grus)
+        spared = f" and not name.startswith({names if len(grus) == 1 else f'({names})'})" if grus else ""
+        return [Line(re.sub(r'(?<="bias_hh" in name)', lambda _: spared, row.text), row.slips) for row in self.after]
 
     def _head(self) -> list[str]:
         rows = [f'"""Port {self.seed}."""', "", "import numpy as np", "", f"batch_size = {self.batch}", *self.top]
