@@ -84,7 +84,8 @@ def finish(p: Port, task: Task, *, words: bool = False) -> None:
     if extra == "weights":
         p.kinds.add("sample weights")
         task.criterion = task.criterion[:-1] + (", " if "=" in task.criterion else "") + 'reduction="none")'
-        task.slips = []
+        task.slips, task.loss = [], "lambda p, y, weight: (criterion(p, y).mean(-1) * weight).mean()"
+        task.loss_slips = [(" * weight→", "class-weights loss-reduction loss-function")]
     elif extra == "penalty":
         p.kinds.add("l2 penalty")
         task.loss = f"lambda p, y: criterion(p, y) + 0.01 * (net.{attribute}.weight**2).sum()"

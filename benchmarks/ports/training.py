@@ -154,6 +154,8 @@ def choose_rule(p: Port) -> Rule:
     """Draw the optimizer."""
     what = p.pick("net.parameters()", "net.parameters()", "[p for p in net.parameters() if p.requires_grad]")
     kind = p.pick("SGD", "SGD", "SGD", "SGD", "momentum", "Adam", "Adam", "AdamW", "RMSprop", "Adagrad")
+    if "sample weights" in p.kinds and "Adam" in kind:  # its epsilon needs a step function, which is given no weights
+        kind = "SGD"
     p.kinds.add(kind)
     if kind in ("SGD", "momentum"):
         lr, more = p.pick("0.05", "0.1", "0.2"), ""
@@ -199,7 +201,7 @@ def write_training(
     p: Port, task: Task, *, call: str = "module(x)", loss_weights: str = "", scaled: bool = False
 ) -> None:
     """Write compile, the three things that torch_side returns, and the step and scheduler if there are such."""
-    rule = choose_rule(p)
+    rule, weighted = choose_rule(p), "sample weights" in p.kinds
     more, clip, accumulate = "", [], False
     forgotten: Slip = (None, "gradient-clipping", r"optimizer\.step")
     if scaled:
@@ -207,20 +209,20 @@ def write_training(
         more = ", global_clipnorm=1.0"
         text = f"torch.nn.utils.clip_grad_norm_(module.parameters(), {p.pick('1.0', 'max_norm=1.0')})"
         clip = [line(text, forgotten, ("1.0→2.0", "gradient-clipping"))]
-    elif p.chance(0.08):
+    elif not weighted and p.chance(0.08):
         p.kinds.add("clipped values")
         more = ", clipvalue=0.01"
         text = "torch.nn.utils.clip_grad_value_(module.parameters(), 0.01)"
         clip = [line(text, forgotten, ("0.01→0.05", "gradient-clipping"))]
-    elif "SGD" in p.kinds and p.chance(0.12):
+    elif not weighted and "SGD" in p.kinds and p.chance(0.12):
         p.kinds.add("gradient accumulation")
         accumulate = True
         more = ", gradient_accumulation_steps=2"
     keras_rule = _schedule(p, rule) if rule.scheduled and not accumulate and p.chance(0.2) else rule.keras
     p.compile = f"{keras_rule}{more}), {task.keras_loss}{loss_weights}"
     p.end = [*_returned(p, task, rule), *p.end]
-    needed = clip or accumulate or rule.before_step or call != "module(x)" or "sample weights" in p.kinds
-    if needed or p.chance(0.2):
+    needed = clip or accumulate or rule.before_step or call != "module(x)"
+    if needed or (not weighted and p.chance(0.2)):
         _step(p, rule, clip, accumulate, call)
 
 
@@ -259,19 +261,16 @@ def _schedule(p: Port, rule: Rule) -> str:
 
 def _step(p: Port, rule: Rule, clip: list[Line], accumulate: bool, call: str) -> None:
     p.kinds.add("own step")
-    weighted = "sample weights" in p.kinds
     body = [Line("import torch"), Line("")] if clip else []
     if p.chance(0.4):
         random = p.kinds & {"dropout", "batch norm"}
-        body += block("module.train()", *([("train→eval", "train-eval-mode")] if random else []))
+        body += block(
+            "module.train()",
+            *([("train→eval", "train-eval-mode dropout-active", r"self\.(drop|bn)\b")] if random else []),
+        )
     body += rule.before_step
     forgotten: Slip = (None, "gradient-accumulation", r"optimizer\.step|backward")
     value = line(f"value = loss({call}, y)")
-    if weighted:
-        value = line(
-            f"value = (loss({call}, y).mean(-1) * weight).mean()",
-            (" * weight→", "class-weights loss-reduction loss-function"),
-        )
     if accumulate:
         p.top.append('_seen = {"steps": 0}')
         body.append(value)
@@ -290,6 +289,5 @@ def _step(p: Port, rule: Rule, clip: list[Line], accumulate: bool, call: str) ->
             *clip,
             Line("optimizer.step()"),
         ]
-    head = f"def torch_step(module, loss, optimizer, x, y{', weight' if weighted else ''}):"
-    p.end += [Line(""), Line(""), Line(head)]
+    p.end += [Line(""), Line(""), Line("def torch_step(module, loss, optimizer, x, y):")]
     p.end += [Line("    " + row.text if row.text else "", row.slips) for row in [*body, Line("return value")]]

@@ -163,7 +163,8 @@ def _train(text: str, name: str, values: dict[str, np.ndarray] | None) -> tuple[
             value = space["torch_step"](module, loss, optimizer, *tensors)
         else:
             optimizer.zero_grad()
-            value = loss(module(*tensors[0]) if isinstance(tensors[0], list) else module(tensors[0]), tensors[1])
+            x, *rest = tensors
+            value = loss(module(*x) if isinstance(x, list) else module(x), *rest)
             value.backward()
             optimizer.step()
         if scheduler is not None:
