@@ -127,7 +127,7 @@ def ask_warm(folder: Path, backend: str) -> list[Answer]:
                         f"{_verdict(answer, expected[name]):24} {name:8} {answer.seconds:5.1f} s  {answer.message}",
                         flush=True,
                     )
-                    answers.append(answer)
+                    answers = _kept(folder, [*answers, answer])
                     if answer.kind == "crash":
                         break
     return _kept(folder, answers)

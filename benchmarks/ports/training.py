@@ -231,7 +231,7 @@ def _returned(p: Port, task: Task, rule: Rule) -> list[Line]:
         line(text, *slips) for text, slips in ((task.criterion, task.slips), (rule.torch, rule.slips))
     )
     loss = line(task.loss, *task.loss_slips)
-    also = r"loss\(", r"optimizer\.step", r"loss\("
+    also = r"loss\(|criterion\(", r"optimizer\.step", r"loss\("
     forms = "    criterion = {}", "    optimizer = {}", "    return net, {}, optimizer"
     if task.loss == "criterion" and p.chance(0.5):
         forms = f"    return net, {{}}, {rule.torch}", f"    return net, {task.criterion}, {{}}"
