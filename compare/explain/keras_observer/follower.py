@@ -94,8 +94,13 @@ def _steps(program: Program, steps: Sequence[Mapping[str, Any]], seed: int | Non
 
 
 def _names(weights: Mapping[str, np.ndarray], model: Model) -> dict[str, str]:
-    """The model's own names by the trace's, in their order: a loaded model's layers may be called otherwise."""
+    """The model's own names by the trace's: the same, else in their order, since a loaded model's may be others.
+
+    Backends list a model's variables in different orders.
+    """
     shapes = {name: tuple(variable.shape) for name, variable in model.variables.items()}
+    if {name: value.shape for name, value in weights.items()} == shapes:
+        return {name: name for name in shapes}
     if [value.shape for value in weights.values()] != list(shapes.values()):
         raise TypeError(f"the model has weights {shapes}; the other has { {n: v.shape for n, v in weights.items()} }")
     return dict(zip(weights, shapes, strict=True))
