@@ -1,4 +1,4 @@
-"""Explain every pair file of tests/pairs on a backend, warm, and write the table of benchmarks/explain.md.
+"""Explain every pair file of tests/pairs on a backend, warm, and write their section of benchmarks/explain.md.
 
 PYTHONPATH=tests python benchmarks/explain.py torch jax tensorflow
 PYTHONPATH=tests python benchmarks/explain.py torch --seeds 1 2     # other data, weights and order of windows
@@ -21,6 +21,7 @@ from compare.explain.processes import Sides
 from compare.workers.backends import BACKENDS, version
 
 ROOT = Path(__file__).parents[1]
+HEADING = "## `tests/pairs`"
 
 
 def explain_all(backend: str, seed: int | None) -> dict[str, dict]:
@@ -52,7 +53,7 @@ def markdown(results: dict[str, dict[str, dict]]) -> str:
     """The page: counts by backend, then a row for each pair."""
     whole = {backend: rows for backend, rows in results.items() if backend in BACKENDS}
     command = "PYTHONPATH=tests python benchmarks/explain.py " + " ".join(whole)
-    lines = ["# What `explain` finds in `tests/pairs`", "", f"    {command}", ""]
+    lines = [HEADING, "", f"    {command}", ""]
     versions = ", ".join(f"{name} {version(name)}" for name in BACKENDS)
     lines += [f"keras {importlib.metadata.version('keras')}, {versions}.", ""]
     wrong = [name for name, wanted in CAUSES.items() if wanted]
@@ -128,7 +129,9 @@ def main() -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(results), "utf-8")
     results = {backend: rows for backend, rows in results.items() if rows.keys() == CAUSES.keys()}
-    (ROOT / "benchmarks" / "explain.md").write_text(markdown(results), "utf-8")
+    page = ROOT / "benchmarks" / "explain.md"
+    others = page.read_text("utf-8").split(HEADING)[0]
+    page.write_text(others + markdown(results), "utf-8")
 
 
 if __name__ == "__main__":
