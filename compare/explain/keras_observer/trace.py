@@ -178,12 +178,12 @@ def _penalty(model: Any) -> float:
 def _evaluate(model: Model, program: Program, batch: Sequence[int]) -> dict[str, Any]:
     """The loss of a batch as for a prediction, after the training; empty where Keras cannot compute it."""
     weights = model.weights()
-    x, y, _ = program.rows(batch)
+    x, y, options = program.rows(batch)
     model.model.reset_metrics()
     model.reset_states()  # as a program that has just been started
     with Dropouts() as dropped:
         try:
-            loss = model.model.test_on_batch(x, y)
+            loss = model.model.test_on_batch(x, y, sample_weight=options.get("sample_weight"))
         except RuntimeError:
             return {}
     return {
