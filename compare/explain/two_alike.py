@@ -3,13 +3,13 @@
 import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile
 
 from compare.errors import InputError
 from compare.explain.explanation import explanation
@@ -129,8 +129,8 @@ def explain_against(
     repository = Path(_git(pair.file.parent, "rev-parse", "--show-toplevel").decode().strip()).resolve()
     with TemporaryDirectory() as folder:
         tree = Path(folder).resolve()
-        with tarfile.open(fileobj=BytesIO(_git(repository, "archive", "--format=tar", revision))) as archive:
-            archive.extractall(tree, filter="data")
+        with ZipFile(BytesIO(_git(repository, "archive", "--format=zip", revision))) as archive:
+            archive.extractall(tree)  # links of the revision become plain files: nothing leaves the folder
         other = tree / pair.file.relative_to(repository)
         if not other.is_file():
             raise InputError(f"--against {revision}: {pair.file.relative_to(repository)} is not in that revision")

@@ -32,7 +32,7 @@ def test_the_log_of_an_internal_error_is_in_the_folder_of_the_results(
     command: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the results have a folder the traceback is there."""
-    monkeypatch.setattr("compare.api.read_pair", lambda file: {}["planted"])
+    monkeypatch.setattr("compare.api.read_pair", lambda file, alone: {}["planted"])
     Path("out").mkdir()
     code, _, errors = command("explain", "pair.py", "--out", "out")
     assert code == INTERNAL_ERROR
