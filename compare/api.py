@@ -186,12 +186,12 @@ def explain(
 
     """
     check_work(None, timeout)
-    given = [backend] if isinstance(backend, str) else list(backend or ())
-    checked = read_pair(str(pair), alone=bool(given) or against is not None)
-    backends = choose_backends(given)
+    names = [backend] if isinstance(backend, str) else list(backend or ())
+    checked = read_pair(str(pair), alone=bool(names) or against is not None)
+    backends = choose_backends(names)
     alike = _of_one_framework(checked, backends, against, timeout)
-    if alike is None and len(given) > 1:
-        raise InputError(f"--backend {' '.join(given)}: give one; a file with keras_side() alone compares several")
+    if alike is None and len(names) > 1:
+        raise InputError(f"--backend {' '.join(names)}: give one; a file with keras_side() alone compares several")
     if alike is not None and fix is not None:
         raise InputError("--fix needs a keras_side() and a torch_side(), whose differences are known by their causes")
     if fix is not None:

@@ -1,11 +1,12 @@
 """What data() of a pair file returns, checked and made of types that both frameworks take."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from compare.errors import InputError
-from compare.explain.batches import arrays_of, each
+from compare.explain.batches import arrays_of, each, schedule
 
 NAMES = ("inputs", "targets", "sample weights")
 
@@ -50,3 +51,21 @@ def _plain(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f":
         return array.astype(np.float32)
     return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+class TracedSide:
+    """What a side whose trace the other is compared with keeps: the user's file, data, batches and steps."""
+
+    def __init__(self, user_file: Any) -> None:
+        self.user_file = user_file
+        options = user_file.namespace
+        self.data = checked_data(user_file.location("data"), options["data"]())
+        count = len(arrays_of(self.data[0])[0])
+        self.batches = schedule(
+            count, int(options.get("batch_size", 32)), int(options.get("epochs", 1)), options.get("seed")
+        )
+        self.steps: Sequence[Mapping[str, Any]] = []
+
+    def opened(self) -> dict[str, Any]:
+        """What both sides train on."""
+        return {"data": self.data}

@@ -54,10 +54,12 @@ def write_page(path: Path, template: str, title: str, **values: Any) -> None:
 
     Bokeh's script, a megabyte, is in a page only where `charts` of a section, or its own, have something to draw.
     """
-    from bokeh.resources import Resources  # takes a second to import
-
     drawn = bool(values.get("charts")) or any(section["charts"] for section in values.get("sections", ()))
-    scripts = Resources(mode="inline", components=["bokeh"]).js_raw if drawn else []
+    scripts: list[str] = []
+    if drawn:
+        from bokeh.resources import Resources  # takes a second to import
+
+        scripts = Resources(mode="inline", components=["bokeh"]).js_raw
     templates = Environment(loader=PackageLoader("compare", "report"), autoescape=select_autoescape(default=True))
     content = templates.get_template(template).render(
         title=title,

@@ -20,7 +20,7 @@ from compare.judge.verdict import Cause, Comparison
 from compare.storage import write_text
 
 HEADER = "# Written by `explain --fix`"
-# Each round makes the edits of all causes that are then confirmed; a mended forward pass shows what comes after it.
+# Each round makes the edits of all causes that are then confirmed; a fixed forward pass shows what comes after it.
 MOST_ROUNDS = 16
 # So many ways to make one fix are tried.
 MOST_WAYS = 6

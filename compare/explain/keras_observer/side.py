@@ -6,34 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from compare.explain.batches import arrays_of, schedule
 from compare.explain.keras_observer import tf32
 from compare.explain.keras_observer.follower import follow
 from compare.explain.keras_observer.model import Model, Program
 from compare.explain.keras_observer.trace import trace
-from compare.explain.pair_data import checked_data
+from compare.explain.pair_data import TracedSide
 from compare.workers.protocol import Doing
 
 # What a Keras side can be asked for.
 ACTIONS = ("trace", "operations", "state", "investigate")
 
 
-class Side:
+class Side(TracedSide):
     """Keeps a user's `keras_side` and data; every training starts from the beginning with a model of its own."""
-
-    def __init__(self, user_file: Any) -> None:
-        self.user_file = user_file
-        options = user_file.namespace
-        self.data = checked_data(user_file.location("data"), options["data"]())
-        count = len(arrays_of(self.data[0])[0])
-        self.batches = schedule(
-            count, int(options.get("batch_size", 32)), int(options.get("epochs", 1)), options.get("seed")
-        )
-        self.steps: Sequence[Mapping[str, Any]] = []
-
-    def opened(self) -> dict[str, Any]:
-        """What both sides train on."""
-        return {"data": self.data}
 
     def _program(self) -> Program:
         file = self.user_file

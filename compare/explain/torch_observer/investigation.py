@@ -160,7 +160,7 @@ class Investigation:
         return True
 
     def _forward_causes(self, findings: Sequence[Finding]) -> None:
-        """Measure each finding with all others mended, and leave out what is not needed."""
+        """Measure each finding with all others fixed, and leave out what is not needed."""
         needed = list(findings)
         last_by_value = max((i for i, finding in enumerate(findings) if finding.by_value), default=-1)
         for number, finding in enumerate(findings):
@@ -195,7 +195,7 @@ class Investigation:
                 self._tell_remainder(next(losses, place))
 
     def _loss_error(self, findings: Sequence[Finding], step: int) -> float:
-        """How far the loss is off, relatively, with some findings mended."""
+        """How far the loss is off, relatively, with some findings fixed."""
         setup = Setup(flags=self.setup.flags, penalties=self.setup.penalties)
         setup = setup.merged(*(finding.setup for finding in findings))
 

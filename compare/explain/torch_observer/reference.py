@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from compare.explain.alignment import Value
-from compare.explain.batches import arrays_of, named, schedule
-from compare.explain.pair_data import checked_data
+from compare.explain.batches import named
+from compare.explain.pair_data import TracedSide
 from compare.explain.torch_observer import tf32
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.recorder import array
@@ -22,22 +22,8 @@ ACTIONS = ("trace", "operations")
 CLIPPINGS = {"clip_grad_value_": "value", "clip_grad_norm_": "global_norm"}
 
 
-class Side:
+class Side(TracedSide):
     """Keeps a user's `other_torch_side`, or `torch_side` where the file is another revision's, and its data."""
-
-    def __init__(self, user_file: Any) -> None:
-        self.user_file = user_file
-        options = user_file.namespace
-        self.data = checked_data(user_file.location("data"), options["data"]())
-        count = len(arrays_of(self.data[0])[0])
-        self.batches = schedule(
-            count, int(options.get("batch_size", 32)), int(options.get("epochs", 1)), options.get("seed")
-        )
-        self.steps: Sequence[Mapping[str, Any]] = []
-
-    def opened(self) -> dict[str, Any]:
-        """What both sides train on."""
-        return {"data": self.data}
 
     def _execute(self) -> dict[str, Any]:
         namespace: dict[str, Any] = self.user_file.execute()

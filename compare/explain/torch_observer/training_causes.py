@@ -74,11 +74,8 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
     named = dict(seen.training.module.named_parameters())
     held = {id(p) for group in seen.training.optimizer.param_groups for p in group["params"]}
     mapped = {name: weight_map for name, weight_map in maps.items() if name in named and not weight_map.extra}
-    frozen = [
-        name
-        for name, weight_map in mapped.items()
-        if set(weight_map.paths) & trainable and not named[name].requires_grad
-    ]
+    trained = [name for name, weight_map in mapped.items() if set(weight_map.paths) & trainable]  # in Keras
+    frozen = [name for name in trained if not named[name].requires_grad]
     if frozen:
         yield Candidate(
             "frozen-parameter",
@@ -87,11 +84,7 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
             "",
             1,
         )
-    apart = [
-        name
-        for name, weight_map in mapped.items()
-        if set(weight_map.paths) & trainable and named[name].requires_grad and id(named[name]) not in held
-    ]
+    apart = [name for name in trained if named[name].requires_grad and id(named[name]) not in held]
     if apart:
         name = type(seen.training.optimizer).__name__
         code = f"torch.optim.{name}(module.parameters(), …)  # it holds only some of them"
@@ -102,11 +95,7 @@ def _frozen(seen: Seen) -> Iterator[Candidate]:
             f"The optimizer does not hold {', '.join(apart[:3])}.",
             1,
         )
-    still = [
-        name
-        for name, weight_map in mapped.items()
-        if not set(weight_map.paths) & trainable and named[name].requires_grad
-    ]
+    still = [name for name in mapped if name not in trained and named[name].requires_grad]
     if still:
         yield Candidate(
             "frozen-parameter",
