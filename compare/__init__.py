@@ -6,13 +6,18 @@
     why = compare.explain("pair.py", backend="torch")
     why.agree, why.first_difference, why.causes
 
+    compare.port("model.keras", to="ported").proved
+
 Importing it imports no framework: these are imported in processes of their own.
 """
 
 import importlib
 from typing import Any
 
-__all__ = ["Case", "ExplainResult", "InputError", "RunResult", "Verdict", "explain", "load_case", "read_trace", "run"]
+__all__ = [
+    "Case", "ExplainResult", "InputError", "RunResult", "Verdict",
+    "explain", "load_case", "port", "read_trace", "run",
+]  # fmt: skip
 
 # Where the public names live. Packages that are called have no module: `compare.run` is the package itself.
 _HOMES = {

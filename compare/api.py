@@ -1,4 +1,4 @@
-"""What a program calls: `compare.run` and `compare.explain`; the commands of the same names are thin over them."""
+"""What a program calls: `compare.run`, `explain` and `port`; the commands of these names are thin over them."""
 
 import io
 import os
@@ -21,6 +21,7 @@ from compare.explain.pair_file import OTHER, Pair, read_pair
 from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
 from compare.judge.verdict import Cause, Difference
+from compare.port.entry import Options, Ported, port_model
 from compare.report.console import ProgressBars, ProgressLines, print_verdict
 from compare.report.explain_page import DoingLine, print_explanation, write_explanation
 from compare.report.explain_page import conclusion as explain_conclusion
@@ -209,6 +210,46 @@ def explain(
     write_json(folder / "verdict.json", Verdict([comparison]).as_json())
     write_explanation(comparison, machine(), folder / "report.html")
     return ExplainResult(comparison, folder, fixed)
+
+
+def port(
+    source: str | Path,
+    to: str | Path,
+    *,
+    weights: str | Path | None = None,
+    example: str | None = None,
+    own: str | Path | None = None,
+    trust: bool = False,
+    unproved: bool = False,
+    backend: str | Sequence[str] | None = None,
+    timeout: float = 600,
+    progress: bool = False,
+) -> Ported:
+    """Write a Keras model as PyTorch code, or a PyTorch module as Keras code, and prove that both train alike.
+
+    Example: `compare.port("model.keras", to="ported").proved`
+
+    Args:
+        source: a .keras or .h5 file, or "FILE.py:factory" of a function that returns a Keras model or an nn.Module.
+        to: a new folder for the code, the weights and the verdict.
+        weights: a .weights.h5 file for the model that the factory makes.
+        example: the shape of an input of the PyTorch module, as "32,10,1".
+        own: a Python file with the counterparts of a user's own layers; see README.md.
+        trust: whether code that the model file holds may run.
+        unproved: whether what is not proved is written nevertheless.
+        backend: of Keras, on which it is proved; "torch" if None.
+        timeout: the longest silence of a side, in seconds.
+        progress: whether to say on standard error what is being done.
+
+    Raises InputError for what cannot be read or ported, with the layer's name and what would be needed.
+
+    """
+    check_work(None, timeout)
+    names = choose_backends([backend] if isinstance(backend, str) else list(backend or ("torch",)))
+    files = [None if file is None else Path(file) for file in (weights, own)]
+    with new_folder(Path(to), "--to"), DoingLine(progress) as on_doing:
+        options = Options(files[0], files[1], trust, unproved, example, names, timeout)
+        return port_model(str(source), Path(to), options, on_doing)
 
 
 def _of_one_framework(

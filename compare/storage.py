@@ -57,7 +57,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[None]:
+def new_folder(out: Path, option: str = "--out") -> Iterator[None]:
     """Make a folder that is empty; what is refused within leaves none behind.
 
     Raises InputError where it cannot be written or holds something.
@@ -66,11 +66,11 @@ def new_folder(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise InputError(f"--out {out} is not empty: give a new folder")
+            raise InputError(f"{option} {out} is not empty: give a new folder")
         (out / ".writable").touch()
         (out / ".writable").unlink()
     except OSError as error:
-        raise not_writable("--out", out, error) from None
+        raise not_writable(option, out, error) from None
     try:
         yield
     except InputError:

@@ -12,6 +12,7 @@ from compare.cli.explain import add_explain
 from compare.cli.golden import add_check, add_record
 from compare.cli.list import add_list
 from compare.cli.output import FAILED, INTERNAL_ERROR, internal_error
+from compare.cli.port import add_port
 from compare.cli.power import add_power
 from compare.cli.run import add_run
 from compare.cli.sweep import add_sweep
@@ -80,6 +81,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_list(commands)
     add_power(commands)
     add_explain(commands)
+    add_port(commands)
     add_record(commands)
     add_check(commands)
     add_bench(commands)

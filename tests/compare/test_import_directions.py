@@ -41,8 +41,13 @@ ORDER = (
 SIDES = ("keras_models", "torch_models")
 FRAMEWORKS = ("tensorflow", "torch", "jax", "keras")
 
-# Where a framework may be imported: in both sides, and where a user's own models are observed.
-OBSERVERS = ("compare/explain/keras_observer/", "compare/explain/torch_observer/")
+# Where a framework may be imported: in both sides, and where a user's own models are observed or read.
+OBSERVERS = (
+    "compare/explain/keras_observer/",
+    "compare/explain/torch_observer/",
+    "compare/port/keras_reader/",
+    "compare/port/torch_reader/",
+)
 # Who puts the sides to work, in processes of their own.
 EMPLOYERS = ("workers", "bench", "explain", "port")
 
@@ -126,7 +131,7 @@ def test_every_folder_has_its_place() -> None:
         folder.parent.name for folder in (ROOT / "compare").glob("*/__init__.py")
     }
     assert units - {"__init__"} <= set(ORDER)
-    assert set(ORDER) - units <= {"tune", "port"}
+    assert set(ORDER) - units <= {"tune"}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_importing_compare_is_quick() -> None:
 
 
 def test_no_framework_comes_with_a_module() -> None:
-    """Every module but the observers can be imported without a framework coming with it."""
+    """Every module but the observers and readers can be imported without a framework coming with it."""
     files = [file.relative_to(ROOT) for file in sorted((ROOT / "compare").rglob("*.py"))]
     modules = [
         ".".join(file.with_suffix("").parts).removesuffix(".__init__")
