@@ -89,6 +89,22 @@ def test_every_checked_step_is_held_against_its_row(traces: DamagedTraces, step:
     assert ("not-its-step", step, "torch") in kinds
 
 
+@pytest.mark.parametrize(("share", "kinds"), [(0.5, set()), (50, {"not-its-step"})], ids=["less", "more"])
+def test_a_tensor_has_no_more_digits_than_the_whole_update(
+    traces: DamagedTraces, share: float, kinds: set[str]
+) -> None:
+    """Adam moves a tensor without a gradient as far as any: its row may be off by a thousandth of the whole update."""
+    trace, step = traces.read("expected"), 4
+    updates = {
+        column: norm for column, norm in zip(trace.columns, trace.rows[step], strict=True) if "update/" in column
+    }
+    smallest = min(updates, key=updates.__getitem__)
+    whole = float(np.linalg.norm(list(updates.values())))
+    traces.set_figure("expected", smallest, step, updates[smallest] + share * 1e-3 * whole)
+    own = {d.kind for d in traces.judge_whole().differences if (d.step, d.tensor) == (step, smallest.partition("/")[2])}
+    assert own & {"not-its-step"} == kinds
+
+
 @pytest.mark.parametrize("column", ["loss", f"gradient/{TENSOR}", f"update/{TENSOR}", "batch"])
 def test_a_training_repeats_itself_bit_for_bit(traces: DamagedTraces, column: str) -> None:
     """One last bit in one figure of the repetition is a difference: the side is not deterministic."""

@@ -1,6 +1,7 @@
 """Two trainings may drift apart as far as rounding carries them, which an ensemble shows, and no further."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,15 @@ def test_a_step_may_drift_as_far_as_its_own_rounding(traces: DamagedTraces) -> N
     np.testing.assert_allclose(wide.tolerance("gradient")[4:], (MARGIN * 0.1 / epoch_scale(gradients))[4:])
     assert (wide.tolerance("gradient")[4:] > narrow.tolerance("gradient")[4:]).all()
     np.testing.assert_array_equal(wide.tolerance("loss"), narrow.tolerance("loss"))
+
+
+@pytest.mark.parametrize(("copies", "ulps"), [(1, 8), (400, (400 * STEPS) ** 0.5)], ids=["short", "long"])
+def test_weights_may_drift_by_what_every_step_rounds(traces: DamagedTraces, copies: int, ulps: float) -> None:
+    """Where no member drifts each weight may be off by its rounding in every step, the root of their number in ulps."""
+    expected = traces.read("expected")
+    training = replace(expected, rows=np.tile(expected.rows, (copies, 1)))
+    weights = measure_ensemble(training, [training], {}, "float32").weights
+    assert weights == pytest.approx(dict.fromkeys(weights, ulps * 2.0**-24))
 
 
 MEMBER = "member-float32-2"
