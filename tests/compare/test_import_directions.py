@@ -189,6 +189,7 @@ def test_no_framework_comes_with_a_module() -> None:
     assert not modules_after(f"import {', '.join(modules)}") & set(FRAMEWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "framework"), [("keras_models", "keras"), ("torch_models", "torch")], ids=["keras", "torch"]
 )

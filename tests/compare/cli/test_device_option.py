@@ -35,6 +35,7 @@ def test_every_command_hands_its_device_on(
     assert f"torch is to be on {device}" in command(*arguments, "--device", device, "--jobs", "1", "--quiet").errors
 
 
+@pytest.mark.slow
 def test_a_run_and_each_of_its_traces_say_the_device(command: Callable) -> None:
     """The device is in run.json and in every trace; given another, the folder is of another run."""
     arguments = ("run", *CASE, "--set", "training.epochs=1", "--out", "out", "--quiet", "--device")

@@ -26,6 +26,7 @@ ROUNDING = """
 """
 
 
+@pytest.mark.slow
 def test_tf32_is_confirmed(tmp_path: Path) -> None:
     """Where torch was told that products may have fewer bits, and the head's have, that is the cause, and the fix."""
     text = PAIR.replace(HEAD, "Linear(").replace("    class ", f"{ROUNDING}\n    class ", 1)

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from helpers.small_runs import TINY
 
 from compare.storage import read_json
@@ -28,6 +29,7 @@ def test_a_bare_interpreter_is_bare(bare_interpreter: Path) -> None:
         assert f"No module named '{package}'" in done.stderr
 
 
+@pytest.mark.slow
 def test_both_sides_work_in_a_bare_interpreter(command: Callable, bare_interpreter: Path) -> None:
     """A case is trained on both sides and recorded by an interpreter with the frameworks alone."""
     sides = ("--python", f"torch={bare_interpreter}", "--python", f"keras-torch={bare_interpreter}")
@@ -36,6 +38,7 @@ def test_both_sides_work_in_a_bare_interpreter(command: Callable, bare_interpret
     assert "The comparison agrees" in output
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_changes_training_is_found(
     command: Callable, recorded: Path, make_interpreter: Callable
 ) -> None:

@@ -51,6 +51,7 @@ def test_own_masks_agree_where_they_are_compiled(pool: Pool, tmp_path: Path, bac
     check_agreement(run_cases_in(tmp_path / "out", pool, [case_of()], [backend]), backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runner", "fault", "kind", "tensor"),
     [
@@ -117,6 +118,7 @@ def test_one_loss_for_all_seeds_is_no_difference() -> None:
         assert [difference.kind for difference in differences] == kinds
 
 
+@pytest.mark.slow
 def test_the_stated_power_is_what_is_found() -> None:
     """Of samples that are apart by the effect that is told, as many are found as is told, and few of equal ones."""
     generator = np.random.default_rng(0)

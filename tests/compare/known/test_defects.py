@@ -77,6 +77,7 @@ def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
     assert comparison.step_tolerance_ratio < 0.5
 
 
+@pytest.mark.slow
 def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_path: Path) -> None:
     """At padding that comes first Keras puts out zeros, but the given state on JAX; without a given state all agree."""
     states = {"given": "given", "without": "zeros"}
@@ -91,6 +92,7 @@ def test_what_comes_out_before_the_first_timestep_that_counts(pool: Pool, tmp_pa
     assert "initial state" in comparisons["given", "keras-jax"].causes[0].message
 
 
+@pytest.mark.slow
 def test_a_defect_excuses_no_mistake(pool: Pool, tmp_path: Path) -> None:
     """A mistake that shows before the defect does is not put down to it."""
     faults = {"keras-tensorflow": "wrong_data.py:samples_swapped_within_a_batch"}
@@ -106,6 +108,7 @@ STATEFUL = {"model.stateful": True, "training.epochs": 1, "expected_defects": ("
 ROWS = TOKENS | {"expected_defects": ("repeated-tokens-on-tensorflow",)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runner", "fields", "fault"),
     [
@@ -133,6 +136,7 @@ def test_a_second_fault_is_found_beside_a_defect(
         assert "/state/" not in (first.tensor or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runner", "fields", "fault", "tensor"),
     [
@@ -164,6 +168,7 @@ def test_a_fault_in_a_defects_own_tensor_is_found(
     assert (comparison.first_difference.tensor, comparison.first_difference.off_side) == (tensor, runner)
 
 
+@pytest.mark.slow
 def test_a_stateful_simple_rnn_trains_on_torch(pool: Pool, tmp_path: Path) -> None:
     """A stateful SimpleRNN agrees on Keras's torch backend, where a GRU cannot be trained."""
     cases = [

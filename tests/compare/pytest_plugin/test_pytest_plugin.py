@@ -72,6 +72,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.slow
 def test_a_project_checks_its_models(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """What agrees passes; what differs fails with location, figures and the command, and what is missing is no skip."""
     # One training at a time, as in one of very many processes of xdist: no second worker has a reason to start.

@@ -53,6 +53,7 @@ def check_same_steps(compiled: Trace, fitted: Trace) -> None:
             assert np.array_equal(fitted.checkpoints[epoch][name], tensor), (epoch, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runs", "cell", "backend"),
     [*(("run", "gru", backend) for backend in BACKENDS), *(("others", cell, "torch") for cell in OTHER_CELLS)],
@@ -65,14 +66,12 @@ def test_both_engines_take_the_same_steps(runs: str, cell: str, backend: str, re
         assert run.comparison(f"{cell}-{engine}", f"keras-{backend}").status == "agrees"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "backends"),
     [
-        # Every engine and every backend; the rest compiles for long.
-        ("compiled", ["torch", "jax"]),
-        ("fit", ["torch", "tensorflow"]),
-        pytest.param("compiled", ["tensorflow"], marks=pytest.mark.slow),
-        pytest.param("fit", ["jax"], marks=pytest.mark.slow),
+        ("compiled", BACKENDS),
+        ("fit", BACKENDS),
     ],
 )
 def test_losses_alone_can_be_recorded(
@@ -92,7 +91,7 @@ def test_losses_alone_can_be_recorded(
     assert not run_cases_in(tmp_path / "faulty", pool, [case], ["torch"], faults).verdict.agree
 
 
-def test_a_fault_under_fit_is_found(run: Run, pool: Pool, tmp_path: Path) -> None:
+def test_a_fault_under_fit_is_found(pool: Pool, tmp_path: Path) -> None:
     """A wrong order of samples under `model.fit` is another training, and differs."""
     case = tiny_case("gru", {"training.engine": "fit"})
     faults = {"keras-torch": "wrong_data.py:samples_swapped_within_a_batch"}

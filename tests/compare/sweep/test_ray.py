@@ -66,6 +66,7 @@ def test_a_running_cluster_serves(tmp_path: Path, cluster: dict[str, str], local
     assert verdicts(tmp_path) == verdicts(locally)
 
 
+@pytest.mark.slow
 def test_another_seed_is_seen(locally: Path) -> None:
     """The comparison of verdicts is of something: those of different seeds are not the same."""
     assert len(set(verdicts(locally).values())) == CASES

@@ -134,6 +134,7 @@ def test_workers_are_kept_warm(pool: Pool, tmp_path: Path) -> None:
     assert process_of(pool, tmp_path / "second", "keras-torch") == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", ["torch", "keras-torch"])
 def test_an_idle_worker_that_died_is_replaced(pool: Pool, tmp_path: Path, runner: str) -> None:
     """A worker that died while it had nothing to do fails no later task: another one is started."""
@@ -150,6 +151,7 @@ def test_warm_workers_find_relative_folders(pool: Pool, tmp_path: Path, monkeypa
     assert run_cases_in(Path("out"), pool, [tiny_case()], ["torch"]).verdict.agree
 
 
+@pytest.mark.slow
 def test_what_a_worker_leaves_goes_with_the_pool(tmp_path: Path) -> None:
     """A temporary file that a worker has not removed is there while the pool is, and gone with it."""
     with Pool(tmp_path / "logs", 1) as pool:

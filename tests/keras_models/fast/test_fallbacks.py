@@ -90,8 +90,10 @@ def test_other_precisions(
     assert max(differences.values()) <= tolerance, differences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "cell", [cell if cell == "GRU" else pytest.param(cell, marks=pytest.mark.slow) for cell in CELLS]
+    "cell",
+    CELLS,
 )
 @pytest.mark.parametrize("side", ["keras-tensorflow", "keras-jax"])
 def test_other_backends_run_keras(frameworks: FrameworkProcesses, side: str, cell: str) -> None:
