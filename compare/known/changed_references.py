@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from compare.judge.step_reference import Computed, StepReference, Tensors
-from compare.reference.clipping import clip
+from compare.reference.clipping import by_variable_norm, clip
 from compare.reference.network import Network
 from compare.reference.sums import sum_rows
 from compare.reference.update_rules import apply_update
@@ -50,9 +50,9 @@ class KeepsNoState(ChangedReference):
 class RowByRow(ChangedReference):
     """The rows of an embedding's gradient are squared, measured and clipped one by one, and added then.
 
-    Clipping by a norm leaves one gradient, so that the rule squares that. Source: `elementwise_unary` of
-    `keras/src/backend/tensorflow/sparse.py`, `_clip_by_norm` and `clip_by_global_norm` of
-    `keras/src/optimizers/base_optimizer.py`.
+    Clipping by the norm of all gradients leaves one gradient, so that the rule squares that; clipping by that of each
+    leaves the rows. Source: `elementwise_unary` of `keras/src/backend/tensorflow/sparse.py`, `_clip_by_norm` and
+    `clip_by_global_norm` of `keras/src/optimizers/base_optimizer.py`.
     """
 
     def _network(self, weights: Tensors, inputs: Tensors, non_trainable: Tensors) -> Network:
@@ -68,8 +68,12 @@ class RowByRow(ChangedReference):
         return self.network.d_inputs
 
     def _clipped_rows(self) -> Any:
-        limit = self._training.clipvalue
-        return self._rows() if limit is None else np.clip(self._rows(), -limit, limit)
+        rows, training = self._rows(), self._training
+        if training.clipvalue is not None:
+            return np.clip(rows, -training.clipvalue, training.clipvalue)
+        if training.clipnorm is not None:
+            return by_variable_norm(training.clipnorm, {TABLE: rows}, {TABLE: rows})[TABLE]
+        return rows
 
     def _added(self, rows: Any) -> Any:
         return sum_rows(rows, self.inputs["sequence"], len(self.weights[TABLE]))
@@ -85,7 +89,7 @@ class RowByRow(ChangedReference):
     def updated(self, gradients: Tensors, learning_rate: float) -> Computed:
         """Update as `StepReference.updated` does, rows squared one by one."""
         computed = super().updated(gradients, learning_rate)
-        if (self._training.clipnorm, self._training.global_clipnorm) != (None, None):
+        if self._training.global_clipnorm is not None:
             return computed
         rows, rounding = self._clipped_rows(), self._arithmetic()
         weights, slots = apply_update(
