@@ -4,6 +4,7 @@ import ast
 import linecache
 import sys
 import sysconfig
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -69,6 +70,28 @@ def source_of(site: Site) -> Source:
     encoded[-1] = encoded[-1][:end_column]
     encoded[0] = encoded[0][column:]
     return Source(code.co_filename, line, text, " ".join(b"".join(encoded).decode(errors="replace").split()))
+
+
+def argument_of(site: Site, names: Collection[str], place: int | None = None) -> Source:
+    """The argument of a call that has one of the names, or stands at a place; where it is not written the call."""
+    whole = source_of(site)
+    code, instruction = site
+    span = list(code.co_positions())[instruction // 2]
+    lines = linecache.getlines(code.co_filename)
+    try:
+        calls = [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.Call)]
+    except SyntaxError:
+        return whole
+    for call in calls:
+        if (call.lineno, call.end_lineno, call.col_offset, call.end_col_offset) != span:
+            continue
+        node: Any = next((keyword for keyword in call.keywords if keyword.arg in names), None)
+        if node is None and place is not None and len(call.args) > place:
+            node = call.args[place]
+        if node is not None:
+            text = ast.get_source_segment("".join(lines), node) or whole.expression
+            return Source(whole.file, node.lineno, lines[node.lineno - 1].strip(), " ".join(text.split()))
+    return whole
 
 
 def operands(expression: str) -> list[str]:

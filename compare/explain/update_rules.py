@@ -60,7 +60,15 @@ def causes_of_choices(rule: str) -> dict[str, tuple[str, ...]]:
     return {"momentum-rule": ("momentum", "dampening", "nesterov", "momentum_form"), **decay}
 
 
-WRITTEN = {"beta_1": "betas", "beta_2": "betas", "epsilon": "eps", "rho": "alpha"}
+WRITTEN = {
+    "beta_1": "betas",
+    "beta_2": "betas",
+    "epsilon": "eps",
+    "rho": "alpha",
+    "initial_accumulator": "initial_accumulator_value",
+    "coupled_decay": "weight_decay",
+    "decoupled_decay": "weight_decay",
+}
 
 
 def rule_fix(cause: str, optimizer: str, choices: Mapping[str, Any], keras: Mapping[str, Any]) -> str:

@@ -15,14 +15,14 @@ from torch import nn
 
 from compare.explain.batches import Tree, each, named
 from compare.explain.source import Site, Source, source_of, users_site
+from compare.explain.torch_observer.construction import Freezing, noting_construction
 from compare.explain.torch_observer.recorder import Recorder, array
 from compare.explain.torch_observer.recurrent_programs import rounded_kernel
-from compare.explain.torch_observer.setup import Setup, clipped
-from compare.explain.torch_observer.update_rule import UpdateRule
+from compare.explain.torch_observer.setup import Setup, clip_factors
+from compare.explain.torch_observer.update_rule import replace_step
 from compare.explain.torch_observer.user_functions import (
     checked,
     leaving_out,
-    noting_construction,
     tensor_of,
     watching_clipping,
 )
@@ -87,14 +87,16 @@ class Training:
         self.noise = None if noise is None else np.random.default_rng(noise)
         torch.manual_seed(int(self.options.get("seed") or 0))
         with noting_construction(self.made_at):
-            self.module, self.loss, self.optimizer = checked(self.options["torch_side"]())
+            with Freezing(self.made_at):
+                returned = self.options["torch_side"]()
+            self.module, self.loss, self.optimizer = checked(returned)
+            make_scheduler = self.options.get("scheduler")
+            self.scheduler = make_scheduler(self.optimizer) if make_scheduler else None
         self.named: dict[str, torch.Tensor] = {
             **dict(self.module.named_parameters()),
             **{n: b for n, b in self.module.named_buffers() if n.rpartition(".")[2] in ("running_mean", "running_var")},
         }
         self.initial = {name: array(tensor) for name, tensor in self.named.items()}
-        make_scheduler = self.options.get("scheduler")
-        self.scheduler = make_scheduler(self.optimizer) if make_scheduler else None
         if make_scheduler and not hasattr(self.scheduler, "step"):
             raise TypeError(f"scheduler() returned {type(self.scheduler).__name__}; return a torch scheduler")
         self.stack: list[tuple[str, nn.Module]] = []
@@ -105,6 +107,9 @@ class Training:
         self.losses: list[float] = []
         self.rates: list[float] = []
         self._only_forward = False
+        self._gradients: dict[str, torch.Tensor] = {}
+        # Where gradients are kept from going back, as a counterfactual finds out.
+        self.detached: list[Site] = []
         self._watch()
         self._change()
 
@@ -132,14 +137,7 @@ class Training:
         for path, momentum in setup.momentum.items():
             self.module.get_submodule(path).momentum = momentum
         if setup.rule:
-            rule = UpdateRule(self.optimizer, dict(setup.rule))
-
-            def step(closure: Any = None) -> None:
-                self._before_update()
-                rule.step()
-                self.optimizer._opt_called = True
-
-            self.optimizer.step = step
+            replace_step(self.optimizer, setup.rule)
         if setup.penalties:
             for group in self.optimizer.param_groups:
                 group["weight_decay"] = 0.0
@@ -188,6 +186,7 @@ class Training:
             kernel=self.kernel,
             attached="keep_gradient" in self.setup.flags,
         )
+        recorder.detached = self.detached
         custom = None if "plain_step" in self.setup.flags else self.options.get("torch_step")
         with self._functions(), recorder:
             if custom is not None:
@@ -198,6 +197,8 @@ class Training:
             raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
         step.loss = recorder.loss_value
         self.losses.append(step.loss)
+        if "every_step" in self.setup.flags and not step.updates:
+            self.optimizer.step()
         self._step_scheduler(number)
         step.before = {
             n: self.work.transfer.weight(n, keras["before"], t.shape)
@@ -257,7 +258,11 @@ class Training:
 
     def _functions(self) -> contextlib.AbstractContextManager[Any]:
         """Watch the functions that clip; leave out what a counterfactual leaves out."""
-        stack = leaving_out(self.setup.flags, lambda: self.current.recorder is not None and self.current.recorder.on)
+
+        def recording() -> bool:
+            return self.current.recorder is not None and self.current.recorder.on
+
+        stack = leaving_out(self.setup.flags, recording, self.detached)
         stack.enter_context(watching_clipping(self.clip_calls, left_out=self.setup.clip is not None))
         return stack
 
@@ -292,6 +297,7 @@ class Training:
             if wanted is not None and p.requires_grad:
                 new = torch.from_numpy(wanted).to(p.dtype)
                 p.grad = new if before is None or "plain_gradients" in self.setup.flags else new + before
+                self._gradients[name] = p.grad.clone()
         return result
 
     def _before_update(self, *_: Any) -> None:
@@ -305,12 +311,17 @@ class Training:
         self.current.clipped = {name: array(p.grad) for name, p in parameters.items() if p.grad is not None}
 
     def _clip_as_keras(self, clip: Mapping[str, Any]) -> None:
-        wanted = clipped(self.work.steps[self.current.number]["gradients"], clip)
+        """Clip what the gradients were after the backward pass, whatever the user's code has done to them since."""
+        gradients = self.work.steps[self.current.number]["gradients"]
+        factors = clip_factors(gradients, clip)
+        shaped = {path: np.full(np.shape(gradients[path]), factor) for path, factor in factors.items()}
         with torch.no_grad():
             for name, p in self.module.named_parameters():
-                gradient = self.work.transfer.gradient(name, wanted, p.shape)
-                if gradient is not None and p.grad is not None:
-                    p.grad = torch.from_numpy(gradient).to(p.dtype)
+                factor = self.work.transfer.gradient(name, shaped, p.shape)
+                if factor is not None and p.grad is not None and name in self._gradients:
+                    p.grad = self._gradients[name] * torch.from_numpy(factor).to(p.dtype)
+                    if clip["kind"] == "value":
+                        p.grad.clamp_(-clip["limit"], clip["limit"])
 
     def evaluate(self, weights: Mapping[str, np.ndarray]) -> Recorder:
         """The loss of the first batch as for a prediction, from given weights."""

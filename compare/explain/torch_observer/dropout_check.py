@@ -1,18 +1,21 @@
 """Where both sides drop, and what: every dropout of one side has its counterpart on the other, or is told."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from compare.explain.alignment import arrangement, trivial
+from compare.explain.source import Site, Source, argument_of, source_of
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.recorder import DropoutCall
 from compare.explain.torch_observer.setup import Setup
 
 # What both sides drop is the same tensor within so much of its largest number.
 NEAR = 1e-4
+MADE = (nn.modules.dropout._DropoutNd, nn.RNNBase)
 FEATURES = ("dropout1d", "feature_dropout")
 MOST_TOLD = 4
 
@@ -36,8 +39,8 @@ def compare(work: Work, setup: Setup) -> Iterator[DropoutDifference]:
     keras = work.trace["dropouts"]
     calls = max(len(keras), len(first))
 
-    def difference(cause: str, code: str, message: str, call: DropoutCall | None) -> DropoutDifference:
-        line = training.source(call.site) if call is not None else None
+    def difference(cause: str, code: str, message: str, call: DropoutCall | Site | None) -> DropoutDifference:
+        line = None if call is None else _line(training, call, ("p", "dropout") if cause == "dropout-rate" else ())
         return DropoutDifference(cause, code, message, None if line is None else line.as_json("torch"), calls)
 
     active = [call for call in first if call.active and call.rate > 0]
@@ -55,11 +58,47 @@ def compare(work: Work, setup: Setup) -> Iterator[DropoutDifference]:
         ours = _listed([(call["rate"], call["shape"]) for call in keras_alone])
         theirs = _listed([(call.rate, call.shape) for call in torch_alone])
         message = f"Keras drops {ours}; PyTorch {theirs}."
-        place = next(iter(torch_alone or first), None)
+        place = next(iter(torch_alone), None) or _lacking(work, setup, keras_alone, first)
         yield difference("dropout-placement", _fix(keras_alone, work.trace["layers"]), message, place)
     if not work.trace["evaluation"].get("dropouts") and _in_evaluation(training):
         code = "F.dropout(x, p, training=self.training)  # or nn.Dropout, which knows"
         yield difference("dropout-active", code, "PyTorch drops in predictions too.", next(iter(first), None))
+
+
+def _line(training: Training, call: DropoutCall | Site, argument: Collection[str]) -> Source | None:
+    """The line of a dropout, where an argument is asked for or the call is a library's that which makes its module."""
+    if not isinstance(call, DropoutCall):
+        return source_of(call)
+    module = call.where[1] if call.where else None
+    made = training.made_at.get(id(module)) if isinstance(module, MADE) else None
+    if made is not None and (argument or call.site is None or isinstance(module, nn.RNNBase)):
+        return argument_of(made, argument, 0 if argument and not isinstance(module, nn.RNNBase) else None)
+    return training.source(call.site)
+
+
+def _lacking(work: Work, setup: Setup, keras_alone: Sequence[Any], first: Sequence[DropoutCall]) -> Any:
+    """Where a dropout of Keras's is lacking: a module that is never called, layers without one, what is not dropped."""
+    training = Training(work, Setup(flags=setup.flags, patches=setup.patches))
+    operations = training.forward(0).recording.operations
+    called = {call.where[0] for call in first if call.where}
+    modules = dict(training.module.named_modules())
+    for name, module in modules.items():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and name not in called:
+            return training.made_at.get(id(module))
+    for call in keras_alone:
+        if call["value"] is None:
+            continue
+        wanted = np.asarray(call["value"], float)
+        near = NEAR * (float(np.max(np.abs(wanted), initial=0.0)) or 1.0)
+        for operation in reversed(operations):
+            if operation.site is None or operation.outputs[0].size != wanted.size:
+                continue
+            if arrangement(operation.outputs[0].astype(float), wanted, near) not in (None, "scrambled"):
+                return operation.site
+    for module in modules.values():
+        if isinstance(module, nn.RNNBase) and module.num_layers > 1 and not module.dropout:
+            return training.made_at.get(id(module))
+    return next(iter(first), None)
 
 
 def _unmatched(keras: Sequence[Any], active: Sequence[DropoutCall]) -> tuple[list[Any], list[DropoutCall]]:

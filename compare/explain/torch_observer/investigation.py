@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from compare.explain.source import argument_of
 from compare.explain.step_comparison import ENSEMBLE_FACTOR, UNIT, UNITS, Deviation
 from compare.explain.torch_observer import dropout_check, tf32
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.module_transfer import module_transfer
 from compare.explain.torch_observer.setup import Setup
 from compare.explain.torch_observer.step_judge import MEMBERS, Seen, StepJudge
-from compare.explain.torch_observer.training_causes import Candidate, propose
+from compare.explain.torch_observer.training_causes import propose
 from compare.explain.torch_observer.trials import Trials
+from compare.explain.torch_observer.update_causes import Candidate
 from compare.explain.torch_observer.walk import Finding, Walk
 
 # A walk ends at a step where nothing is left; another step may then differ, of a state that is kept.
 MOST_WALKS = 6
 # After so many seconds of the processor's no further walk is begun.
 BUDGET = 150.0
-# Of at most so many examples the unbiased variance is more than 3 % off the biased one.
-SMALL_BATCH = 32
 # A training under a candidate takes so many times as long as the user's own at most, or these seconds.
 TRIAL_TIMES, TRIAL_SECONDS = 8.0, 20.0
 
@@ -222,8 +222,9 @@ class Investigation:
                 continue
             place = (shown.step, shown.phase, shown.tensor)
             rest = next((d.relative_error for d in after.deviations if (d.step, d.phase, d.tensor) == place), 0.0)
-            line = self.own.training.source(candidate.site) if candidate.site is not None else None
-            source = None if line is None else line.as_json("torch")
+            source = None
+            if candidate.site is not None:
+                source = argument_of(candidate.site, candidate.argument, candidate.position).as_json("torch")
             self._add(candidate.cause, candidate.code, shown, candidate.message, source, rest)
         self.setup = setup
         if after.shown is not None:
@@ -292,20 +293,19 @@ class Investigation:
             self._tell_remainder(deviation)
 
     def _variance(self) -> None:
-        """Tell that PyTorch keeps the unbiased variance, where both differ anyhow and small batches make it show.
+        """Tell that PyTorch keeps the unbiased variance: no step and no loss shows it, a later evaluation may.
 
-        It is no difference by itself: both sides document it.
+        Both sides document it, so it is a note, beside mistakes and without them.
         """
-        named = any(cause.name == "normalization-momentum" for cause in self.causes)
-        if not self.causes or named or len(self.work.steps[0]["batch"]) > SMALL_BATCH:
-            return
+        count = len(self.work.steps[0]["batch"])
         for name in self.work.transfer.maps:
-            one_axis = self.own.training.named[name].dim() == 1
-            if name.endswith("running_var") and one_axis and any(step.updates for step in self.own.steps):
-                place = Deviation(0, "update", name, 1 / (SMALL_BATCH - 1), 0.0, 1.0)
-                fix = f"a BatchNorm1d that keeps the biased variance  # {name}"
-                told = "PyTorch's running variance is the unbiased one, n / (n - 1) times Keras's."
-                self._add("normalization-momentum", fix, place, told)
+            tensor = self.own.training.named[name]
+            if name.endswith("running_var") and tensor.dim() == 1 and any(step.updates for step in self.own.steps):
+                self.notes.append(
+                    f"PyTorch's {name} averages unbiased variances, n / (n - 1) times Keras's biased ones, "
+                    f"{100 / max(count - 1, 1):.2g} % more where n is a batch of {count}: a model that PyTorch trained "
+                    "evaluates so much otherwise; a BatchNorm1d that keeps the biased variance is as Keras's"
+                )
                 return
 
     def _dropout(self) -> None:

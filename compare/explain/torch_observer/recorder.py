@@ -79,6 +79,7 @@ class DropoutCall:
     active: bool
     site: Site | None
     kind: str
+    where: Any = None
 
 
 Patch = Callable[["Recorder", Operation, Any, Any, Any], Any]
@@ -107,6 +108,7 @@ class Recorder(TorchFunctionMode):
         self.patches, self.where, self.backward = dict(patches or {}), where, backward
         self.values, self.noise, self.stacks, self.kernel = values, noise, stacks, kernel
         self.attached = attached
+        self.detached: list[Site] = []
         # Where nothing is asked of single operations they are not noted.
         self.light = not values and not self.patches
         self.operations: list[Operation] = []
@@ -163,6 +165,7 @@ class Recorder(TorchFunctionMode):
         tensors_in = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
         detaches = self.attached and name in ("detach", "detach_", "data")
         if detaches and tensors_in and tensors_in[0].grad_fn is not None:
+            self.detached += [site] if (site := users_site(3)) is not None else []
             return tensors_in[0]
         if name in DROPOUTS:
             return self._dropout(name, args, options)
@@ -222,7 +225,7 @@ class Recorder(TorchFunctionMode):
         shape = tuple(args[0].shape)
         if name in ("dropout1d", "feature_dropout") and len(shape) > 2:
             shape = (*shape[:2], *(1 for _ in shape[2:]))
-        self.dropouts.append(DropoutCall(array(args[0]), shape, rate, active, users_site(4), name))
+        self.dropouts.append(DropoutCall(array(args[0]), shape, rate, active, users_site(4), name, self.where()))
         copy = args[0].clone()
         self._known[id(copy)] = self.key_of(args[0])
         self._held.append(copy)
@@ -240,7 +243,8 @@ class Recorder(TorchFunctionMode):
         state = states if isinstance(states, torch.Tensor) else states[0]
         shape = (*x.shape[:-1], state.shape[-1] * (2 if args[place + 2] else 1))
         for _ in range(int(args[place - 1]) - 1):
-            call = DropoutCall(None, shape, float(args[place]), bool(args[place + 1]), users_site(4), "between layers")
+            rate, active = float(args[place]), bool(args[place + 1])
+            call = DropoutCall(None, shape, rate, active, users_site(4), "between layers", self.where())
             self.dropouts.append(call)
         return (*args[:place], 0.0, *args[place + 1 :])
 

@@ -55,14 +55,20 @@ class Setup:
         return setup
 
 
-def clipped(gradients: Mapping[str, np.ndarray], clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Keras's gradients as its optimizer clips them."""
+def clip_factors(gradients: Mapping[str, np.ndarray], clip: Mapping[str, Any]) -> dict[str, float]:
+    """What clipping by norm multiplies each of Keras's gradients with; 1 for other kinds of clipping."""
     kind, limit = clip["kind"], clip["limit"]
-    if kind == "value":
-        return {name: np.clip(value, -limit, limit) for name, value in gradients.items()}
     norms = {name: float(np.sqrt(np.sum(np.square(value, dtype=np.float64)))) for name, value in gradients.items()}
     if kind == "global_norm":
         norms = dict.fromkeys(norms, float(np.sqrt(sum(norm**2 for norm in norms.values()))))
     elif kind != "norm":
-        return dict(gradients)
-    return {name: value * min(1.0, limit / norms[name]) if norms[name] else value for name, value in gradients.items()}
+        return dict.fromkeys(gradients, 1.0)
+    return {name: min(1.0, limit / norm) if norm else 1.0 for name, norm in norms.items()}
+
+
+def clipped(gradients: Mapping[str, np.ndarray], clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Keras's gradients as its optimizer clips them."""
+    if clip["kind"] == "value":
+        return {name: np.clip(value, -clip["limit"], clip["limit"]) for name, value in gradients.items()}
+    factors = clip_factors(gradients, clip)
+    return {name: value * factors[name] for name, value in gradients.items()}

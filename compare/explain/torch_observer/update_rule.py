@@ -3,7 +3,9 @@
 A rule is a dict. `rule` names it; the other keys are the choices that `rule_of` lists.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -52,27 +54,53 @@ def rule_of(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     return None
 
 
+def replace_step(optimizer: torch.optim.Optimizer, choices: Mapping[str, Any]) -> None:
+    """Let an optimizer's steps be taken with some choices otherwise; its hooks run as they do for its own step.
+
+    `learning_rates` are those of all steps. Where they are all that is chosen, the optimizer's own step runs with them,
+    whatever it computes.
+    """
+    rest = {name: value for name, value in choices.items() if name != "learning_rates"}
+    rates, own = choices.get("learning_rates"), type(optimizer).step
+    rule, steps = UpdateRule(optimizer, rest), itertools.count()
+
+    @torch.optim.Optimizer.profile_hook_step
+    def hooked(instance: Any, closure: Any = None) -> None:
+        rule.step()
+
+    def step(closure: Any = None) -> None:
+        before = [group["lr"] for group in optimizer.param_groups]
+        if rates is not None:
+            rate = rates[min(next(steps), len(rates) - 1)]
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        if rest:
+            hooked(optimizer)
+        else:
+            own(optimizer)
+        for group, rate in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = rate
+        optimizer._opt_called = True  # a scheduler asks for it
+
+    optimizer.step = step
+
+
 class UpdateRule:
     """Takes an optimizer's steps itself: as its groups say, but for the choices that are given."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, choices: dict[str, Any]) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, choices: Mapping[str, Any]) -> None:
         self.optimizer, self.choices = optimizer, dict(choices)
-        self.rates = self.choices.pop("learning_rates", None)
-        self.steps = 0
         self.slots: dict[Any, dict[str, Any]] = {}
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
-        self.steps += 1
+        """Update every parameter that has a gradient; the count of steps stands where the optimizer has it."""
         for group in self.optimizer.param_groups:
-            own = rule_of_group(self.optimizer, group)
-            rule = {**own, **self.choices}
-            if self.rates is not None:
-                rule["learning_rate"] = self.rates[min(self.steps, len(self.rates)) - 1]
+            rule = {**rule_of_group(self.optimizer, group), **self.choices}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._update(parameter, parameter.grad, rule)
+                    self.optimizer.state[parameter]["step"] = torch.tensor(float(self.slots[parameter]["t"]))
 
     def _update(self, w: torch.Tensor, gradient: torch.Tensor, rule: dict[str, Any]) -> None:
         slots = self.slots.setdefault(w, {"t": 0})

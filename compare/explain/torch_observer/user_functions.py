@@ -16,17 +16,6 @@ from compare.explain.torch_observer import tf32
 CLIPPING = ("clip_grad_norm_", "clip_grad_value_")
 
 
-def noting_construction(sites: dict[int, Site | None]) -> contextlib.AbstractContextManager[Any]:
-    """Note the user's line in which every module is made, by the module's id."""
-    original = nn.Module.__init__
-
-    def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        original(module, *args, **kwargs)
-        sites[id(module)] = users_site(2)
-
-    return mock.patch.object(nn.Module, "__init__", init)
-
-
 @contextlib.contextmanager
 def watching_clipping(calls: list[dict[str, Any]], left_out: bool) -> Iterator[None]:
     """Note what clips gradients; `left_out` makes it do nothing."""
@@ -47,8 +36,11 @@ def watching_clipping(calls: list[dict[str, Any]], left_out: bool) -> Iterator[N
         yield
 
 
-def leaving_out(flags: frozenset[str], recording: Callable[[], bool]) -> contextlib.ExitStack:
-    """Leave out what a setup's flags name: autocast, TF32, and no_grad while a forward pass is recorded."""
+def leaving_out(flags: frozenset[str], recording: Callable[[], bool], detached: list[Site]) -> contextlib.ExitStack:
+    """Leave out what a setup's flags name: autocast, TF32, and no_grad while a forward pass is recorded.
+
+    `detached` gets the user's lines with no_grad in a forward pass.
+    """
     stack = contextlib.ExitStack()
     if "keep_gradient" in flags:
         enter = torch.no_grad.__enter__
@@ -56,6 +48,7 @@ def leaving_out(flags: frozenset[str], recording: Callable[[], bool]) -> context
         def entered(context: Any) -> None:
             enter(context)
             if recording():
+                detached.extend([site] if (site := users_site(2)) is not None else [])
                 torch.set_grad_enabled(context.prev)
 
         stack.enter_context(mock.patch.object(torch.no_grad, "__enter__", entered))
