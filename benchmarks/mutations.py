@@ -31,18 +31,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.mutation_cases import SUITE, suite_case
+from benchmarks.mutation_effects import Effect, effect_of
 from benchmarks.mutation_kinds import Mutation, mutations
-from compare.config.case import Case, load_case, with_fields
-from compare.experiment.experiment import Experiment, make_experiment
+from benchmarks.mutation_results import JUDGED, PACKAGES, Result, counts_of, held_out
+from compare.config.case import with_fields
+from compare.experiment.experiment import make_experiment
 from compare.judge import Comparison
-from compare.judge.phases import PHASES
 from compare.run.judging import Job
 from compare.run.plan import plan, write_experiments
 from compare.run.training import run_jobs
 from compare.storage import SealedLines, read_json, write_json
-from compare.trace.trace import Trace, read_trace
+from compare.trace.trace import read_trace
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.kept_side import KeptSide
 from compare.workers.pool import Pool
@@ -50,91 +50,15 @@ from compare.workers.protocol import Answer, Request
 from compare.workers.training import Report, Training
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"torch": "torch_models", "keras": "keras_models"}
 BACKENDS = ("torch", "tensorflow", "jax")
 # The Keras backend with which what all have is judged: to train on torch takes a fifth of the time.
 SHARED_BACKEND = "torch"
-
-TINY = {"data.points": 70, "data.window": 6, "model.units": 3, "training.epochs": 2, "training.batch_size": 16}
-SEQUENCES = {"data.dataset": "signals", "data.examples": 50, "data.window": 6}
-SUITE: dict[str, tuple[str, dict[str, Any]]] = {
-    "adam": ("lstm", {}),
-    "clipped": ("gru", {"training.optimizer": "rmsprop", "training.momentum": 0.9, "training.clipnorm": 0.01}),
-    "scheduled": (
-        "simple_rnn",
-        {
-            "model.layers": 2,
-            "training.optimizer": "sgd",
-            "training.momentum": 0.9,
-            "training.nesterov": True,
-            "training.schedule": "exponential",
-            "training.decay_steps": 3,
-            "training.decay_rate": 0.5,
-        },
-    ),
-    "both-ways": (
-        "lstm",
-        {
-            "model.bidirectional": "concat",
-            "model.normalization": "layer",
-            "training.optimizer": "adamw",
-            "training.global_clipnorm": 0.01,
-        },
-    ),
-    "padded": ("gru", {**SEQUENCES, "data.padding": "right", "model.layers": 2, "training.optimizer": "nadam"}),
-    "dropped": (
-        "simple_rnn",
-        {
-            "model.dropout": 0.3,
-            "model.recurrent_dropout": 0.2,
-            "model.l2": 1e-3,
-            "model.layers": 2,
-            "training.optimizer": "adamax",
-            "training.loss": "huber",
-        },
-    ),
-    "before": (
-        "gru",
-        {
-            "model.reset_after": False,
-            "model.normalization": "batch",
-            "training.optimizer": "adagrad",
-            "training.clipvalue": 1e-3,
-            "training.batch_size": 13,
-        },
-    ),
-    "given": (
-        "lstm",
-        {
-            "model.initial_state": "given",
-            "model.go_backwards": True,
-            "training.optimizer": "adadelta",
-            "training.schedule": "cosine",
-            "training.decay_steps": 5,
-        },
-    ),
-    "labels": (
-        "gru",
-        {
-            "task": "tagging",
-            "data.dataset": "symbols",
-            "data.examples": 40,
-            "data.padding": "left",
-            "model.embedding": 3,
-            "model.head": "every_output",
-            "training.optimizer": "sgd",
-            "training.loss": "sparse_categorical_crossentropy",
-        },
-    ),
-}
 
 # Below which a change of a float64 figure, or of a float32 one, cannot be told from rounding, and keeps the meaning.
 BELOW_ROUNDING, BELOW_ROUNDING_FLOAT32, SAME = 1e-6, 2e-5, 1e-9
 CASES_TRIED = 2
 # What of the packages takes no part in a training with the matched optimizers: what is refused, said, or left as stock.
 NO_PART = ("__init__", "settings", "stock", "execution", "forecast", "dropout_probe")
-# What the judge can say of a mutation that runs and has an effect.
-JUDGED = ("differs", "agrees", "undecidable", "failed")
 MARKER = "mutated.json"
 # By whose trainings it is known which lines a case runs: to trace how TensorFlow and JAX compile takes many minutes.
 TRACED = (REFERENCE_RUNNER, keras_runner("torch"))
@@ -227,43 +151,13 @@ class Planted:
         return next((new.strip() for old, new in zip(before, after, strict=False) if old != new), "")
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What a mutation does to its side's figures: the largest change, and the first step and phase beyond rounding."""
-
-    size: float
-    step: int | None = None
-    phase: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a mutation; `status` is the judge's, or "does not run", "no effect", "below rounding"."""
-
-    planted: dict[str, Any]
-    new: str
-    status: str
-    case: str | None = None
-    backend: str | None = None
-    effect: float | None = None
-    expected: Sequence[Any] = (None, None)
-    said: Sequence[Any] = (None, None, None)
-    message: str = ""
-
-    @property
-    def side_right(self) -> bool:
-        """Whether the judge has named the side that was mutated."""
-        side = "torch" if self.planted["file"].startswith(PACKAGES["torch"]) else keras_runner(self.backend or "")
-        return self.said[2] == side
-
-
 class Mutants:
     """The suite with its original traces, and the trainings of mutants."""
 
     def __init__(self, folder: Path, pool: Pool) -> None:
         self.folder, self.pool = folder, pool
         self.agreeing: set[tuple[str, str]] = set()
-        cases = {name: _case(name) for name in SUITE}
+        cases = {name: suite_case(name) for name in SUITE}
         self.experiments = {name: make_experiment(case) for name, case in cases.items()}
         wide = {name: with_fields(case, {"dtype": "float64"}) for name, case in cases.items()}
         self.wide = {name: make_experiment(case) for name, case in wide.items()}
@@ -343,73 +237,9 @@ class Mutants:
         return comparison
 
 
-def _case(name: str) -> Case:
-    cell, fields = SUITE[name]
-    return with_fields(load_case(cell), {**TINY, **fields, "name": name})
-
-
 def _mark(out: Path, packages: Path | None, *, traced: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / MARKER, {"packages": None if packages is None else str(packages), "traced": traced})
-
-
-def effect_of(original: Trace, mutated: Trace, experiment: Experiment, limit: float) -> Effect:
-    """Hold a mutated trace against the original: the largest change, and the first step and phase with one beyond."""
-    changes: list[tuple[int, int, float]] = []
-    columns = [PHASES.index(_phase_of_column(name)) for name in original.columns]
-    if original.rows.shape == mutated.rows.shape and original.columns == mutated.columns:
-        scale = np.sqrt(np.mean(np.square(original.rows), axis=0))
-        for step, row in enumerate(_relative(original.rows, mutated.rows, scale)):
-            changes += [(step, phase, float(change)) for phase, change in zip(columns, row, strict=True)]
-    else:
-        changes.append((min(len(original.rows), len(mutated.rows)), PHASES.index("loss"), np.inf))
-    for step in experiment.recorded_steps:
-        if mutated.single_step(step) is None:  # nothing of the step could be taken, as with slots of another rule
-            changes.append((step, PHASES.index("update"), np.inf))
-            continue
-        changes += [
-            (step, PHASES.index(_phase_of_tensor(name)), change)
-            for name, change in _changes(original.single_step(step), mutated.single_step(step))
-        ]
-    for epoch, tensors in original.checkpoints.items():
-        step = epoch * experiment.steps_per_epoch
-        changes += [(step, PHASES.index("update"), c) for _, c in _changes(tensors, mutated.checkpoints.get(epoch))]
-    predictions = ({} if trace.predictions is None else {"": trace.predictions} for trace in (original, mutated))
-    evaluated = PHASES.index("evaluation")
-    changes += [(experiment.steps, evaluated, change) for _, change in _changes(*predictions)]
-    size = max(change for *_, change in changes)
-    beyond = min(((step, phase) for step, phase, change in changes if not change <= limit), default=None)
-    return Effect(size) if beyond is None else Effect(size, beyond[0], PHASES[beyond[1]])
-
-
-def _changes(original: Mapping[str, Any] | None, mutated: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
-    for name, tensor in (original or {}).items():
-        other = (mutated or {}).get(name)
-        if other is None or other.shape != tensor.shape:
-            yield name, np.inf
-        elif tensor.size:
-            scale = np.sqrt(np.mean(np.square(tensor, dtype=np.float64)))
-            yield name, float(np.max(_relative(tensor, other, scale)))
-
-
-def _relative(original: np.ndarray, mutated: np.ndarray, scale: Any) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        difference = np.abs(np.asarray(mutated, np.float64) - np.asarray(original, np.float64))
-        ratio = np.where(difference == 0, 0.0, difference / np.where(scale == 0, 1.0, scale))
-    return np.nan_to_num(ratio, nan=np.inf)
-
-
-def _phase_of_tensor(name: str) -> str:
-    kind = name.partition("/")[0]
-    if kind in ("loss", "gradient", "clip"):
-        return kind
-    return "update" if kind in ("update", "slot", "non_trainable", "learning_rate") else "forward"
-
-
-def _phase_of_column(name: str) -> str:
-    if name.startswith("loss"):
-        return "loss"
-    return next((kind for kind in ("gradient", "update") if kind in name), "forward")
 
 
 def draw(lines: Mapping[str, Mapping[str, Sequence[int]]], chooser: random.Random, *, preserving: bool) -> Planted:
@@ -473,43 +303,6 @@ def try_out(
             said=(None, None, None) if first is None else (first.step, first.phase, first.off_side),
             message=comparison.error or ("" if first is None else first.message),
         )
-
-
-def counts_of(results: Sequence[Result]) -> dict[str, Any]:
-    """Count what was found, and what was said of it."""
-    groups = {
-        kind: [result for result in results if result.planted["preserving"] is preserving]
-        for kind, preserving in (("faults", False), ("preserving", True))
-    }
-    judged = [r for r in groups["faults"] if r.status in JUDGED]
-    found = [r for r in judged if r.status == "differs"]
-    return {
-        "drawn": dict(collections.Counter(r.status for r in groups["faults"])),
-        "to be found": len(judged),
-        "found": len(found),
-        "side named": sum(r.side_right for r in found),
-        "exact step": sum(r.said[0] == r.expected[0] for r in found),
-        "exact step and phase": sum(_place(r.said) == _place(r.expected) for r in found),
-        "preserving": dict(collections.Counter(r.status for r in groups["preserving"])),
-    }
-
-
-def _place(said: Sequence[Any]) -> tuple[Any, Any]:
-    """A step and a phase; what is predicted after the last step is a forward pass."""
-    return said[0], "forward" if said[1] == "evaluation" else said[1]
-
-
-def held_out(counts: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return hits and trials by the names of the power table's rows."""
-    found = counts["found"]
-    flagged = counts["preserving"].get("differs", 0)
-    return {
-        "faults detected": (found, counts["to be found"]),
-        "side named": (counts["side named"], found),
-        "exact step": (counts["exact step"], found),
-        "phase right": (counts["exact step and phase"], found),
-        "meaning-preserving changes flagged": (flagged, counts["preserving"].get("agrees", 0) + flagged),
-    }
 
 
 def main() -> int:
