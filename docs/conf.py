@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `python -m sphinx -W docs build/docs`, after `pip install -c constraints.txt -e '.[docs]'`."""
+"""How Sphinx builds these pages: `python -m sphinx -W docs build/docs`, with the extra `docs` installed."""
 
 from docutils import nodes
 from sphinx.application import Sphinx

@@ -1,6 +1,6 @@
 """A convolution before an LSTM, ported with one mistake: `view` where the axes should be exchanged.
 
-    python -m compare explain examples/view_for_permute.py
+python -m compare explain examples/view_for_permute.py
 """
 
 import numpy as np
