@@ -111,6 +111,15 @@ def _ratio(keras: np.ndarray, torch: np.ndarray) -> float | None:
     return ratio if rest < 0.02 * max(abs(ratio), 1e-3) else None
 
 
+def applied_gradients(trace: Mapping[str, Any], number: int) -> Mapping[str, np.ndarray]:
+    """What Keras's optimizer is given at a step: the mean gradient of the batches that it accumulates."""
+    count = int(trace.get("accumulate", 1))
+    if count == 1:
+        return dict(trace["steps"][number]["gradients"])
+    steps = [step["gradients"] for step in trace["steps"][max(number + 1 - count, 0) : number + 1]]
+    return {name: sum(step[name] for step in steps if name in step) / count for name in steps[-1]}
+
+
 class StepComparison:
     """Compares PyTorch's checked steps with Keras's."""
 
@@ -157,7 +166,7 @@ class StepComparison:
 
     def clips(self, step: Any, frozen: set[str]) -> Iterator[Deviation]:
         """The gradients as the update takes them."""
-        keras = self.trace["steps"][step.number]["gradients"]
+        keras = applied_gradients(self.trace, step.number)
         if not keras or not step.updates:
             return
         clip = self.trace["clip"]

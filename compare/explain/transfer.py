@@ -1,71 +1,46 @@
 """Keras's variables as PyTorch's parameters: linear maps by name, use, shape and known packings.
 
-The maps are linear, so that gradients and updates are transferred by them too.
+The maps are linear, so that gradients and updates are transferred by them too. Where several fit (layers of one shape,
+the gates of a cell that somebody wrote out), names decide; where they say nothing there are `choices`, and the values
+decide.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
 
 from compare.errors import InputError
+from compare.explain.cell_maps import cell_maps, joined_unit, windows
+from compare.explain.layer_maps import USUAL, attention_group, attention_maps, by_shape, packed_maps, plain_maps
+from compare.explain.layer_names import likeness
+from compare.explain.weight_maps import Arrays, Group, Map, Maps, Named, Shape, Unit, Use
 
-Arrays = Mapping[str, np.ndarray]
-
-USUAL = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "embeddings": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 NUMBERED = re.compile(r"_(l\d+(?:_reverse)?)$")
-# Keras's gates z, r, h in PyTorch's order r, z, n.
-GRU_ORDER = (1, 0, 2)
+PACKED_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+# So many modules and parameters make up one cell at most: a matrix for the input, one for the state and a bias a gate.
+MOST_OF_A_CELL = 12
+# Of so many layers of one shape all orders are tried; of more every exchange of two.
+MOST_PERMUTED = 4
 
-
-class Named(dict[str, np.ndarray]):
-    """Keras's arrays, found by their path or by parts of it: "lstm/kernel" is sequential/lstm/lstm_cell/kernel."""
-
-    def path(self, key: str) -> str:
-        """The whole path of a name; raises KeyError."""
-        if key in self:
-            return key
-        wanted = key.split("/")
-        for path in self:
-            parts = path.split("/")
-            rest = iter(parts)
-            if parts[-1] == wanted[-1] and all(part in rest for part in wanted):
-                return path
-        raise KeyError(f"{key!r}; Keras has {', '.join(map(repr, self))}")
-
-    def __missing__(self, key: str) -> np.ndarray:
-        return self[self.path(key)]
-
-
-@dataclass(frozen=True)
-class Map:
-    """One PyTorch tensor as a linear function of Keras's arrays.
-
-    `extra`: it is a second tensor for what Keras has once (the other bias): zero, with the gradient of its partner.
-    """
-
-    function: Callable[[Arrays], np.ndarray]
-    paths: tuple[str, ...]
-    extra: str = ""
+Fit = Callable[[Group, Unit], list[Maps]]
 
 
 @dataclass
 class Transfer:
-    """All maps by PyTorch name, and what has no counterpart: PyTorch's tensors, Keras's variables."""
+    """All maps by PyTorch name, and what has no counterpart: PyTorch's tensors, Keras's variables.
 
-    maps: dict[str, Map] = field(default_factory=dict)
+    `choices` are what names and shapes leave open, in the order of use: each a list of other maps for some tensors, and
+    what it is about.
+    """
+
+    maps: Maps = field(default_factory=dict)
     alone: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
+    choices: list[tuple[str, list[Maps]]] = field(default_factory=list)
 
     def weight(self, name: str, weights: Arrays, shape: Sequence[int]) -> np.ndarray:
         """The values of a PyTorch tensor for Keras's weights."""
@@ -84,56 +59,207 @@ class Transfer:
             return None
 
 
-def gates(array: np.ndarray, order: Sequence[int], axis: int = -1) -> np.ndarray:
-    """The gates of a packed array in another order."""
-    parts = np.split(array, len(order), axis)
-    return np.concatenate([parts[i] for i in order], axis)
+@dataclass
+class Placed:
+    """A unit with the Keras variables that it has, and its possible maps; `sure`: its name or the user tells which."""
+
+    unit: Unit
+    group: Group
+    fit: Fit
+    options: list[Maps]
+    sure: bool
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What is the same for units that may have each other's variables."""
+        shapes = [(name.rpartition(".")[2], shape) for name, shape in self.unit.shapes.items()]
+        return self.fit, tuple(shapes), tuple(sorted((name, shape) for name, (_, shape) in self.group.items()))
 
 
-Group = dict[str, tuple[str, tuple[int, ...]]]
+class Matching:
+    """Finds which unit of PyTorch's has which of Keras's layers; both in the order of their use."""
+
+    def __init__(self, keras: dict[str, Group], pins: Mapping[str, str]) -> None:
+        self.keras, self.pins = keras, pins
+        self.placed: list[Placed] = []
+
+    def place(self, unit: Unit, fit: Fit, groups: Mapping[str, Group], waiting: Sequence[Unit] = ()) -> bool:
+        """Give a unit the layer that fits and that its name means, else the first that the name of no other means."""
+        fitting = {layer: options for layer, group in groups.items() if (options := fit(group, unit))}
+        if not fitting:
+            return False
+        layers = list(fitting)
+        pinned = [place for place, layer in enumerate(layers) if self._pinned(unit, groups[layer])]
+        alike = [likeness(unit.label, layers, place) if len(layers) > 1 else 0 for place in range(len(layers))]
+        meant = [
+            max((likeness(other.label, layers, place) for other in waiting), default=0) for place in range(len(layers))
+        ]
+        best = max(range(len(layers)), key=lambda place: (place in pinned, alike[place], -meant[place], -place))
+        sure = bool(pinned) or (alike[best] > 0 and alike.count(alike[best]) == 1)
+        self._take(unit, fit, groups[layers[best]], fitting[layers[best]], sure)
+        return True
+
+    def _pinned(self, unit: Unit, group: Group) -> bool:
+        paths = {path for path, _ in group.values()}
+        return any(self.pins.get(name) in paths for name in unit.names)
+
+    def _take(self, unit: Unit, fit: Fit, group: Group, options: list[Maps], sure: bool) -> None:
+        used = {path for each in options[0].values() for path in each.paths}
+        taken = {name: entry for name, entry in group.items() if entry[0] in used}
+        self.placed.append(Placed(unit, taken, fit, options, sure))
+        for layer, others in list(self.keras.items()):
+            rest = {name: entry for name, entry in others.items() if entry[0] not in used}
+            if not rest:
+                del self.keras[layer]
+            elif len(rest) < len(others):
+                self.keras[layer] = rest
+
+    def choices(self) -> Iterator[tuple[str, list[Maps]]]:
+        """What is left open: the layers of units that may have each other's, and orders of gates."""
+        classes: dict[Any, list[Placed]] = {}
+        for placed in self.placed:
+            if not placed.sure:
+                classes.setdefault(placed.kind, []).append(placed)
+        for placed in self.placed:
+            alike = classes.pop(placed.kind, [])
+            if len(alike) > 1:
+                yield " and ".join(each.unit.layer for each in alike), list(_exchanges(alike))
+            if len(placed.options) > 1:
+                yield placed.unit.layer, placed.options[1:]
+
+
+def _exchanges(alike: Sequence[Placed]) -> Iterator[Maps]:
+    """The maps of units that have each other's layers."""
+    count = len(alike)
+    orders = list(permutations(range(count)))[1:] if count <= MOST_PERMUTED else list(_two_exchanged(count))
+    for order in orders:
+        fitted = [each.fit(alike[place].group, each.unit) for each, place in zip(alike, order, strict=True)]
+        if all(fitted):
+            yield {name: weight_map for options in fitted for name, weight_map in options[0].items()}
+
+
+def _two_exchanged(count: int) -> Iterator[tuple[int, ...]]:
+    for a, b in combinations(range(count), 2):
+        order = list(range(count))
+        order[a], order[b] = b, a
+        yield tuple(order)
 
 
 def transfer(
-    variables: Mapping[str, tuple[int, ...]],
-    parameters: Mapping[str, tuple[int, ...]],
+    variables: Mapping[str, Shape],
+    parameters: Mapping[str, Shape],
     own: Mapping[str, Any],
+    uses: Mapping[str, Use] | None = None,
 ) -> Transfer:
     """Find the maps; both sides' tensors in the order of their use, `own` is the user's `parameter_map`.
 
     Raises InputError where a tensor cannot hold what it should, with both names and shapes.
     """
     transferred = Transfer()
-    asked = _own(transferred, variables, parameters, own)
+    asked, pins = _own(transferred, variables, parameters, own)
     keras: dict[str, Group] = {}
     for path, shape in variables.items():
         if path not in asked:
             layer, _, name = path.rpartition("/")
-            keras.setdefault(layer, {})[re.sub(r"[:#]\d+$", "", name)] = (path, shape)
-    torch: dict[tuple[str, str], list[str]] = {}
+            keras.setdefault(layer, {})[re.sub(r"[:#]\d+$", "", name)] = (path, tuple(shape))
+    names: dict[tuple[str, str], list[str]] = {}
     for name in parameters:
         if name not in transferred.maps:
             numbered = NUMBERED.search(name)
-            layer = name.rpartition(".")[0]
-            torch.setdefault((layer, numbered[1] if numbered else ""), []).append(name)
-    left: list[list[str]] = []
-    for names in torch.values():
-        if not _fit_first(transferred, keras, names, parameters):
-            left.append(names)
-    _cells(transferred, keras, left, parameters)
+            names.setdefault((name.rpartition(".")[0], numbered[1] if numbered else ""), []).append(name)
+    units = [
+        Unit(layer, {name: tuple(parameters[name]) for name in members}, uses or {}, numbered)
+        for (layer, numbered), members in names.items()
+    ]
+    matching = Matching(keras, pins)
+    left = _matched(matching, units)
+    for placed in matching.placed:
+        transferred.maps.update(placed.options[0])
+        transferred.alone += [name for name in placed.unit.names if name not in placed.options[0]]
+    transferred.choices = list(matching.choices())
     transferred.unmatched = [path for group in keras.values() for path, _ in group.values()]
     if left:
-        _refuse(left, keras, parameters)
+        _refuse(left, keras)
     return transferred
+
+
+def _matched(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
+    """Place recurrent modules, attention, written cells, then all others; return what finds no place."""
+    keras = matching.keras
+    left: list[Unit] = []
+    for number, unit in enumerate(units):
+        packed = any(packed_name in name for name in unit.names for packed_name in PACKED_NAMES)
+        if not packed or not matching.place(unit, _packed, keras, units[number + 1 :]):
+            left.append(unit)
+    left = _attention(matching, left)
+    left = _cells(matching, left)
+    for pieces in (left, None):
+        pieces = [piece for unit in left for piece in _pieces(unit)] if pieces is None else pieces
+        left = [
+            unit
+            for number, unit in enumerate(pieces)
+            if not matching.place(unit, plain_maps, keras, pieces[number + 1 :])
+        ]
+    return left
+
+
+def _packed(group: Group, unit: Unit) -> list[Maps]:
+    """A recurrent module; of a cell that only has its names the gates may stand in another order."""
+    maps = packed_maps(group, unit)
+    own = any(unit.use(name).count and not unit.use(name).fused for name in unit.names if "weight" in name)
+    return [*maps, *cell_maps(group, unit)] if maps and own else maps
+
+
+def _attention(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
+    parents = [layer.removesuffix("/query") for layer in matching.keras if layer.endswith("/query")]
+    left = list(units)
+    for unit in units:
+        outer = [other for other in left if other.layer == f"{unit.layer}.out_proj"]
+        packed = any(name.endswith(("in_proj_weight", "q_proj_weight")) for name in unit.names)
+        three = any(name.endswith("weight") and len(shape) == 2 for name, shape in unit.shapes.items())
+        if unit not in left or not (packed or three):
+            continue
+        groups = {parent: attention_group(matching.keras, parent) for parent in parents}
+        groups = {parent: group for parent, group in groups.items() if group}
+        whole = joined_unit([unit, *outer]) if packed else unit
+        if matching.place(whole, attention_maps, groups):
+            left = [other for other in left if other is not unit and other not in (outer if packed else [])]
+    return left
+
+
+def _cells(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
+    """Cells that somebody wrote out: a recurrent layer of Keras's that is left gets the first units that make it up."""
+    left = list(units)
+    for layer in [layer for layer, group in matching.keras.items() if "recurrent_kernel" in group]:
+        for pieces in (left, [piece for unit in left for piece in _pieces(unit)]):
+            candidates = {
+                number: joined_unit(window) for number, window in enumerate(windows(pieces, MOST_OF_A_CELL)) if window
+            }
+            fitting = next((u for u in candidates.values() if cell_maps(matching.keras[layer], u)), None)
+            if fitting is None:
+                continue
+            matching.place(fitting, cell_maps, {layer: matching.keras[layer]})
+            left = [unit for unit in pieces if not set(unit.names) & set(fitting.names)]
+            break
+    return left
+
+
+def _pieces(unit: Unit) -> list[Unit]:
+    """The parameters of a module that are none of a usual layer's, one by one."""
+    if all(name.rpartition(".")[2] in USUAL.values() for name in unit.names):
+        return [unit]
+    return [Unit(unit.layer, {name: shape}, unit.uses) for name, shape in unit.shapes.items()]
 
 
 def _own(
     transferred: Transfer,
-    variables: Mapping[str, tuple[int, ...]],
-    parameters: Mapping[str, tuple[int, ...]],
+    variables: Mapping[str, Shape],
+    parameters: Mapping[str, Shape],
     own: Mapping[str, Any],
-) -> set[str]:
-    """Take the user's own maps; returns the variables that they use."""
+) -> tuple[set[str], dict[str, str]]:
+    """Take the user's own maps; returns the variables that they use, and those that name a packed tensor's layer."""
     asked: set[str] = set()
+    pins: dict[str, str] = {}
     probe = Named(
         {
             path: np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
@@ -163,155 +289,20 @@ def _own(
                 raise InputError(f"parameter_map[{name!r}] names {error.args[0]}") from None
             used.add(path)
             if "weight_" in name or "bias_" in name:
+                pins[name] = path
                 continue  # a packed tensor goes with its layer
-            function = _by_shape(path, variables[path], shape)
+            function = by_shape(path, variables[path], shape)
             if function is None:
                 raise InputError(
                     f"parameter_map[{name!r}] names {source!r} of shape {variables[path]}, {name} has {tuple(shape)}"
                 )
         transferred.maps[name] = Map(function, tuple(sorted(used)))
         asked |= used
-    return asked
+    return asked, pins
 
 
-def _by_shape(path: str, shape: Sequence[int], wanted: Sequence[int]) -> Callable[[Arrays], np.ndarray] | None:
-    """The map between two shapes: transposed where it fits, since Keras has (in, out)."""
-    name = path.rpartition("/")[2]
-    if len(shape) >= 2 and "embeddings" not in name and tuple(wanted) == tuple(shape[::-1]):
-        return lambda v: v[path].T
-    if tuple(shape) == tuple(wanted):
-        return lambda v: v[path]
-    small = [n for n in shape if n != 1], [n for n in wanted if n != 1]
-    if small[0] == small[1]:
-        return lambda v: v[path].reshape(wanted)
-    if small[0] == small[1][::-1]:
-        return lambda v: v[path].T.reshape(wanted)
-    if np.prod(shape) == np.prod(wanted) and len(shape) == 3 and len(wanted) == 2 and wanted[1] == shape[0]:
-        return lambda v: v[path].reshape(shape[0], -1).T  # (in, heads, size) of an attention
-    return None
-
-
-def _fit_first(
-    transferred: Transfer, keras: dict[str, Group], names: list[str], shapes: Mapping[str, tuple[int, ...]]
-) -> bool:
-    for layer, group in keras.items():
-        fitted = _fit_cell(group, names, shapes) or (
-            {} if "recurrent_kernel" in group else _fit_plain(group, names, shapes)
-        )
-        if fitted:
-            transferred.maps.update(fitted)
-            used = {path for fit in fitted.values() for path in fit.paths}
-            transferred.alone += [name for name in names if name not in fitted]
-            rest = {name: entry for name, entry in group.items() if entry[0] not in used}
-            del keras[layer]
-            if rest:
-                keras[f"{layer} (rest)"] = rest
-            return True
-    return False
-
-
-def _fit_cell(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Map]:
-    """RNN, LSTM and GRU, as layers and cells: (in, gates·units) to weight_ih, weight_hh, two biases."""
-    kernel, recurrent, bias = (group.get(name) for name in ("kernel", "recurrent_kernel", "bias"))
-    inward = next((name for name in names if "weight_ih" in name), None)
-    onward = next((name for name in names if "weight_hh" in name), None)
-    if bias is not None and set(group) == {"bias"} and all("bias_" in name for name in names):
-        return _fit_biases(bias, names, shapes)
-    if kernel is None or recurrent is None or inward is None or onward is None:
-        return {}
-    if tuple(shapes[inward]) != kernel[1][::-1] or tuple(shapes[onward]) != recurrent[1][::-1]:
-        return {}
-    order = GRU_ORDER if kernel[1][1] == 3 * recurrent[1][0] else (0,)
-    maps = {
-        inward: Map(lambda v: gates(v[kernel[0]], order).T, (kernel[0],)),
-        onward: Map(lambda v: gates(v[recurrent[0]], order).T, (recurrent[0],)),
-    }
-    return maps if bias is None else maps | _biases(bias, [name for name in names if "bias" in name], order)
-
-
-def _row(path: str, row: int | None, order: Sequence[int]) -> Callable[[Arrays], np.ndarray]:
-    """A bias, or a row of two biases, with its gates in an order."""
-    return lambda v: gates(v[path] if row is None else v[path][row], order)
-
-
-def _fit_biases(
-    bias: tuple[str, tuple[int, ...]], names: list[str], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Map]:
-    """The biases of a recurrent layer whose kernels the user maps."""
-    path, shape = bias
-    if any(tuple(shapes[name]) != shape[-1:] for name in names):
-        return {}
-    order = GRU_ORDER if len(shape) == 2 or "gru" in path else (0,)
-    return _biases(bias, names, order)
-
-
-def _biases(bias: tuple[str, tuple[int, ...]], names: list[str], order: Sequence[int]) -> dict[str, Map]:
-    """Two rows for two biases, as a GRU has them; one for the first, of which the second is an extra."""
-    path, shape = bias
-    if len(shape) == 2:
-        return {name: Map(_row(path, int("bias_hh" in name), order), (path,)) for name in names}
-    partners = {name: "" if "bias_ih" in name else name.replace("bias_hh", "bias_ih") for name in names}
-    return {name: Map(_row(path, None, order), (path,), partner) for name, partner in partners.items()}
-
-
-def _fit_plain(group: Group, names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Map]:
-    """One variable for each tensor: the usual name where there is one, else the first whose shape fits."""
-    maps: dict[str, Map] = {}
-    left = dict(group)
-    for name in names:
-        last = name.rpartition(".")[2]
-        ordered = sorted(left, key=lambda other: USUAL.get(other) != last)
-        for variable in ordered:
-            path, shape = left[variable]
-            if USUAL.get(variable, last) != last and last in USUAL.values():
-                continue
-            function = _by_shape(path, shape, shapes[name])
-            if function is not None:
-                maps[name] = Map(function, (path,))
-                del left[variable]
-                break
-        else:
-            if last != "bias":
-                return {}
-    return maps
-
-
-def _cells(
-    transferred: Transfer, keras: dict[str, Group], left: list[list[str]], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Hand-written cells: one matrix for input and state, as tutorials have it."""
-    for names in list(left):
-        for layer, group in list(keras.items()):
-            kernel, recurrent, bias = (group.get(name) for name in ("kernel", "recurrent_kernel", "bias"))
-            if kernel is None or recurrent is None:
-                continue
-            joined = (kernel[1][0] + recurrent[1][0], kernel[1][1])
-            for name in names:
-                if tuple(shapes[name]) in (joined, joined[::-1]):
-                    turned = tuple(shapes[name]) == joined[::-1]
-                    transferred.maps[name] = Map(_stacked(kernel[0], recurrent[0], turned), (kernel[0], recurrent[0]))
-                    for other in names:
-                        if other != name and bias is not None and tuple(shapes[other]) == bias[1]:
-                            transferred.maps[other] = Map(_row(bias[0], None, (0,)), (bias[0],))
-                    del keras[layer]
-                    left.remove(names)
-                    break
-            if names not in left:
-                break
-
-
-def _stacked(kernel: str, recurrent: str, turned: bool) -> Callable[[Arrays], np.ndarray]:
-    """One matrix for input and state."""
-
-    def stack(v: Arrays) -> np.ndarray:
-        matrix = np.concatenate([v[kernel], v[recurrent]])
-        return matrix.T if turned else matrix
-
-    return stack
-
-
-def _refuse(left: list[list[str]], keras: dict[str, Group], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    ours = ", ".join(f"{name} {tuple(shapes[name])}" for names in left for name in names)
+def _refuse(left: Sequence[Unit], keras: dict[str, Group]) -> None:
+    ours = ", ".join(f"{name} {shape}" for unit in left for name, shape in unit.shapes.items())
     theirs = (
         ", ".join(f"{path} {shape}" for group in keras.values() for path, shape in group.values()) or "nothing more"
     )

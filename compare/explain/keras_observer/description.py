@@ -32,6 +32,7 @@ def description(model: Model) -> dict[str, Any]:
         "optimizer": type(model.optimizer).__name__,
         "rule": rule_of(model.optimizer),
         "clip": clipping_of(model.optimizer),
+        "accumulate": int(getattr(model.optimizer, "gradient_accumulation_steps", None) or 1),
         "loss": loss_of(model.model),
         "tf32": tf32.in_use(),
         "masked": any(

@@ -15,6 +15,7 @@ from torch import nn
 
 from compare.explain.batches import Tree, each, named
 from compare.explain.source import Site, Source, source_of, users_site
+from compare.explain.step_comparison import applied_gradients
 from compare.explain.torch_observer.construction import Freezing, noting_construction
 from compare.explain.torch_observer.recorder import Recorder, array
 from compare.explain.torch_observer.recurrent_programs import rounded_kernel
@@ -69,6 +70,13 @@ class Work:
         self.inputs, self.targets, self.sample_weights = data
         self.trace, self.text = trace, text
         self.transfer = Transfer()
+        # What the user multiplies the loss by where both sides add up the gradients of several batches.
+        self.loss_scale = 1.0
+
+    @property
+    def accumulate(self) -> int:
+        """Of so many batches Keras takes the mean gradient."""
+        return int(self.trace.get("accumulate", 1))
 
     @property
     def steps(self) -> Sequence[Mapping[str, Any]]:
@@ -185,6 +193,7 @@ class Training:
             self.noise,
             kernel=self.kernel,
             attached="keep_gradient" in self.setup.flags,
+            scale=1 / self.work.accumulate if "plain_step" in self.setup.flags else self.work.loss_scale,
         )
         recorder.detached = self.detached
         custom = None if "plain_step" in self.setup.flags else self.options.get("torch_step")
@@ -192,7 +201,7 @@ class Training:
             if custom is not None:
                 custom(self.module, self.loss, self.optimizer, x, y)
             else:
-                self._default_step(x, y, keras["batch"])
+                self._default_step(x, y, keras["batch"], number)
         if not step.backwards and not number:
             raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
         step.loss = recorder.loss_value
@@ -226,12 +235,17 @@ class Training:
             self._only_forward = False
         return self.current
 
-    def _default_step(self, x: Any, y: Any, batch: Sequence[int]) -> None:
-        self.optimizer.zero_grad()
+    def _default_step(self, x: Any, y: Any, batch: Sequence[int], number: int) -> None:
+        count = self.work.accumulate if "plain_step" in self.setup.flags else int(self.options.get("accumulate") or 1)
+        if number % count == 0:
+            self.optimizer.zero_grad()
         extra = []
         if self.work.sample_weights is not None:
             extra = [self.tensors(self.work.sample_weights, batch)]
-        self.loss(self.call(x), y, *extra).backward()
+        loss = self.loss(self.call(x), y, *extra)
+        (loss / count if count > 1 else loss).backward()
+        if (number + 1) % count:
+            return
         if self.options.get("clip_norm"):
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options["clip_norm"])
         self.optimizer.step()
@@ -270,19 +284,19 @@ class Training:
         """Compute the gradients, note them, and put Keras's in their place for what follows."""
         if self._only_forward:
             raise Stopped
-        if self.current.backwards:
-            self.current.backwards += 1
-            return call(loss)
         parameters = dict(self.module.named_parameters())
         old = {name: None if p.grad is None else p.grad.detach().clone() for name, p in parameters.items()}
         for name, coefficient in self.setup.penalties.items():
             loss = loss + coefficient * parameters[name].square().sum()
         if self.setup.penalties:
-            recorder.loss_value = float(loss.detach())
+            recorder.loss_value = float(loss.detach()) / recorder.scale
         self.backward_site = users_site(4)
         result = call(loss)
         step, keras = self.current, self.work.steps[self.current.number]
-        step.backwards = 1
+        step.backwards += 1
+        if step.backwards > 1:
+            self._add_gradients(parameters, old, recorder.scale)
+            return result
         for name, p in parameters.items():
             if p.grad is None:
                 step.own[name] = step.held[name] = None
@@ -290,15 +304,30 @@ class Training:
             gradient = p.grad.detach()
             if gradient.is_sparse:
                 gradient = gradient.to_dense()
-            step.held[name] = array(gradient)
+            step.held[name] = array(gradient / recorder.scale)
             before = old[name]
-            step.own[name] = array(gradient if before is None else gradient - before)
+            step.own[name] = array((gradient if before is None else gradient - before) / recorder.scale)
             wanted = self.work.transfer.gradient(name, keras["gradients"], p.shape)
             if wanted is not None and p.requires_grad:
-                new = torch.from_numpy(wanted).to(p.dtype)
+                new = (torch.from_numpy(wanted) * recorder.scale).to(p.dtype)
                 p.grad = new if before is None or "plain_gradients" in self.setup.flags else new + before
                 self._gradients[name] = p.grad.clone()
         return result
+
+    def _add_gradients(
+        self, parameters: Mapping[str, nn.Parameter], old: Mapping[str, torch.Tensor | None], scale: float
+    ) -> None:
+        """A further backward pass in a step: its gradients belong to the step's, and Keras's are in place already."""
+        step = self.current
+        for name, p in parameters.items():
+            if p.grad is None:
+                continue
+            before, own = old[name], step.own.get(name)
+            new = array((p.grad if before is None else p.grad - before) / scale)
+            step.own[name] = new if own is None else own + new
+            step.held[name] = new if step.held.get(name) is None else step.held[name] + new
+            if before is not None and self.work.transfer.maps.get(name) is not None:
+                p.grad = before
 
     def _before_update(self, *_: Any) -> None:
         site = users_site(2)
@@ -312,7 +341,7 @@ class Training:
 
     def _clip_as_keras(self, clip: Mapping[str, Any]) -> None:
         """Clip what the gradients were after the backward pass, whatever the user's code has done to them since."""
-        gradients = self.work.steps[self.current.number]["gradients"]
+        gradients = applied_gradients(self.work.trace, self.current.number)
         factors = clip_factors(gradients, clip)
         shaped = {path: np.full(np.shape(gradients[path]), factor) for path, factor in factors.items()}
         with torch.no_grad():

@@ -14,7 +14,7 @@ from compare.explain.source import argument_of
 from compare.explain.step_comparison import ENSEMBLE_FACTOR, UNIT, UNITS, Deviation
 from compare.explain.torch_observer import dropout_check, tf32
 from compare.explain.torch_observer.checked_steps import Training, Work
-from compare.explain.torch_observer.module_transfer import module_transfer
+from compare.explain.torch_observer.module_transfer import chosen_by_values, module_transfer
 from compare.explain.torch_observer.setup import Setup
 from compare.explain.torch_observer.step_judge import MEMBERS, Seen, StepJudge
 from compare.explain.torch_observer.training_causes import propose
@@ -76,6 +76,7 @@ class Investigation:
         self.work.transfer, self.zeroed, self.notes = weights.transfer, weights.lone, weights.notes
         if self.zeroed:
             self.work.trace = yield {"action": "trace", "zeroed": self.zeroed}
+        self.notes += yield from chosen_by_values(self.work)
         self.judge = StepJudge(self.work)
         seen = self.own = self.judge.seen(self.setup)
         self.checks, self.largest = self.judge.checks, self.judge.largest

@@ -1,15 +1,27 @@
 """How a module's parameters get Keras's weights, in the order in which both sides use them, and what is left over."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from compare.errors import InputError
+from compare.explain.alignment import Index, Value, trivial
+from compare.explain.batches import named
+from compare.explain.step_comparison import UNIT, UNITS
 from compare.explain.torch_observer.checked_steps import Training, Work
+from compare.explain.torch_observer.parameter_uses import parameter_uses
+from compare.explain.torch_observer.recorder import Recorder
 from compare.explain.torch_observer.unseen import unseen
 from compare.explain.transfer import Transfer, transfer
+from compare.explain.weight_maps import Maps
 
 MOST_TOLD = 4
+# Seconds of the processor's for what names and shapes leave open, and how near a loss is Keras's: two random networks
+# are never so near, and rounding is never so far off.
+BUDGET = 40.0
+NEAR = 1e-4
+SCALINGS = ("div", "__truediv__", "true_divide", "mul", "__mul__", "__rmul__", "multiply", "divide", "__itruediv__")
 
 
 @dataclass
@@ -27,6 +39,7 @@ def module_transfer(work: Work, own_map: Mapping[str, Any]) -> ModuleTransfer:
     recorder = training.forward(0).recording
     if recorder.loss is None:
         raise TypeError("torch_step() never calls backward(); compute the gradients of the loss in it")
+    work.loss_scale = _loss_scale(work, recorder)
     used = [key[0] for operation in recorder.operations for key in operation.inputs if isinstance(key[0], str)]
     order = {name: place for place, name in reversed(list(enumerate(used)))}
     layers: dict[str, int] = {}
@@ -39,7 +52,8 @@ def module_transfer(work: Work, own_map: Mapping[str, Any]) -> ModuleTransfer:
     names.sort(key=lambda name: layers.get(name.rpartition(".")[0], len(used)))
     shapes = {name: tuple(training.named[name].shape) for name in names}
     variables = {path: tuple(shape) for path, shape in work.trace["variables"].items()}
-    maps = transfer(variables, shapes, own_map)
+    inputs = [name for name, _ in named("x", work.inputs)]
+    maps = transfer(variables, shapes, own_map, parameter_uses(recorder.operations, names, inputs))
     lone = [path for path in maps.unmatched if path.rpartition("/")[2].startswith(("bias", "beta"))]
     left = [path for path in maps.unmatched if path not in lone and path in work.trace["trainable"]]
     if left:
@@ -48,3 +62,74 @@ def module_transfer(work: Work, own_map: Mapping[str, Any]) -> ModuleTransfer:
         raise InputError(f"no PyTorch parameters are left for Keras's {ours}; PyTorch has {theirs}: give parameter_map")
     notes = [f"the module's {', '.join(unused[:MOST_TOLD])} is never used"] if unused else []
     return ModuleTransfer(maps, lone, notes + unseen(work, maps, training))
+
+
+def _loss_scale(work: Work, recorder: Recorder) -> float:
+    """What the loss is multiplied by before `backward`, where Keras takes the mean gradient of several batches."""
+    scale = 1.0
+    key = recorder.loss
+    while work.accumulate > 1 and key is not None and isinstance(key[0], int):
+        operation = recorder.operations[key[0]]
+        numbers = [each for each in operation.arguments if isinstance(each, int | float)]
+        if operation.name not in SCALINGS or len(numbers) != 1 or len(operation.inputs) != 1 or not numbers[0]:
+            break
+        scale *= 1 / numbers[0] if "div" in operation.name else numbers[0]
+        if abs(scale * work.accumulate - 1) < NEAR:
+            return 1 / work.accumulate
+        key = operation.inputs[0]
+    return 1.0
+
+
+def chosen_by_values(work: Work) -> Generator[dict[str, Any], Any, list[str]]:
+    """Settle what names and shapes leave open: the maps under which the loss is Keras's, else most that comes before.
+
+    `work.transfer` stays as it is where no other makes more of the forward pass Keras's. Returns notes.
+    """
+    transferred = work.transfer
+    if not transferred.choices or _is_loss(work, _forward(work)):
+        return []
+    values = yield {"action": "operations", "step": 0}
+    index = Index([Value(**value) for value in values])
+    began = time.process_time()
+    best = _agreement(work, index)
+    open_choices: list[str] = []
+    for about, options in transferred.choices:
+        kept: Maps = {name: transferred.maps[name] for option in options for name in option}
+        for option in options:
+            if best[0] or time.process_time() - began > BUDGET:
+                break
+            transferred.maps.update(option)
+            now = _agreement(work, index)
+            if now > best:
+                best, kept = now, {**kept, **option}
+        transferred.maps.update(kept)
+        if not best[0]:
+            open_choices.append(about)
+    if best[0]:
+        return []
+    return [f"which of Keras's weights are those of {about} was decided by names and order" for about in open_choices]
+
+
+def _forward(work: Work) -> Recorder:
+    return Training(work).forward(0).recording
+
+
+def _is_loss(work: Work, recorder: Recorder) -> bool:
+    keras = work.steps[0]
+    wanted = (keras["loss"], keras["loss"] - keras["penalty"])
+    return any(abs(recorder.loss_value - loss) <= NEAR * abs(loss) for loss in wanted)
+
+
+def _agreement(work: Work, index: Index) -> tuple[bool, int]:
+    """Whether the loss is Keras's, and how many of the values before it are."""
+    recorder = _forward(work)
+    if _is_loss(work, recorder):
+        return True, 0
+    count = 0
+    for operation in recorder.operations:
+        for value in operation.outputs:
+            if value.dtype.kind == "f" and value.size > 1 and not trivial(value):
+                scale = float(abs(value).max())
+                hit = index.find(value, 4 * UNITS * UNIT * scale, scrambled=False)
+                count += hit is not None
+    return False, count

@@ -89,7 +89,8 @@ class Recorder(TorchFunctionMode):
     """Records the operations up to `backward`; `patches` by place or number give other results (counterfactuals).
 
     Dropout is the identity and is noted. `noise` rounds every result at random (Monte Carlo arithmetic); `kernel`
-    computes fused kernels by themselves, so that they are rounded inside.
+    computes fused kernels by themselves, so that they are rounded inside. `scale` is what the user multiplies the loss
+    by for the sum of several backward passes; `loss_value` is the loss without it.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class Recorder(TorchFunctionMode):
         stacks: bool = False,
         kernel: Callable[[str, Any, Callable[[torch.Tensor], torch.Tensor]], Any] | None = None,
         attached: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.patches, self.where, self.backward = dict(patches or {}), where, backward
         self.values, self.noise, self.stacks, self.kernel = values, noise, stacks, kernel
-        self.attached = attached
+        self.attached, self.scale = attached, scale
         self.detached: list[Site] = []
         # Where nothing is asked of single operations they are not noted.
         self.light = not values and not self.patches
@@ -139,14 +141,17 @@ class Recorder(TorchFunctionMode):
         if name == "backward" and (self.on or self.backward is not None):
             return self._begin_backward(function, args, options)
         if not self.on:
-            return function(*args, **options)
+            return self._unrecorded(function, name, args, options)
         return self._call(function, name, args, options)
 
     def _begin_backward(self, function: Any, args: Any, options: Any) -> Any:
         loss = args[0]
         if "loss" in self.patches:
             loss = self.patches["loss"](self, None, args, options, loss)
-        self.loss, self.loss_value = self.key_of(args[0]), float(loss.detach())
+        if self.on:
+            self.loss, self.loss_value = self.key_of(args[0]), float(loss.detach()) / self.scale
+        else:  # the step's loss is the sum of all that are differentiated in it
+            self.loss_value += float(loss.detach()) / self.scale
         self.on = False
 
         def call(tensor: torch.Tensor) -> Any:
@@ -160,6 +165,16 @@ class Recorder(TorchFunctionMode):
             loss = self.patches["loss"](self, None, (), {}, loss)
         self.loss, self.loss_value, self.on = self.key_of(loss), float(loss.detach()), False
         return loss
+
+    def _unrecorded(self, function: Any, name: str, args: Any, options: Any) -> Any:
+        """After the first backward pass dropout alone is left out."""
+        if name in DROPOUTS:
+            return args[0].clone()
+        if name in FUSED:
+            noted = len(self.dropouts)
+            args = self._without_dropout(args)
+            del self.dropouts[noted:]
+        return function(*args, **options)
 
     def _call(self, function: Any, name: str, args: Any, options: Any) -> Any:
         tensors_in = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]

@@ -13,7 +13,8 @@ from compare.explain.torch_observer import tf32
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.recorder import array
 from compare.explain.torch_observer.update_rule import rule_of
-from compare.explain.transfer import Map, Transfer
+from compare.explain.transfer import Transfer
+from compare.explain.weight_maps import Map
 from compare.workers.protocol import Doing
 
 # What it can be asked for, as a Keras side.
@@ -118,6 +119,7 @@ def _description(training: Training) -> dict[str, Any]:
         "optimizer": type(training.optimizer).__name__,
         "rule": rule_of(training.optimizer),
         "clip": {"kind": kind, "limit": calls[0]["limit"] if calls else None},
+        "accumulate": 1,
         "loss": {"name": None, "arguments": {}, "class": None, "reduction": None},
         "tf32": tf32.in_use(*{parameter.device.type for parameter in training.module.parameters()}),
         "masked": False,

@@ -46,11 +46,16 @@ def accumulated(seen: Seen) -> Iterator[Candidate]:
     """Gradients of earlier steps that are still there, or steps without an update."""
     sites = seen.training.step_sites
     site = sites[0] if sites else seen.training.backward_site
+    count = seen.work.accumulate
     piled = any(
         own is not None and held is not None and not np.array_equal(own, held)
         for step in seen.steps
+        if step.number % count == 0
         for own, held in zip(step.own.values(), step.held.values(), strict=True)
     )
+    if count > 1:
+        yield _other_accumulation(seen, piled)
+        return
     missed = [step.number for step in seen.steps if not step.updates]
     missed = missed if len(missed) < len(seen.steps) else missed[:1]
     if piled or missed:
@@ -66,6 +71,23 @@ def accumulated(seen: Seen) -> Iterator[Candidate]:
         flags = {"plain_gradients", *(["every_step"] if missed else [])}
         yield Candidate(cause, code, Setup(flags=frozenset(flags)), message, 2, site)
         yield Candidate(cause, code, Setup(flags=frozenset({"plain_step"})), message, 4, site)
+
+
+def _other_accumulation(seen: Seen, piled: bool) -> Candidate:
+    """Gradients of several batches added up otherwise than Keras does it."""
+    count, sites = seen.work.accumulate, seen.training.step_sites
+    site = sites[0] if sites else seen.training.backward_site
+    other = [step.number for step in seen.steps if bool(step.updates) != ((step.number + 1) % count == 0)]
+    if other:
+        when = [step.number for step in seen.steps if step.updates]
+        message = f"Keras makes an optimizer step after every {count} batches, PyTorch at steps {when[:6]}."
+    elif seen.work.loss_scale == 1.0:
+        site = seen.training.backward_site
+        message = f"Keras takes the mean gradient of {count} batches, PyTorch their sum: the loss is not divided."
+    else:
+        message = "The gradients of earlier steps are still there." if piled else ""
+    code = f"(loss / {count}).backward()  # for every batch; after {count} optimizer.step(); optimizer.zero_grad()"
+    return Candidate("gradient-accumulation", code, Setup(flags=frozenset({"plain_step"})), message, 2, site)
 
 
 def clipping(seen: Seen) -> Iterator[Candidate]:

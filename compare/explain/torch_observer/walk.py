@@ -314,7 +314,7 @@ class Walk:
         """Keras's value that, put in the place of a bad output, lets most of what follows agree, and its name."""
         operation, output = view.operations[key[0]], key[1]
         if key == view.loss:
-            patch = _put(torch.tensor(max(self.losses), dtype=torch.float32), output)
+            patch = _put(torch.tensor(max(self.losses) * self.work.loss_scale, dtype=torch.float32), output)
             return Setup({operation.number: patch}, by_value=True), "loss"
         best: tuple[Any, Setup, View, str] | None = None
         began = time.process_time()
