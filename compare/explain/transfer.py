@@ -188,8 +188,7 @@ def _matched(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
     keras = matching.keras
     left: list[Unit] = []
     for number, unit in enumerate(units):
-        packed = any(packed_name in name for name in unit.names for packed_name in PACKED_NAMES)
-        if not packed or not matching.place(unit, _packed, keras, units[number + 1 :]):
+        if not any(map(_packed_name, unit.names)) or not matching.place(unit, _packed, keras, units[number + 1 :]):
             left.append(unit)
     left = _attention(matching, left)
     left = _cells(matching, left)
@@ -201,6 +200,10 @@ def _matched(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
             if not matching.place(unit, plain_maps, keras, pieces[number + 1 :])
         ]
     return left
+
+
+def _packed_name(name: str) -> bool:
+    return any(part in name for part in PACKED_NAMES)
 
 
 def _packed(group: Group, unit: Unit) -> list[Maps]:
@@ -246,7 +249,7 @@ def _cells(matching: Matching, units: Sequence[Unit]) -> list[Unit]:
 
 def _pieces(unit: Unit) -> list[Unit]:
     """The parameters of a module that are none of a usual layer's, one by one."""
-    if all(name.rpartition(".")[2] in USUAL.values() for name in unit.names):
+    if all(name.rpartition(".")[2] in USUAL.values() or _packed_name(name) for name in unit.names):
         return [unit]
     return [Unit(unit.layer, {name: shape}, unit.uses) for name, shape in unit.shapes.items()]
 
