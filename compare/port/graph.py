@@ -37,7 +37,7 @@ class Layer:
 
     Weights have Keras's own names and shapes, (in, out). `layers` are inner layers by their role, which have weights of
     their own: "cell", "forward_layer", "backward_layer", "layer" (TimeDistributed's), "cells/0". `graph` is what a
-    nested model computes.
+    nested model computes; `path` is where the weights stand in the whole graph, if not under the layer's name.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Layer:
     frozen: tuple[str, ...] = ()
     layers: dict[str, "Layer"] = field(default_factory=dict)
     graph: "Graph | None" = None
+    path: str = ""
 
     def all_weights(self) -> Iterator[tuple[str, np.ndarray]]:
         """The weights of the layer and of those inside it, by their paths: "cell/kernel"."""
@@ -84,13 +85,17 @@ class Call:
 
 @dataclass
 class Graph:
-    """A model: its inputs are calls of kind "InputLayer"; `inputs` and `outputs` are trees of tensors."""
+    """A model: its inputs are calls of kind "InputLayer"; `inputs` and `outputs` are trees of tensors.
+
+    `masks` are those that Keras's losses apply, one for each output, None for those without.
+    """
 
     name: str
     inputs: Any = None
     outputs: Any = None
     calls: list[Call] = field(default_factory=list)
     layers: dict[str, Layer] = field(default_factory=dict)
+    masks: list[Tensor | None] = field(default_factory=list)
 
     def call(self, name: str) -> Call:
         """The call of a name."""
@@ -138,6 +143,7 @@ def as_tree(graph: Graph) -> dict[str, Any]:
             for call in graph.calls
         ],
         "layers": {name: _layer_tree(layer) for name, layer in graph.layers.items()},
+        "masks": mapped(_written, graph.masks),
     }
 
 
@@ -165,13 +171,15 @@ def graph_of(tree: Mapping[str, Any]) -> Graph:
             for call in tree["calls"]
         ],
         {name: _layer_of(layer) for name, layer in tree["layers"].items()},
+        _read(tree["masks"]),
     )
 
 
 def _layer_of(tree: Mapping[str, Any]) -> Layer:
     inner = {role: _layer_of(other) for role, other in tree["layers"].items()}
     graph = None if tree["graph"] is None else graph_of(tree["graph"])
-    return Layer(tree["name"], tree["kind"], tree["config"], tree["weights"], tuple(tree["frozen"]), inner, graph)
+    frozen, path = tuple(tree["frozen"]), tree["path"]
+    return Layer(tree["name"], tree["kind"], tree["config"], tree["weights"], frozen, inner, graph, path)
 
 
 def _written(leaf: Any) -> Any:

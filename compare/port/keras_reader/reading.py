@@ -1,0 +1,250 @@
+"""A Keras model as a graph: what was traced, in the words of compare/port/graph.py."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.ops.operation import Operation
+
+from compare.errors import InputError
+from compare.port import graph as g
+from compare.port.keras_reader.tracing import Noted, Trace, is_opened, traced
+
+# The inner layers of Keras's own by the attribute that holds them.
+INNER = {
+    "cell": "cell",
+    "forward_layer": "forward_layer",
+    "backward_layer": "backward_layer",
+    "layer": "layer",
+    "_query_dense": "query",
+    "_key_dense": "key",
+    "_value_dense": "value",
+    "_output_dense": "output",
+}
+WRAPPERS = ("RNN", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "MultiHeadAttention")
+
+
+class Reader:
+    """Reads one model; `variables` are Keras's by the names that the graph gives them."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.variables: dict[str, Any] = {}
+        self.graph = self._graph(model.name, traced(model, symbolic_inputs(model)), model)
+        for name, variable in _named(self.graph.layers, self._objects):
+            self.variables[name] = variable
+
+    def _graph(self, name: str, trace: Trace, root: Any) -> g.Graph:
+        self._objects: dict[str, Any] = {}
+        builder = _Builder(name, root)
+        graph = builder.build(trace)
+        self._objects = builder.objects
+        return graph
+
+
+def symbolic_inputs(model: Any) -> Any:
+    """Fresh symbolic inputs as the model takes them; raises InputError where nobody knows their shapes."""
+    try:
+        described = model._inputs_struct if hasattr(model, "_inputs_struct") else model.inputs
+    except (AttributeError, ValueError):
+        described = None
+    if described is not None:
+        if isinstance(described, list | tuple) and len(described) == 1:
+            described = described[0]
+        return keras.tree.map_structure(_fresh, described)
+    config = model.get_build_config() or {}
+    shape = config.get("input_shape") or config.get("shapes_dict")
+    if not shape:
+        raise InputError(
+            f"the model {model.name!r} ({type(model).__name__}) was never called, so nobody knows the shapes of its "
+            "inputs: call it once, or build it, in the factory"
+        )
+    shapes = list(shape.values()) if isinstance(shape, Mapping) else [shape]
+    if len(shapes) == 1 and all(isinstance(part, list | tuple) for part in shapes[0]):
+        shapes = list(shapes[0])
+    tensors = [keras.KerasTensor((None, *part[1:]), name=f"input_{i}") for i, part in enumerate(shapes)]
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _fresh(tensor: Any) -> Any:
+    return keras.KerasTensor(tensor.shape, tensor.dtype, name=tensor.name)
+
+
+class _Builder:
+    """Names what was traced, and leaves out what no output needs."""
+
+    def __init__(self, name: str, root: Any) -> None:
+        self.graph = g.Graph(name)
+        self.root = root
+        self.objects: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+        self._tensors: dict[int, g.Tensor] = {}
+        self._taken: set[str] = set()
+        self._owners: dict[int, tuple[Any, str]] = {}
+        for layer in root._flatten_layers() if hasattr(root, "_flatten_layers") else [root]:
+            for variable in own_variables(layer):
+                self._owners[id(variable)] = (layer, variable.name)
+
+    def build(self, trace: Trace) -> g.Graph:
+        """The graph of a trace."""
+        for tensor in keras.tree.flatten(trace.inputs):
+            name = self._unique(re.sub(r"\W", "_", tensor.name or "input"))
+            self._tensors[id(tensor)] = g.Tensor(name)
+            self.graph.calls.append(
+                g.Call(name, "InputLayer", shapes=(tuple(tensor.shape),), dtypes=(str(tensor.dtype),))
+            )
+        wanted = [*keras.tree.flatten(trace.outputs), *(mask for mask in trace.output_masks if mask is not None)]
+        for noted in _needed(trace, wanted):
+            self.graph.calls.append(self._call(noted))
+        self.graph.inputs = self._written(trace.inputs)
+        self.graph.outputs = self._written(trace.outputs)
+        self.graph.masks = [self._written(mask) for mask in trace.output_masks]
+        return self.graph
+
+    def _unique(self, name: str) -> str:
+        number, candidate = 1, name
+        while candidate in self._taken:
+            candidate, number = f"{name}_{number}", number + 1
+        self._taken.add(candidate)
+        return candidate
+
+    def _layer(self, layer: Any) -> str:
+        if id(layer) not in self._names:
+            name = self._unique(layer.name)
+            self._names[id(layer)] = name
+            self.objects[name] = layer
+            self.graph.layers[name] = read_layer(layer)
+        return self._names[id(layer)]
+
+    def _call(self, noted: Noted) -> g.Call:
+        operation = noted.operation
+        outputs = [tensor for tensor in keras.tree.flatten(noted.outputs)]
+        if isinstance(operation, keras.layers.Layer):
+            layer: str | None = self._layer(operation)
+            used = any(call.layer == layer for call in self.graph.calls)
+            name = self._unique(f"{layer}_again") if used else str(layer)
+            kind, config = type(operation).__name__, {}
+        else:
+            kind = f"ops.{_snake(type(operation).__name__)}"
+            layer, name, config = None, self._unique(_snake(type(operation).__name__)), _own_config(operation)
+        for number, tensor in enumerate(outputs):
+            self._tensors[id(tensor)] = g.Tensor(name, number)
+        keywords = {key: value for key, value in noted.keywords.items() if key != "training" and value is not None}
+        if not any(part is not None for part in keras.tree.flatten(keywords.get("mask", [True]))):
+            del keywords["mask"]
+        return g.Call(
+            name,
+            kind,
+            tuple(self._written(list(noted.arguments))),
+            {key: self._written(value) for key, value in {**config, **keywords}.items()},
+            layer,
+            tuple(tuple(tensor.shape) for tensor in outputs),
+            tuple(str(tensor.dtype) for tensor in outputs),
+        )
+
+    def _written(self, value: Any) -> Any:
+        if isinstance(value, keras.KerasTensor):
+            return self._tensors[id(value)]
+        if id(value) in self._owners:
+            layer, name = self._owners[id(value)]
+            return g.Weight(self._layer(layer), name)
+        if isinstance(value, Mapping):
+            return {str(key): self._written(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._written(part) for part in value]
+        if value is None or isinstance(value, bool | int | float | str | slice | type(...) | np.ndarray):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+            return np.array(keras.ops.convert_to_numpy(value))
+        return keras.saving.serialize_keras_object(value)
+
+
+def _needed(trace: Trace, wanted: list[Any]) -> list[Noted]:
+    """The calls that the outputs depend on, in their order."""
+    needed = {id(tensor) for tensor in wanted}
+    calls = []
+    for noted in reversed(trace.calls):
+        if any(id(tensor) in needed for tensor in keras.tree.flatten(noted.outputs)):
+            calls.append(noted)
+            given = keras.tree.flatten([list(noted.arguments), dict(noted.keywords)])
+            needed |= {id(tensor) for tensor in given if isinstance(tensor, keras.KerasTensor)}
+    return calls[::-1]
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables of numbers that a layer itself holds; the states of a stateful layer are none."""
+    held = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [v for v in held if "float" in keras.backend.standardize_dtype(v.dtype) and v.name != "rnn_state"]
+
+
+def inner_layers(layer: Any) -> Iterator[tuple[str, Any]]:
+    """The layers inside one of Keras's own, by their role."""
+    if type(layer).__name__ in WRAPPERS or isinstance(layer, keras.layers.RNN):
+        for attribute, role in INNER.items():
+            inner = getattr(layer, attribute, None)
+            if inner is not None:
+                yield role, inner
+    elif isinstance(layer, keras.layers.StackedRNNCells):
+        yield from ((f"cells/{number}", cell) for number, cell in enumerate(layer.cells))
+
+
+def read_layer(layer: Any) -> g.Layer:
+    """A layer with its configuration, its weights and what is inside it."""
+    own = own_variables(layer)
+    opened = is_opened(layer)
+    return g.Layer(
+        layer.name,
+        type(layer).__name__,
+        {} if opened else _config(layer),
+        {variable.name: np.array(keras.ops.convert_to_numpy(variable)) for variable in own},
+        tuple(variable.name for variable in own if not (variable.trainable and layer.trainable)),
+        {role: read_layer(inner) for role, inner in inner_layers(layer)},
+        _inner_graph(layer) if opened else None,
+    )
+
+
+def _inner_graph(layer: Any) -> g.Graph | None:
+    """What a user's own cell, or a model inside a wrapper, computes; None for a layer that was entered."""
+    return None
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    try:
+        config = keras.saving.serialize_keras_object(layer)["config"]
+    except (TypeError, ValueError, NotImplementedError, KeyError):
+        config = {"name": layer.name}
+    for role, inner in inner_layers(layer):
+        if role in config and not is_opened(inner):
+            config[role] = {"class_name": type(inner).__name__, "config": _config(inner)}
+    # Bidirectional sets it in both of its layers without a word of it in their configurations.
+    if hasattr(layer, "zero_output_for_mask"):
+        config["zero_output_for_mask"] = bool(layer.zero_output_for_mask)
+    return config
+
+
+def _own_config(operation: Operation) -> dict[str, Any]:
+    """What an operation was made with: the axis of a mean."""
+    held = getattr(operation, "_auto_config", None)
+    config = dict(getattr(held, "config", None) or {})
+    return {name: value for name, value in config.items() if name not in ("name", "dtype") or name == "dtype"}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _named(layers: Mapping[str, g.Layer], objects: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keras's variables by the graph's names."""
+    for name, layer in objects.items():
+        yield from ((f"{name}/{path}", variable) for path, variable in named_variables(layer))
+
+
+def named_variables(layer: Any) -> Iterator[tuple[str, Any]]:
+    """A layer's variables by their path in it, as `Layer.all_weights` of compare/port/graph.py has them."""
+    yield from ((variable.name, variable) for variable in own_variables(layer))
+    for role, inner in inner_layers(layer):
+        yield from ((f"{role}/{path}", variable) for path, variable in named_variables(inner))

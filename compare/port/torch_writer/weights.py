@@ -1,0 +1,67 @@
+"""Which number of Keras's weights is which number of the module's: every tensor is a rearrangement, and can be undone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from compare.errors import InputError
+
+Arrays = Mapping[str, np.ndarray]
+
+# In the place of a number that Keras has not: it is zero and is not trained.
+ZERO = -1
+
+
+class WeightMap:
+    """Where every number of the module's tensors comes from: `indices` count through all of Keras's weights in order."""
+
+    def __init__(self, weights: Arrays) -> None:
+        self.shapes = {path: value.shape for path, value in weights.items()}
+        self.indices: dict[str, np.ndarray] = {}
+        self.offsets: dict[str, int] = {}
+        count = 0
+        for path, value in weights.items():
+            self.offsets[path] = count
+            count += value.size
+
+    def add(self, name: str, function: Callable[[Any], Any], paths: Sequence[str]) -> None:
+        """Let a tensor be a rearrangement of Keras's weights."""
+        self.indices[name] = np.ascontiguousarray(function(*(self._counted(path) for path in paths)))
+
+    def add_zeros(self, name: str, *shape: int) -> None:
+        """Let a tensor be zero."""
+        self.indices[name] = np.full(shape, ZERO)
+
+    def _counted(self, path: str) -> np.ndarray:
+        shape = self.shapes[path]
+        return self.offsets[path] + np.arange(int(np.prod(shape, dtype=int))).reshape(shape)
+
+    def of(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """The module's tensors for Keras's arrays, all of them."""
+        flat = np.concatenate([np.zeros(0, np.float32), *(arrays[path].ravel() for path in self.offsets)])
+        return {name: rearranged(flat, index) for name, index in self.indices.items()}
+
+    def back(self, tensors: Arrays) -> dict[str, np.ndarray]:
+        """Keras's arrays for the module's tensors; raises InputError where a number has no place."""
+        size = sum(int(np.prod(shape, dtype=int)) for shape in self.shapes.values())
+        flat, held = np.zeros(size, np.float32), np.zeros(size, bool)
+        for name, index in self.indices.items():
+            real = index != ZERO
+            flat[index[real]], held[index[real]] = np.asarray(tensors[name])[real], True
+        arrays = {}
+        for path, shape in self.shapes.items():
+            place = slice(self.offsets[path], self.offsets[path] + int(np.prod(shape, dtype=int)))
+            if not held[place].all():
+                raise InputError(f"the weight {path} has no place in what was written")
+            arrays[path] = flat[place].reshape(shape)
+        return arrays
+
+    def only_zero(self, name: str) -> bool:
+        """Whether a tensor has nothing of Keras's."""
+        return bool((self.indices[name] == ZERO).all())
+
+
+def rearranged(flat: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The numbers at some places; zero where there is none."""
+    return np.where(index == ZERO, np.zeros((), flat.dtype), flat[np.maximum(index, 0)] if flat.size else 0)
