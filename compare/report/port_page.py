@@ -8,7 +8,7 @@ from rich.markup import escape
 from compare.report.explain_page import conclusion, print_explanation
 
 if TYPE_CHECKING:
-    from compare.port.entry import Ported
+    from compare.port.ported import Ported
 
 
 def print_port(console: Console, ported: "Ported") -> None:

@@ -47,6 +47,7 @@ OBSERVERS = (
     "compare/explain/torch_observer/",
     "compare/port/keras_reader/",
     "compare/port/torch_reader/",
+    "compare/port/torch_runner/",
 )
 # Who puts the sides to work, in processes of their own.
 EMPLOYERS = ("workers", "bench", "explain", "port")

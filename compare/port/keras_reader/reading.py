@@ -30,18 +30,10 @@ class Reader:
     """Reads one model; `variables` are Keras's by the names that the graph gives them."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
-        self.variables: dict[str, Any] = {}
-        self.graph = self._graph(model.name, traced(model, symbolic_inputs(model)), model)
-        for name, variable in _named(self.graph.layers, self._objects):
-            self.variables[name] = variable
-
-    def _graph(self, name: str, trace: Trace, root: Any) -> g.Graph:
-        self._objects: dict[str, Any] = {}
-        builder = _Builder(name, root)
-        graph = builder.build(trace)
-        self._objects = builder.objects
-        return graph
+        self.trace = traced(model, symbolic_inputs(model))
+        builder = _Builder(model.name, model)
+        self.graph = builder.build(self.trace)
+        self.variables = dict(builder.variables())
 
 
 def symbolic_inputs(model: Any) -> Any:
@@ -103,6 +95,11 @@ class _Builder:
         self.graph.masks = [self._written(mask) for mask in trace.output_masks]
         return self.graph
 
+    def variables(self) -> Iterator[tuple[str, Any]]:
+        """Keras's variables by the graph's names, as `Graph.all_weights` has them."""
+        for name, layer in self.objects.items():
+            yield from ((f"{name}/{path}", variable) for path, variable in named_variables(layer))
+
     def _unique(self, name: str) -> str:
         number, candidate = 1, name
         while candidate in self._taken:
@@ -120,7 +117,7 @@ class _Builder:
 
     def _call(self, noted: Noted) -> g.Call:
         operation = noted.operation
-        outputs = [tensor for tensor in keras.tree.flatten(noted.outputs)]
+        outputs = list(keras.tree.flatten(noted.outputs))
         if isinstance(operation, keras.layers.Layer):
             layer: str | None = self._layer(operation)
             used = any(call.layer == layer for call in self.graph.calls)
@@ -235,12 +232,6 @@ def _own_config(operation: Operation) -> dict[str, Any]:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _named(layers: Mapping[str, g.Layer], objects: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keras's variables by the graph's names."""
-    for name, layer in objects.items():
-        yield from ((f"{name}/{path}", variable) for path, variable in named_variables(layer))
 
 
 def named_variables(layer: Any) -> Iterator[tuple[str, Any]]:

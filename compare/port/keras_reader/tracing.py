@@ -1,7 +1,7 @@
 """A Keras model called once with symbolic tensors, every layer and operation noted in the order in which it runs.
 
-Nested models, and a user's own layers and models, are entered; so nothing depends on how a model was put together. Masks
-are what Keras itself hands on: the operations that compute them are noted too, and layers are given them as arguments.
+Nested models, and a user's own layers and models, are entered; so nothing depends on how a model was put together.
+Masks are what Keras itself hands on: the operations that compute them are noted, and layers are given them.
 """
 
 import contextlib

@@ -51,7 +51,7 @@ STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}
 
 
 def kind_of_cell(kind: str) -> str:
-    """ "LSTM" for LSTM and LSTMCell."""
+    """The kind of a layer or of its cell: "LSTM" for LSTM and LSTMCell."""
     return kind.removesuffix("Cell")
 
 

@@ -11,14 +11,14 @@ from compare.port.graph import Call, Graph, Layer, Tensor, Weight, leaves
 from compare.port.torch_writer.weights import WeightMap
 
 # What an nn.Module calls its own, and what the written code uses.
-RESERVED = {
-    *("T_destination add_module apply bfloat16 bool buffers call_super_init children compile cpu cuda double".split()),
-    *("dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half".split()),
-    *("ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters".split()),
-    *("parameters register_buffer register_module register_parameter requires_grad_ reset_states state_dict".split()),
-    *("share_memory to to_empty train training type xpu zero_grad mask output_masks torch nn self F math".split()),
-    *("register_forward_hook register_full_backward_hook set_extra_state set_submodule".split()),
-}
+MODULE_NAMES = """
+T_destination add_module apply bfloat16 bool buffers call_super_init children compile cpu cuda double dump_patches eval
+extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
+named_buffers named_children named_modules named_parameters parameters register_buffer register_forward_hook
+register_full_backward_hook register_module register_parameter requires_grad_ reset_states set_extra_state
+set_submodule share_memory state_dict to to_empty train training type xpu zero_grad mask output_masks torch nn self F
+math"""
+RESERVED = frozenset(MODULE_NAMES.split())
 GENERATED = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?$")
 
 

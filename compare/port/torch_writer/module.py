@@ -99,7 +99,8 @@ def _write(module: Module, call: Call) -> None:
 
 
 def _nested(module: Module, call: Call, layer: Layer) -> None:
-    assert layer.graph is not None and call.layer is not None
+    assert layer.graph is not None
+    assert call.layer is not None
     graph, name = layer.graph, call.layer
     attribute = module.attribute(name)
     if f"self.{attribute}" not in " ".join(module.init):
@@ -200,9 +201,7 @@ def lowered(graph: Graph) -> Graph:
         folded, applied = f"{call.name}_folded", f"{call.name}_applied"
         calls += [
             Call(folded, FOLD, (given,), {}, None, ((None, *shape[2:]),), (dtype,)),
-            Call(
-                applied, inner.kind, (Tensor(folded),), {}, call.layer, ((None, *call.shapes[0][2:]),), call.dtypes
-            ),
+            Call(applied, inner.kind, (Tensor(folded),), {}, call.layer, ((None, *call.shapes[0][2:]),), call.dtypes),
             Call(call.name, UNFOLD, (Tensor(applied), given), {}, None, call.shapes, call.dtypes),
         ]
     return Graph(graph.name, graph.inputs, graph.outputs, calls, layers, graph.masks)

@@ -26,10 +26,9 @@ INFIX = {
     "logical_and": "&",
     "logical_or": "|",
 }
-UNARY = (
-    *("abs exp log log1p expm1 sqrt rsqrt square sin cos tan arcsin arccos arctan sinh cosh sign floor ceil".split()),
-    *("round negative reciprocal logical_not erf isnan isfinite sigmoid tanh relu".split()),
-)
+UNARY_NAMES = """abs exp log log1p expm1 sqrt rsqrt square sin cos tan arcsin arccos arctan sinh cosh sign floor ceil
+round negative reciprocal logical_not erf isnan isfinite sigmoid tanh relu"""
+UNARY = frozenset(UNARY_NAMES.split())
 RENAMED = {"absolute": "abs", "log_softmax": "log_softmax"}
 REDUCTIONS = {"mean": "mean", "sum": "sum", "max": "amax", "min": "amin", "any": "any", "all": "all", "prod": "prod"}
 PAIRS = {"maximum": "maximum", "minimum": "minimum"}
@@ -98,8 +97,10 @@ def _reduce(module: Module, call: Call, function: str) -> None:
 
 
 def _axes(axis: Any) -> str:
-    return f"({', '.join(map(str, axis))})" if isinstance(axis, list | tuple) and len(axis) > 1 else str(
-        axis[0] if isinstance(axis, list | tuple) else axis
+    return (
+        f"({', '.join(map(str, axis))})"
+        if isinstance(axis, list | tuple) and len(axis) > 1
+        else str(axis[0] if isinstance(axis, list | tuple) else axis)
     )
 
 

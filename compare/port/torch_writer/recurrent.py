@@ -187,17 +187,13 @@ def fused_weights(module: Module, cell: Layer, path: str, name: str, suffix: str
         module.zeros(f"{name}.bias_hh_l0{suffix}", units * (4 if kind == "LSTM" else 1))
 
 
-def _cell(
-    module: Module, call: Call, cell: Layer, path: str, tensors: str, features: int
-) -> tuple[str, int]:
+def _cell(module: Module, call: Call, cell: Layer, path: str, tensors: str, features: int) -> tuple[str, int]:
     """What makes a cell, and how many outputs it has."""
     if cell.kind == "StackedRNNCells":
         parts = []
         for number in range(len(cell.layers)):
             inner = cell.layers[f"cells/{number}"]
-            text, features = _cell(
-                module, call, inner, f"{path}cells/{number}/", f"{tensors}.cells.{number}", features
-            )
+            text, features = _cell(module, call, inner, f"{path}cells/{number}/", f"{tensors}.cells.{number}", features)
             parts.append(text)
         return f"{module.file.helper('StackedCells', STACKED)}({', '.join(parts)})", features
     if cell.graph is not None:
@@ -276,9 +272,7 @@ def _count_states(cell: Layer) -> int:
     return STATES.get(kind_of_cell(cell.kind)) or len(cell.config.get("state_sizes", [0]))
 
 
-def _run_unrolled(
-    module: Module, wanted: Run, x: str, mask: str | None, zero: bool
-) -> tuple[str, list[str]]:
+def _run_unrolled(module: Module, wanted: Run, x: str, mask: str | None, zero: bool) -> tuple[str, list[str]]:
     module.file.imports.add("torch")
     cell = cell_of(wanted.layer)
     for inner, owner in _cells_with_dropout(cell, wanted.attribute):
@@ -368,15 +362,15 @@ def bidirectional(module: Module, call: Call) -> None:
             if module.is_used(Tensor(call.name, number)):
                 module.assign(call, text, number)
         return
+    if len(pair) == 1:
+        module.assign(call, pair[0])
+        return
     texts = {
         "concat": f"torch.cat([{pair[0]}, {pair[1]}], -1)",
         "sum": f"{pair[0]} + {pair[1]}",
         "mul": f"{pair[0]} * {pair[1]}",
         "ave": f"({pair[0]} + {pair[1]}) / 2",
     }
-    if len(pair) == 1:
-        module.assign(call, pair[0])
-        return
     module.file.imports |= {"torch"} if merge == "concat" else set()
     module.assign(call, texts[merge])
 

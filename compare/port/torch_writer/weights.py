@@ -1,6 +1,9 @@
-"""Which number of Keras's weights is which number of the module's: every tensor is a rearrangement, and can be undone."""
+"""Which of Keras's weights is which of the module's: every tensor is a rearrangement, and can be undone."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ ZERO = -1
 
 
 class WeightMap:
-    """Where every number of the module's tensors comes from: `indices` count through all of Keras's weights in order."""
+    """Where every number of the module's tensors comes from: `indices` count through all of Keras's weights."""
 
     def __init__(self, weights: Arrays) -> None:
         self.shapes = {path: value.shape for path, value in weights.items()}
@@ -57,6 +60,18 @@ class WeightMap:
             arrays[path] = flat[place].reshape(shape)
         return arrays
 
+    def save(self, file: Path) -> None:
+        """Write the places down, for `parameter_map`."""
+        content = {f"of {name}": index for name, index in self.indices.items()}
+        names = np.array(json.dumps({path: [self.offsets[path], list(shape)] for path, shape in self.shapes.items()}))
+        np.savez(file, allow_pickle=False, names=names, **content)
+
+    def paths(self, name: str) -> list[str]:
+        """Which of Keras's weights a tensor has something of."""
+        index = self.indices[name]
+        sizes = {path: int(np.prod(shape, dtype=int)) for path, shape in self.shapes.items()}
+        return [p for p, begin in self.offsets.items() if ((index >= begin) & (index < begin + sizes[p])).any()]
+
     def only_zero(self, name: str) -> bool:
         """Whether a tensor has nothing of Keras's."""
         return bool((self.indices[name] == ZERO).all())
@@ -65,3 +80,28 @@ class WeightMap:
 def rearranged(flat: np.ndarray, index: np.ndarray) -> np.ndarray:
     """The numbers at some places; zero where there is none."""
     return np.where(index == ZERO, np.zeros((), flat.dtype), flat[np.maximum(index, 0)] if flat.size else 0)
+
+
+def parameter_map(file: str) -> dict[str, Callable[[Arrays], np.ndarray]]:
+    """The `parameter_map` of a pair file, from what `WeightMap.save` wrote."""
+    with np.load(file) as saved:
+        places = json.loads(str(saved["names"]))
+        indices = {name.removeprefix("of "): saved[name] for name in saved.files if name != "names"}
+    return {name: partial(_gathered, index=index, parts=_parts(index, places)) for name, index in indices.items()}
+
+
+def _parts(index: np.ndarray, places: Mapping[str, Any]) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Of each weight that a tensor has something of: where in the tensor, and from where."""
+    parts = []
+    for path, (offset, shape) in places.items():
+        held = (index >= offset) & (index < offset + int(np.prod(shape, dtype=int)))
+        if held.any():
+            parts.append((path, held, index[held] - offset))
+    return parts
+
+
+def _gathered(arrays: Arrays, index: np.ndarray, parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> np.ndarray:
+    out = np.zeros(index.shape)
+    for path, held, places in parts:
+        out[held] = np.asarray(arrays[path]).ravel()[places]
+    return out

@@ -1,0 +1,130 @@
+"""A Keras model as PyTorch code: read, written, proved, and kept where it is proved or where that is not asked for."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compare.judge.verdict import Comparison
+from compare.port.graph import Graph, graph_of
+from compare.port.ported import KERAS_TO_TORCH, Options, Ported
+from compare.port.proof import PortSides, asked, compare_outputs, compare_training, compare_weights
+from compare.port.source import Source
+from compare.port.torch_writer.module import Written, write_module
+from compare.port.torch_writer.training import optimizer_state, ordered_outputs, write_training
+from compare.storage import write_json, write_tensors, write_text
+
+FILES = ("model.py", "weights.safetensors", "train.py", "optimizer.safetensors")
+
+
+@dataclass
+class Work:
+    """A model that was read, and what was written of it into a folder."""
+
+    source: dict[str, Any]
+    graph: Graph
+    training: Mapping[str, Any] | None
+    written: Written
+    folder: Path
+
+
+def port_keras(source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
+    """Port a Keras model into a folder that is there and empty; raises InputError for what cannot be ported."""
+    with PortSides(options.backends[0], options.timeout) as sides:
+        sides.on_doing = on_doing
+        ported = port_with(sides, source, to, options, on_doing)
+    others: list[Comparison] = []
+    for backend in options.backends[1:]:
+        with PortSides(backend, options.timeout) as sides, tempfile.TemporaryDirectory() as folder:
+            sides.on_doing = on_doing
+            others += port_with(sides, source, Path(folder), options, on_doing).comparisons
+    return _kept(Ported(KERAS_TO_TORCH, to, [*ported.comparisons, *others], ported.notes), to, options)
+
+
+def port_with(sides: PortSides, source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
+    """Write a model's port into a folder and prove it, with processes that stay for the next one."""
+    asked_for = {
+        "file": str(source.file),
+        "factory": source.factory,
+        "weights": None if options.weights is None else str(options.weights.resolve()),
+        "own": None if options.own is None else str(options.own.resolve()),
+        "trust": options.trust,
+    }
+    on_doing("Keras reads the model")
+    content = asked(sides.keras, "read", source=asked_for)
+    graph = graph_of(content["graph"])
+    work = Work(asked_for, graph, content["training"], write_module(graph), to)
+    write(work)
+    on_doing("weights and outputs are compared")
+    comparisons = [compare_weights(sides, to, work.written, graph)]
+    outputs, _ = compare_outputs(sides, to, work.written, graph)
+    comparisons.append(outputs)
+    comparisons.append(_training_proof(sides, work))
+    return Ported(KERAS_TO_TORCH, to, comparisons, notes(work))
+
+
+def write(work: Work) -> None:
+    """Write the module, its weights, and how it is trained."""
+    write_text(work.folder / "model.py", work.written.text)
+    arrays = dict(work.graph.all_weights())
+    write_tensors(work.folder / "weights.safetensors", work.written.weights.of(arrays))
+    if work.training is not None:
+        state = optimizer_state(work.written, work.training["optimizer"])
+        if state:
+            write_tensors(work.folder / "optimizer.safetensors", state)
+        text = write_training(work.graph, work.written, work.training, bool(state))
+        write_text(work.folder / "train.py", text)
+
+
+def _training_proof(sides: PortSides, work: Work) -> Comparison:
+    with tempfile.TemporaryDirectory() as name:
+        pair, folder, training = Path(name), work.folder, work.training
+        if training is None:  # the gradients are seen by a loss of our own
+            training, folder = _plain(work), pair / "plain"
+            folder.mkdir()
+            for file in ("model.py", "weights.safetensors"):
+                shutil.copy(work.folder / file, folder)
+            write_text(folder / "train.py", write_training(work.graph, work.written, training, False))
+        return compare_training(
+            sides, folder, pair, work.written, work.graph, work.source, training, work.training is not None
+        )
+
+
+def _plain(work: Work) -> dict[str, Any]:
+    """The training of a model that is not compiled, as `named_model` compiles it."""
+    count = len(ordered_outputs(work.graph))
+    loss = {"name": "mean_squared_error", "own": False, "config": {}, "reduction": "sum_over_batch_size"}
+    config = {"learning_rate": 0.01}
+    optimizer = {"class": "SGD", "own": False, "config": config, "schedule": None, "iterations": 0, "slots": {}}
+    return {
+        "losses": [{"output": number, "weight": None, **loss} for number in range(count)],
+        "metrics": [],
+        "optimizer": {**optimizer, "u_product": None},
+        "penalties": {},
+        "refused": [],
+    }
+
+
+def notes(work: Work) -> list[str]:
+    """What a reader should know of what was written."""
+    told = []
+    if "Keras has one bias" in work.written.text:
+        told.append("PyTorch's recurrent layers have a second bias: it is zero and is not trained")
+    if work.training is None:
+        told.append("the model is not compiled: there is no train.py; its gradients were compared under SGD and mse")
+    elif work.training["metrics"]:
+        told.append(f"metrics are not written: {', '.join(work.training['metrics'])}")
+    return told
+
+
+def _kept(ported: Ported, to: Path, options: Options) -> Ported:
+    """Keep what is proved, or asked for unproved; else leave nothing."""
+    if ported.proved or options.unproved:
+        write_json(to / "verdict.json", ported.as_json())
+        return ported
+    for file in to.iterdir():
+        file.unlink()
+    to.rmdir()
+    return Ported(ported.direction, None, ported.comparisons, ported.notes)
