@@ -1,8 +1,7 @@
 """Twelve Keras models as people write them, compiled and given their weights: what `port` is to carry to PyTorch."""
 
 import keras
-from keras import layers
-from keras import ops
+from keras import layers, ops
 
 
 def sentiment():
