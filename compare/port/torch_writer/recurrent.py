@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compare.explain.transfer import GRU_ORDER, gates
+from compare.explain.layer_maps import GRU_ORDER
+from compare.explain.weight_maps import gates
 from compare.port.graph import Call, Layer, Tensor
 from compare.port.torch_writer.activations import name_of
 from compare.port.torch_writer.cells import (
