@@ -42,6 +42,8 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.device != "cpu" and options.on == "ray":
         raise InputError("on Ray every runner computes on the CPU; give --device cpu or --on local")
     sweep = read_sweep(Path(options.file))
+    if sweep.tune.get("space"):
+        raise InputError(f"{options.file}: the ranges of [tune.space] are for `tune`; a sweep takes lists, in [grid]")
     points = list(sweep.points())
     out = Path(options.out or folder_of_now())
     where = Where(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address, options.device)

@@ -97,7 +97,7 @@ def make_windows(series: "Series", case: "Case") -> tuple[Windows, Scaling]:
     from sklearn.preprocessing import StandardScaler  # takes a second, and `import compare` must not
 
     data = case.data
-    first_held_out, points = _borders(len(series.target), case)
+    first_held_out, points = borders(len(series.target), case)
     training = first_held_out - data.window - data.horizon + 1
     first_test = max(first_held_out - data.window, 0)
     if training < 1 or points - data.window - data.horizon + 1 <= first_test:
@@ -129,7 +129,7 @@ def make_windows(series: "Series", case: "Case") -> tuple[Windows, Scaling]:
     return windows, Scaling(float(target.mean_[0]), float(target.scale_[0]))
 
 
-def _borders(rows: int, case: "Case") -> tuple[int, int]:
+def borders(rows: int, case: "Case") -> tuple[int, int]:
     """Return the first row that is held out and the row at which the held-out part ends."""
     data = case.data
     if data.folds is None or data.fold is None:

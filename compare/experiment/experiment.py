@@ -18,6 +18,7 @@ from compare.storage import digest, read_tensors, whole_file, write_json, write_
 
 if TYPE_CHECKING:  # workers read experiments in interpreters that need not have pydantic
     from compare.config.case import Case
+    from compare.data.series import Series
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 
@@ -134,15 +135,27 @@ def make_experiment(case: "Case") -> Experiment:
 
     Raises InputError for data that cannot be used, and for a case that takes more memory or time than the limits.
     """
+    return experiment_of(case, load_checked(case))
+
+
+def load_checked(case: "Case") -> "Series | Examples":
+    """Load a case's data; raises InputError for data that cannot be used and for a case that would take too much."""
     from compare.data.datasets import load_data
     from compare.data.series import Series
-    from compare.experiment.initial_weights import draw_initial_weights
     from compare.experiment.size import check_size, sizes_of_file, sizes_of_series
 
     check_size(case, sizes_of_file(case))
     data = load_data(case)
     if isinstance(data, Series):
         check_size(case, sizes_of_series(data))
+    return data
+
+
+def experiment_of(case: "Case", data: "Series | Examples") -> Experiment:
+    """Make the experiment of a case whose data are these; raises InputError where the two do not fit."""
+    from compare.data.series import Series
+    from compare.experiment.initial_weights import draw_initial_weights
+
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()
     check_model(case, examples)

@@ -68,7 +68,7 @@ def ratio_chart(comparison: Comparison, ratios: RatioMap) -> Chart:
     rows, steps = len(ratios.tensors), comparison.steps
     # The first tensor stands at the top.
     values = np.minimum(ratios.ratios[::-1], np.finfo(np.float32).max).astype(np.float32)
-    plot = _plot("step", y_range=Range1d(0, rows), x_range=Range1d(0, steps, bounds="auto"), height=90 + 15 * rows)
+    plot = empty_plot("step", y_range=Range1d(0, rows), x_range=Range1d(0, steps, bounds="auto"), height=90 + 15 * rows)
     colours = LogColorMapper(Viridis256, low=SMALLEST_RATIO, high=1.0, high_color=BEYOND_COLOUR)
     plot.image(image=[values], x=0, y=0, dw=steps, dh=rows, color_mapper=colours)
     names = ratios.tensors[::-1]
@@ -107,17 +107,17 @@ def _losses(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
     source = ColumnDataSource(columns)
 
     positive = all(np.nanmin(columns[name], initial=1) > 0 for name in [reference, *(f"{r} loss" for r in runners)])
-    losses = _plot("step", "loss", y_axis_type="log" if positive else "linear")
+    losses = empty_plot("step", "loss", y_axis_type="log" if positive else "linear")
     losses.line("step", reference, source=source, name=reference, **_style(reference, behind=True))
     for runner in runners:
         losses.line("step", f"{runner} loss", source=source, name=runner, **_style(runner))
     figures = {"step": "@step", reference: f"@{{{reference}}}{{%.8g}}"}
-    losses.add_tools(_hover(figures | {r: f"@{{{r} loss}}{{%.8g}}" for r in runners}, reference, losses))
+    losses.add_tools(hover(figures | {r: f"@{{{r} loss}}{{%.8g}}" for r in runners}, reference, losses))
     yield Chart(
         "Loss of both sides", f"The training loss of {reference} and of {', '.join(runners)} at every step.", losses
     )
 
-    drift = _plot("step", "relative drift of the loss", y_axis_type="log", x_range=losses.x_range)
+    drift = empty_plot("step", "relative drift of the loss", y_axis_type="log", x_range=losses.x_range)
     bottom = (
         float(np.nanmin(np.where(first.ensemble_loss_drift > 0, first.ensemble_loss_drift, np.inf), initial=1)) / 30
     )
@@ -137,7 +137,7 @@ def _losses(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
                 Span(location=int(beyond[0]), dimension="height", line_color=COLOURS[runner], line_dash="4 3")
             )
     figures = {"step": "@step", "tolerance": "@tolerance{%.3g}", "ensemble": "@ensemble{%.3g}"}
-    drift.add_tools(_hover(figures | {r: f"@{{{r} drift}}{{%.3g}}" for r in runners}, "tolerance", drift))
+    drift.add_tools(hover(figures | {r: f"@{{{r} drift}}{{%.3g}}" for r in runners}, "tolerance", drift))
     told = "; ".join(crossed) or "none crosses the tolerance"
     title = "Drift of the losses: tolerance in red, the ensemble's own drift in grey"
     yield Chart(title, f"How far the losses are apart at every step, beside the tolerance: {told}.", drift)
@@ -156,7 +156,7 @@ def _predictions(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
     sides = [side for side in columns if side not in ("window", "truth")]
     columns |= {f"{side} residual": columns[side] - truth for side in sides}
     source = ColumnDataSource(columns)
-    predictions, residuals = _plot("held-out window", "target"), _plot("held-out window", "prediction − truth")
+    predictions, residuals = empty_plot("held-out window", "target"), empty_plot("held-out window", "prediction − truth")
     residuals.x_range = predictions.x_range
     predictions.scatter("window", "truth", source=source, size=4, color=TEXT_COLOUR, name="truth")
     for side in sides:
@@ -164,9 +164,9 @@ def _predictions(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
             plot.line("window", column, source=source, name=side, **_style(side, behind=side == reference))
     residuals.add_layout(Span(location=0, dimension="width", line_color=TEXT_COLOUR))
     figures = {"window": "@window", "truth": "@truth{%.8g}"}
-    predictions.add_tools(_hover(figures | {side: f"@{{{side}}}{{%.8g}}" for side in sides}, reference, predictions))
+    predictions.add_tools(hover(figures | {side: f"@{{{side}}}{{%.8g}}" for side in sides}, reference, predictions))
     residuals.add_tools(
-        _hover(figures | {side: f"@{{{side} residual}}{{%.8g}}" for side in sides}, reference, residuals)
+        hover(figures | {side: f"@{{{side} residual}}{{%.8g}}" for side in sides}, reference, residuals)
     )
     told = f"of the last {len(truth)} held-out windows by {', '.join(sides)}"
     yield Chart("Predictions for held-out data", f"Truth (dots) and predictions {told}.", predictions)
@@ -182,12 +182,12 @@ def _gates(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
         sides = {reference: first[reference]}
         sides |= {c.runner: of_comparison[gate][c.runner] for c, of_comparison in zip(comparisons, gates, strict=True)}
         source = ColumnDataSource({"timestep": np.arange(len(first[reference])), **sides})
-        plot = _plot("timestep, in the order of computation", "mean over the units", height=200)
+        plot = empty_plot("timestep, in the order of computation", "mean over the units", height=200)
         x_range = plot.x_range = x_range or plot.x_range
         for side in sides:
             plot.line("timestep", side, source=source, name=side, **_style(side, behind=side == reference))
         figures = {"timestep": "@timestep"} | {side: f"@{{{side}}}{{%.8g}}" for side in sides}
-        plot.add_tools(_hover(figures, reference, plot))
+        plot.add_tools(hover(figures, reference, plot))
         apart = max(float(np.abs(values - sides[reference]).max()) for values in sides.values())
         name = "State" if gate == "state" else f"{gate.capitalize()} {'' if gate == 'candidate' else 'gate '}".strip()
         title = f"{name} of the first layer, over the first held-out window"
@@ -196,7 +196,7 @@ def _gates(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
 
 
 def _accuracy_by_timestep(comparisons: Sequence[Comparison]) -> Chart:
-    plot, reference = _plot("timestep", "accuracy", y_range=Range1d(0, 1.02)), comparisons[0].reference
+    plot, reference = empty_plot("timestep", "accuracy", y_range=Range1d(0, 1.02)), comparisons[0].reference
     sides: dict[str, np.ndarray] = {}
     for comparison in comparisons:
         assert comparison.classes is not None  # only those with classes are drawn
@@ -205,7 +205,7 @@ def _accuracy_by_timestep(comparisons: Sequence[Comparison]) -> Chart:
     for side in sides:
         plot.line("timestep", side, source=source, name=side, **_style(side, behind=side == reference))
     figures = {"timestep": "@timestep"} | {side: f"@{{{side}}}{{%.4f}}" for side in sides}
-    plot.add_tools(_hover(figures, next(iter(sides)), plot))
+    plot.add_tools(hover(figures, next(iter(sides)), plot))
     return Chart("Accuracy at each timestep of held-out data", f"By {', '.join(sides)}.", plot)
 
 
@@ -225,13 +225,13 @@ def _confusion(sides: Sequence[str], counts: np.ndarray, labels: Sequence[str]) 
             "ink": ["#ffffff" if part > 0.5 else TEXT_COLOUR for part in parts],
         }
     )
-    plot = _plot("taken for", "is", x_range=FactorRange(*names), y_range=FactorRange(*reversed(names)), height=340)
+    plot = empty_plot("taken for", "is", x_range=FactorRange(*names), y_range=FactorRange(*reversed(names)), height=340)
     plot.rect("predicted", "truth", 1, 1, source=source, line_color=None, fill_color="#0072B2", fill_alpha="part")
     centred = {"text_align": "center", "text_baseline": "middle", "text_font_size": "11px"}
     plot.text("predicted", "truth", "text", source=source, text_color="ink", **centred)
     plot.xaxis.major_label_orientation = 0.9 if sum(map(len, names)) > 40 else 0
     plot.grid.visible = False
-    plot.add_tools(_hover({"is": "@truth", "taken for": "@predicted", "times": "@count"}))
+    plot.add_tools(hover({"is": "@truth", "taken for": "@predicted", "times": "@count"}))
     right = int(np.trace(counts))
     return Chart(f"Confusion matrix of {', '.join(sides)}", f"{right} of {int(counts.sum())} are right.", plot)
 
@@ -251,7 +251,7 @@ def _confusions(comparisons: Sequence[Comparison]) -> list[tuple[list[str], np.n
     return matrices
 
 
-def _plot(x_label: str, y_label: str = "", **options: Any) -> figure:
+def empty_plot(x_label: str, y_label: str = "", **options: Any) -> figure:
     """Make an empty figure as wide as its place, which shows on white and on black."""
     see_through = {"background_fill_alpha": 0, "border_fill_alpha": 0, "outline_line_color": None}
     plot = figure(
@@ -274,7 +274,7 @@ def _plot(x_label: str, y_label: str = "", **options: Any) -> figure:
     return plot
 
 
-def _hover(figures: Mapping[str, str], line: str | None = None, plot: figure | None = None) -> HoverTool:
+def hover(figures: Mapping[str, str], line: str | None = None, plot: figure | None = None) -> HoverTool:
     """Tell the figures at the step under the pointer, or without a line at the mark under it."""
     formats = {column[: column.index("{%")]: "printf" for column in figures.values() if "{%" in column}
     if plot is None:

@@ -3,7 +3,7 @@
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -26,7 +26,10 @@ NOT_IN_THE_GRID = {"seed": "seeds = [0, 1]", "dtype": 'dtypes = ["float32"]', "n
 
 
 class SweepFile(BaseModel):
-    """What a sweep's file has: a base case, what replaces its fields, and lists of what is tried for a field."""
+    """What a sweep's file has: a base case, what replaces its fields, and lists of what is tried for a field.
+
+    `tune` says how `compare tune` searches; a sweep tries every value of every list.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +39,7 @@ class SweepFile(BaseModel):
     backends: list[str] | None = None
     seeds: list[int] | None = None
     dtypes: list[str] | None = None
+    tune: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Sweep:
     common: Mapping[str, Any]
     backends: Sequence[str]
     axes: Mapping[str, Sequence[Any]]
+    tune: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return prod(map(len, self.axes.values()))
@@ -101,7 +106,7 @@ def read_sweep(path: Path) -> Sweep:
     try:
         file = SweepFile.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+        raise InputError(f"{path}: {explain_problems(error, SweepFile)}") from None
     try:
         return _sweep_of(file, path)
     except InputError as error:
@@ -136,7 +141,7 @@ def _sweep_of(file: SweepFile, path: Path) -> Sweep:
     for name in backends:
         if name not in BACKENDS:
             raise InputError(f"backends: backend {name!r} is unknown; {nearest(name, BACKENDS)}")
-    return Sweep(str(path), base, fields, backends, axes)
+    return Sweep(str(path), base, fields, backends, axes, file.tune)
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,10 +162,15 @@ def _check_list(name: str, values: Any) -> None:
             raise InputError(f"{name} has {value!r} twice")
 
 
-def _explain(problem: Any) -> str:
+def explain_problems(error: ValidationError, table: type[BaseModel]) -> str:
+    """Say what is wrong with a table of the file."""
+    return "; ".join(_explain(problem, table) for problem in error.errors())
+
+
+def _explain(problem: Any, table: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"key {name!r} is unknown; {nearest(name, SweepFile.model_fields)}"
+        return f"key {name!r} is unknown; {nearest(name, table.model_fields)}"
     if problem["type"] == "missing":
         return f"key {name!r} is missing"
     return f"{name} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

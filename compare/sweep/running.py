@@ -1,7 +1,7 @@
 """Runs a sweep: finds what is done, has the rest run, keeps each verdict as it comes."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,20 +126,21 @@ def _run(
 ) -> Iterator[Record]:
     if not points:
         return
-    with _pool(out, where) as pool:
+    with open_pool(out, where, SERVICES) as pool:
         yield from PooledSweep(sweep, out, pool, where.kind, say).run(points)
 
 
-def _pool(out: Path, where: Where) -> Pool | RayPool:
+def open_pool(out: Path, where: Where, services: Mapping[str, str]) -> Pool | RayPool:
+    """Make the pool of workers of a place; their logs go into a folder of results."""
     # Each training has one thread, here and on Ray: with another number of threads sums are rounded otherwise.
     if where.kind == "ray":
-        return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES, services=SERVICES)
+        return RayPool(where.address, where.jobs, where.timeout, threads=1, retries=RETRIES, services=services)
     return Pool(
         out / "logs",
         where.jobs,
         where.timeout,
         threads=1,
         retries=RETRIES,
-        services=SERVICES,
+        services=services,
         device=where.device,
     )
