@@ -7,6 +7,7 @@
     why.agree, why.first_difference, why.causes
 
     compare.port("model.keras", to="ported").proved
+    compare.tune("sweep.toml").best
 
 Importing it imports no framework: these are imported in processes of their own.
 """
@@ -15,16 +16,17 @@ import importlib
 from typing import Any
 
 __all__ = [
-    "Case", "ExplainResult", "InputError", "RunResult", "Verdict",
-    "explain", "load_case", "port", "read_trace", "run",
+    "Case", "ExplainResult", "InputError", "RunResult", "TuneResult", "Verdict",
+    "explain", "load_case", "port", "read_trace", "run", "tune",
 ]  # fmt: skip
 
 # Where the public names live. Packages that are called have no module: `compare.run` is the package itself.
 _HOMES = {
     "Case": "compare.config.case",
-    "ExplainResult": "compare.api",
+    "ExplainResult": "compare.results",
     "InputError": "compare.errors",
-    "RunResult": "compare.api",
+    "RunResult": "compare.results",
+    "TuneResult": "compare.results",
     "Verdict": "compare.judge",
     "load_case": "compare.config.case",
     "read_trace": "compare.trace.trace",

@@ -1,108 +1,41 @@
-"""What a program calls: `compare.run`, `explain` and `port`; the commands of these names are thin over them."""
+"""What a program calls: `compare.run`, `explain`, `port` and `tune`; the commands of these names are thin over them."""
 
-import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import Any, Literal
 
 from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
-from compare.explain.fixes.fix import Fixed, check_target, fix_pair
+from compare.explain.fixes.fix import check_target, fix_pair
 from compare.explain.pair_file import OTHER, Pair, read_pair
 from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
-from compare.judge.verdict import Cause, Difference
 from compare.port.entry import Options, Ported, port_model
-from compare.report.console import ProgressBars, ProgressLines, print_verdict
-from compare.report.explain_page import DoingLine, print_explanation, write_explanation
-from compare.report.explain_page import conclusion as explain_conclusion
+from compare.report.console import ProgressBars, ProgressLines
+from compare.report.explain_page import DoingLine, write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
-from compare.report.wording import conclusion
+from compare.report.tune_page import write_tune_page
+from compare.results import ExplainResult, RunResult, TuneResult
 from compare.run.folder import folder_of_now, run_folder
 from compare.run.kernels import required_kernels
 from compare.run.plan import plan, prepare
 from compare.run.training import run_cases
 from compare.storage import new_folder, write_json
+from compare.sweep.running import Where
+from compare.tune.running import CONFIRMATION, run_tune
+from compare.tune.search import read_search
 from compare.workers.backends import check_device, choose_backends, machine
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event
 
 CaseLike = str | Path | Case
-
-
-@dataclass(frozen=True, repr=False)
-class RunResult:
-    """What came of a run: the cases as they were trained, the verdict, and the folder of traces and reports."""
-
-    cases: Sequence[Case]
-    verdict: Verdict
-    out: Path
-
-    @property
-    def agree(self) -> bool:
-        """Whether every comparison agrees."""
-        return self.verdict.agree
-
-    @property
-    def comparisons(self) -> Sequence[Comparison]:
-        """One comparison for each case and Keras runner."""
-        return self.verdict.comparisons
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.out / "report.html"
-
-    def __repr__(self) -> str:
-        return f"<RunResult: {conclusion(self.verdict)} {self.report}>"
-
-    def _repr_html_(self) -> str:
-        return _as_html(lambda console: print_verdict(console, self.verdict))
-
-
-@dataclass(frozen=True, repr=False)
-class ExplainResult:
-    """What came of a pair of models: the comparison, the folder of the report, and where asked for the fixed file."""
-
-    comparison: Comparison
-    out: Path
-    fixed: Fixed | None = None
-
-    @property
-    def agree(self) -> bool:
-        """Whether the two models train alike."""
-        return self.comparison.status == "agrees"
-
-    @property
-    def first_difference(self) -> Difference | None:
-        """Where they first differ."""
-        return self.comparison.first_difference
-
-    @property
-    def causes(self) -> Sequence[Cause]:
-        """Why, each with its proof."""
-        return self.comparison.causes
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.out / "report.html"
-
-    def __repr__(self) -> str:
-        return f"<ExplainResult of {self.comparison.case}: {explain_conclusion(self.comparison)} {self.report}>"
-
-    def _repr_html_(self) -> str:
-        return _as_html(lambda console: print_explanation(console, self.comparison))
 
 
 def run(
@@ -252,6 +185,69 @@ def port(
         return port_model(str(source), Path(to), options, on_doing)
 
 
+def tune(
+    file: str | Path,
+    *,
+    trials: int | None = None,
+    metric: str | None = None,
+    side: str | None = None,
+    out: str | Path | None = None,
+    on: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    jobs: int | None = None,
+    timeout: float = 600,
+    device: str = "cpu",
+    progress: bool = False,
+    command: str = "compare.tune",
+) -> TuneResult:
+    """Search for the best values of a case's fields by cross-validation, and confirm the best case on both sides.
+
+    Example: `compare.tune("sweep.toml", trials=50).best`
+
+    Args:
+        file: a TOML file as of a sweep: a base case, lists in [grid], and a table [tune]; see README.md.
+        trials: how many in all; those that `out` holds are not run again.
+        metric: the score, such as "mse" or "accuracy".
+        side: "torch", "keras-<backend>" or "both", whose mean is the score.
+        out: folder of the study, the page and the best case; `runs/<time>` if None. Given again, the search goes on;
+            several processes may share it.
+        on: "local", or "ray".
+        address: of a running Ray cluster; one is started here if None.
+        jobs: trials at a time; the number of cores if None.
+        timeout: the longest silence of a runner, in seconds; on Ray the longest training.
+        device: what is computed on, "cpu" or "cuda".
+        progress: whether to say on standard error what came of each trial.
+        command: how the page says that it was made.
+
+    Raises InputError for what cannot be searched, before anything is trained, and where Optuna is not installed.
+
+    """
+    check_work(jobs, timeout, device)
+    where = checked_place(on, address, jobs or os.cpu_count() or 1, timeout, device)
+    search = read_search(Path(file), trials=trials, metric=metric, side=side)
+    folder = Path(out or folder_of_now())
+
+    def say(line: str) -> None:
+        if progress:
+            print(line, file=sys.stderr, flush=True)
+
+    outcome = run_tune(search, folder, where, say)
+    conditions = {**machine(), "where": on, "device": device, "command": command}
+    write_tune_page(outcome, conditions, folder / "report.html")
+    if outcome.verdict is not None and outcome.case is not None:
+        write_reports(outcome.verdict, [outcome.case], folder / CONFIRMATION, 1, command, device)
+    return TuneResult(outcome, folder)
+
+
+def checked_place(on: Literal["local", "ray"], address: str | None, jobs: int, timeout: float, device: str) -> Where:
+    """Return where the cases of a file are run; raises InputError for options that exclude each other."""
+    if address is not None and on != "ray":
+        raise InputError(f"--address {address} is of a Ray cluster; give --on ray too")
+    if device != "cpu" and on == "ray":
+        raise InputError("on Ray every runner computes on the CPU; give --device cpu or --on local")
+    return Where(on, jobs, timeout, address, device)
+
+
 def _of_one_framework(
     pair: Pair, backends: Sequence[str], against: str | None, timeout: float
 ) -> Callable[[Callable[[str], None]], Comparison] | None:
@@ -315,9 +311,3 @@ def write_reports(
     }
     write_html(verdict, cases, conditions, out / "report.html")
     write_junit(verdict, out / "junit.xml")
-
-
-def _as_html(say: Callable[[Console], None]) -> str:
-    console = Console(file=io.StringIO(), record=True, width=120, highlight=False)
-    say(console)
-    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

@@ -16,6 +16,7 @@ from compare.cli.port import add_port
 from compare.cli.power import add_power
 from compare.cli.run import add_run
 from compare.cli.sweep import add_sweep
+from compare.cli.tune import add_tune
 from compare.errors import InputError, nearest
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -86,6 +87,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_check(commands)
     add_bench(commands)
     add_sweep(commands)
+    add_tune(commands)
     names = list(commands.choices)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]

@@ -72,6 +72,12 @@ def add_out_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/<time>)")
 
 
+def add_place_options(command: argparse.ArgumentParser) -> None:
+    """Add what says where the cases of a file are run."""
+    command.add_argument("--on", choices=("local", "ray"), default="local", help="where (default: local)")
+    command.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster (default: one started here)")
+
+
 def add_work_options(command: argparse.ArgumentParser, timeout: str = "longest silence of a runner") -> None:
     """Add what says how the work is done and what is printed; `timeout` says what is timed."""
     command.add_argument("--jobs", type=int, metavar="N", help="trainings at a time (default: the number of cores)")

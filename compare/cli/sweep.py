@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compare.cli.options import add_out_option, add_work_options
+from compare.cli.options import add_out_option, add_place_options, add_work_options
 from compare.cli.output import command_line
 from compare.errors import InputError
 
@@ -21,32 +21,33 @@ def add_sweep(commands: Any) -> None:
     )
     sweep.set_defaults(command=_sweep)
     sweep.add_argument("file", metavar="SWEEP.toml", help="the base case and lists of what is tried")
-    sweep.add_argument("--on", choices=("local", "ray"), default="local", help="where (default: local)")
-    sweep.add_argument("--address", metavar="ADDRESS", help="a running Ray cluster (default: one started here)")
+    add_place_options(sweep)
+    sweep.add_argument("--metric", metavar="NAME", help="what cases are ranked by (default: mse, of classes accuracy)")
     add_out_option(sweep)
     add_work_options(sweep, timeout="longest silence of a runner, on Ray longest training")
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from compare.api import check_work
-    from compare.report.sweep_page import sweep_conclusion, write_sweep_page
+    from rich.console import Console
+
+    from compare.api import check_work, checked_place
+    from compare.report.sweep_page import print_ranking, sweep_conclusion, write_sweep_page
     from compare.run.folder import folder_of_now
     from compare.sweep.grid import read_sweep
-    from compare.sweep.running import Where, run_sweep
+    from compare.sweep.ranking import check_metric, rank
+    from compare.sweep.running import run_sweep
     from compare.sweep.table import write_table
     from compare.workers.backends import machine
 
     check_work(options.jobs, options.timeout, options.device)
-    if options.address is not None and options.on != "ray":
-        raise InputError(f"--address {options.address} is of a Ray cluster; give --on ray too")
-    if options.device != "cpu" and options.on == "ray":
-        raise InputError("on Ray every runner computes on the CPU; give --device cpu or --on local")
+    jobs = options.jobs or os.cpu_count() or 1
+    where = checked_place(options.on, options.address, jobs, options.timeout, options.device)
     sweep = read_sweep(Path(options.file))
     if sweep.tune.get("space"):
         raise InputError(f"{options.file}: the ranges of [tune.space] are for `tune`; a sweep takes lists, in [grid]")
     points = list(sweep.points())
+    metric = check_metric(sweep.experiment(points[0]).case.task, options.metric)
     out = Path(options.out or folder_of_now())
-    where = Where(options.on, options.jobs or os.cpu_count() or 1, options.timeout, options.address, options.device)
     done = 0
 
     def say(line: str) -> None:
@@ -62,10 +63,13 @@ def _sweep(options: argparse.Namespace) -> int:
     table = write_table(outcome.rows, out)
     page = out / "report.html"
     environment = {**machine(), "where": options.on, "device": options.device, "command": command_line()}
-    write_sweep_page(sweep, outcome, environment, table, page)
+    ranking = rank(sweep, outcome.rows, metric)
+    write_sweep_page(sweep, outcome, environment, table, page, metric, ranking)
     if options.json:
         print(json.dumps(outcome.as_json()))
         return outcome.exit_code
+    if not options.quiet:
+        print_ranking(Console(highlight=False), metric, ranking)
     print(sweep_conclusion(outcome))
     if not options.quiet:
         print(f"Table: {table}\nReport: {page}")

@@ -151,15 +151,21 @@ def load_checked(case: "Case") -> "Series | Examples":
     return data
 
 
-def experiment_of(case: "Case", data: "Series | Examples") -> Experiment:
-    """Make the experiment of a case whose data are these; raises InputError where the two do not fit."""
+def experiment_of(
+    case: "Case", data: "Series | Examples", weights: Mapping[str, np.ndarray] | None = None
+) -> Experiment:
+    """Make the experiment of a case whose data are these, drawing initial weights unless they are given.
+
+    Raises InputError where case and data do not fit.
+    """
     from compare.data.series import Series
     from compare.experiment.initial_weights import draw_initial_weights
 
     windows, scaling = make_windows(data, case) if isinstance(data, Series) else (data, None)
     examples = windows.as_examples()
     check_model(case, examples)
-    weights = draw_initial_weights(case, examples.features or 0, examples.outputs, examples.vocabulary)
+    if weights is None:
+        weights = draw_initial_weights(case, examples.features or 0, examples.outputs, examples.vocabulary)
     count = len(examples.training.inputs)
     if case.model.stateful:
         stream_order(len(examples.test.inputs), case)  # says now what cannot be predicted later

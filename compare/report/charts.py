@@ -156,7 +156,10 @@ def _predictions(comparisons: Sequence[Comparison]) -> Iterator[Chart]:
     sides = [side for side in columns if side not in ("window", "truth")]
     columns |= {f"{side} residual": columns[side] - truth for side in sides}
     source = ColumnDataSource(columns)
-    predictions, residuals = empty_plot("held-out window", "target"), empty_plot("held-out window", "prediction − truth")
+    predictions, residuals = (
+        empty_plot("held-out window", "target"),
+        empty_plot("held-out window", "prediction − truth"),
+    )
     residuals.x_range = predictions.x_range
     predictions.scatter("window", "truth", source=source, size=4, color=TEXT_COLOUR, name="truth")
     for side in sides:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
@@ -13,6 +13,9 @@ from compare.judge.verdict import Comparison, Verdict
 from compare.known.differences import known_differences
 from compare.report import wording
 from compare.storage import write_text
+
+if TYPE_CHECKING:  # Bokeh takes a second
+    from compare.report.charts import Chart
 
 # Told apart by shape as well as by colour.
 MARKS = {"agrees": "✓", "differs": "✗", "failed": "!", "undecidable": "?", "defect": "◆"}
@@ -82,24 +85,30 @@ def draw(comparisons: Sequence[Comparison], name: str) -> dict[str, Any] | None:
     """
     if not any(c.curves is not None or c.gates is not None or c.classes is not None for c in comparisons):
         return None
-    from compare.report.charts import COLOURS, charts_of, embedded, ratio_chart  # Bokeh takes a second
+    from compare.report.charts import COLOURS, charts_of, ratio_chart  # Bokeh takes a second
 
     shared = list(charts_of(comparisons))
     own = [(c.runner, ratio_chart(c, c.ratio_map)) for c in comparisons if c.ratio_map is not None]
     if not shared and not own:
         return None
-    charts = [*shared, *(chart for _, chart in own)]
+    charts = embed([*shared, *(chart for _, chart in own)], name)
+    sides = dict.fromkeys(side for c in comparisons for side in (c.reference, c.runner))
+    return charts | {
+        "shared": charts["places"][: len(shared)],
+        "own": {runner: place for (runner, _), place in zip(own, charts["places"][len(shared) :], strict=True)},
+        "legend": [(side, COLOURS.get(side, COLOURS["torch"])) for side in sides],
+    }
+
+
+def embed(charts: "Sequence[Chart]", name: str) -> dict[str, Any]:
+    """Return what a page's template needs of charts: their places, each with an id, and the document drawn there."""
+    from compare.report.charts import embedded
+
     document, roots = embedded(charts)
     places = [
         {"id": f"{name}-{number}", "root": root, "chart": chart}
         for number, (root, chart) in enumerate(zip(roots, charts, strict=True))
     ]
-    sides = dict.fromkeys(side for c in comparisons for side in (c.reference, c.runner))
-    return {
-        "name": name,
-        # "<" would end the element that holds it.
-        "document": Markup(document.replace("<", "\\u003c")),  # noqa: S704 - JSON, in which "<" is escaped
-        "shared": places[: len(shared)],
-        "own": {runner: place for (runner, _), place in zip(own, places[len(shared) :], strict=True)},
-        "legend": [(side, COLOURS.get(side, COLOURS["torch"])) for side in sides],
-    }
+    # "<" would end the element that holds it.
+    escaped = Markup(document.replace("<", "\\u003c"))  # noqa: S704 - JSON, in which "<" is escaped
+    return {"name": name, "document": escaped, "places": places}

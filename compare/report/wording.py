@@ -62,6 +62,11 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
+def four_digits(value: float | None) -> str:
+    """Write a figure with four digits."""
+    return "–" if value is None else f"{value:.4g}"
+
+
 def location(difference: Difference) -> str:
     """Say where a difference stands."""
     if difference.phase == "start":

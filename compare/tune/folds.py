@@ -28,10 +28,12 @@ def fold_experiments(case: Case, folds: int) -> list[Experiment]:
         past = replace(data, features=data.features[:first], target=data.target[:first])
         whole = {**plain, "data.test_fraction": DataConfig.model_fields["test_fraction"].default, "data.folds": folds}
         cases = [with_fields(case, {**whole, "data.fold": fold}) for fold in range(1, folds + 1)]
-        return [experiment_of(fold, past) for fold in cases]
-    light = with_fields(case, plain)
-    parts = [_chosen(data, rows, held) for rows, held in _splits(data.training, folds, case.seed)]
-    return [experiment_of(light, part) for part in parts]
+        parts: list[tuple[Case, Series | Examples]] = [(fold, past) for fold in cases]
+    else:
+        light, splits = with_fields(case, plain), _splits(data.training, folds, case.seed)
+        parts = [(light, _chosen(data, rows, held)) for rows, held in splits]
+    of_first = experiment_of(*parts[0])
+    return [of_first, *(experiment_of(*part, of_first.weights) for part in parts[1:])]
 
 
 def _splits(part: Part, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -20,7 +20,7 @@ State = Literal["complete", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial: its values, what became of it, its score, and that of each fold by side; fewer folds where it was pruned.
+    """A trial: its values, what became of it, its score, and that of each fold by side; fewer where it was pruned.
 
     `score` of one that was pruned is the mean of the folds that it had.
     """

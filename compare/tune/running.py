@@ -1,4 +1,4 @@
-"""Runs a search: takes trials, has each fold trained, ends what cannot win, and confirms the best case on both sides."""
+"""Runs a search: takes trials, has each fold trained, ends what cannot win, confirms the best case on both sides."""
 
 import shutil
 import time
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from compare.errors import InputError
 from compare.experiment.experiment import Experiment, write_experiment
-from compare.judge import Verdict
 from compare.judge.metrics import metrics_of
 from compare.run.folder import run_folder
 from compare.run.plan import prepare, remaining
@@ -21,7 +20,7 @@ from compare.sweep.running import Where, open_pool
 from compare.trace.trace import read_trace
 from compare.tune.results import Outcome, Tried, fold_attribute, importances, ranking
 from compare.tune.search import Search
-from compare.tune.study import SharedStudy, check_optuna, held
+from compare.tune.study import WORKERS, SharedStudy, check_optuna, held
 from compare.workers.pool import Pool
 from compare.workers.tasks import Task
 
@@ -61,13 +60,17 @@ class Trials:
     def run(self) -> None:
         """Run trials until all that were asked for are done, those that other processes have left too."""
         running: list[Running] = []
+        waited = False
         while True:
             while len(running) < self.pool.jobs and (trial := self.shared.next_trial()) is not None:
                 running += self._begin(trial)
             if running:
                 self._train_fold(running)
                 running = [trial for trial in running if not self._is_over(trial)]
-            elif self.shared.others():
+            elif others := self.shared.others():
+                if not waited:
+                    self.say(f"waiting for {others} trials of other processes")
+                waited = True
                 time.sleep(WAIT_SECONDS)
             else:
                 return
@@ -75,7 +78,9 @@ class Trials:
     def _begin(self, trial: "Trial") -> list[Running]:
         fields = self.shared.fields(trial)
         try:
-            made = {seed: self.search.experiments(fields, seed, self.search.sweep.base.name) for seed in self.search.seeds}
+            made = {
+                seed: self.search.experiments(fields, seed, self.search.sweep.base.name) for seed in self.search.seeds
+            }
         except InputError as error:
             self._end(trial, "fail", str(error))
             return []
@@ -131,8 +136,10 @@ class Trials:
         fold = len(running.scores)
         for seed, folds in running.experiments.items():
             for runner in self.search.runners:
-                trace = read_trace(self.folder / running.name(seed) / runner)
-                value = metrics_of(folds[fold], trace.predictions).get(self.search.metric)
+                predictions = read_trace(self.folder / running.name(seed) / runner).predictions
+                if predictions is None:
+                    return figures, f"{runner}: fold {fold + 1} has no predictions"
+                value = metrics_of(folds[fold], predictions).get(self.search.metric)
                 if value is None:
                     return figures, f"{runner}: no {self.search.metric} in fold {fold + 1}: the training diverged"
                 figures[runner].append(value)
@@ -154,14 +161,12 @@ def trial_line(search: Search, shared: SharedStudy, number: int) -> str:
     """Say what came of a trial."""
     trials = ranking(shared.study, search)
     tried = next(tried for tried in trials if tried.number == number)
-    over = sum(not trial.state.name == "RUNNING" for trial in shared.study.get_trials(deepcopy=False))
+    over = sum(trial.state.name != "RUNNING" for trial in shared.study.get_trials(deepcopy=False))
     fields = " ".join(f"{name}={value}" for name, value in tried.values.items())
     return f"[{over}/{search.trials}] trial {number}: {fields}: {tried.outcome(search.metric)}"
 
 
-def run_tune(
-    search: Search, out: Path, where: Where, say: Say = lambda line: None, on_start: Say = lambda line: None
-) -> Outcome:
+def run_tune(search: Search, out: Path, where: Where, say: Say = lambda line: None) -> Outcome:
     """Search, going on where the folder holds the search already; then confirm the best case on both sides.
 
     Raises InputError where the folder cannot be used, Optuna is missing, or no training can be run there.
@@ -172,7 +177,7 @@ def run_tune(
     with SharedStudy(out, search) as shared:
         over = len(ranking(shared.study, search))
         if over:
-            on_start(f"{over} of {search.trials} trials were found done")
+            say(f"{over} of {search.trials} trials were found done")
         if over < search.trials or shared.others():
             with open_pool(out, where, {}) as pool:
                 Trials(shared, pool, say).run()
@@ -188,15 +193,15 @@ def _confirmed(outcome: Outcome, best: Tried, out: Path, where: Where, say: Say)
     search = outcome.search
     case = search.case(best.fields, search.seeds[0], f"{search.sweep.base.name}-tuned")
     score = f"{search.metric} {best.score:.6g} over {search.table.folds} folds on {' and '.join(search.runners)}"
-    write_text(out / BEST_FILE, f"# Trial {best.number} of {search.sweep.source}: {score}\n{case.to_toml()}")
     say(f"the best case, of trial {best.number}, is trained on both sides and judged")
     folder = out / CONFIRMATION
     folder.mkdir(exist_ok=True)
-    with held(out / BEST_FILE):  # processes that share the search come here one after the other
+    with held(out / WORKERS):  # processes that share the search come here one after the other
+        write_text(out / BEST_FILE, f"# Trial {best.number} of {search.sweep.source}: {score}\n{case.to_toml()}")
         experiments = prepare([case])
-        with run_folder(folder, experiments, search.backends, where.device):
-            with Pool(folder / "logs", where.jobs, where.timeout, device=where.device) as pool:
-                verdict = run_cases(experiments, search.backends, folder, pool)
+        workers = Pool(folder / "logs", where.jobs, where.timeout, device=where.device)
+        with run_folder(folder, experiments, search.backends, where.device), workers as pool:
+            verdict = run_cases(experiments, search.backends, folder, pool)
     return outcome.with_confirmation(case, out / BEST_FILE, verdict)
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,16 +15,9 @@ from compare.errors import InputError, nearest
 from compare.experiment.experiment import Experiment
 from compare.storage import digest
 from compare.sweep.grid import Sweep, explain_problems, read_sweep
+from compare.sweep.ranking import MAXIMISED, check_metric
 from compare.tune.folds import fold_experiments
 from compare.workers.backends import BACKENDS, REFERENCE_RUNNER, backend_of, keras_runner, version
-
-# What can be the score, by task, the default first; `MAXIMISED` are better where they are larger.
-METRICS = {
-    "forecasting": ("mse", "rmse", "mae", "r2"),
-    "classification": ("accuracy", "perplexity"),
-    "tagging": ("accuracy", "perplexity"),
-}
-MAXIMISED = ("r2", "accuracy")
 
 TRIALS = 20
 
@@ -231,10 +223,8 @@ def _search_of(sweep: Sweep, table: Table) -> Search:
     first = {n: d.low if isinstance(d, Range) else d[0] for n, d in space.items()}
     case = with_fields(sweep.base, {**sweep.common, **first})
     space = {name: _typed(case, name, dimension) for name, dimension in space.items()}
-    accepted = METRICS[case.task]
-    if table.metric is not None and table.metric not in accepted:
-        raise InputError(f"tune.metric {table.metric!r} is none of task {case.task!r}; {nearest(table.metric, accepted)}")
-    return Search(sweep, space, table, table.metric or accepted[0], _runners(table.side, sweep.backends))
+    metric = check_metric(case.task, table.metric)
+    return Search(sweep, space, table, metric, _runners(table.side, sweep.backends))
 
 
 def _ranges(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Range]]:

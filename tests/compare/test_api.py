@@ -49,7 +49,7 @@ def test_packages_are_called_whatever_was_imported_before(first: str, environmen
     assert names == "plan read_pair"
 
 
-@pytest.mark.parametrize("name", ["run", "explain", "port"])
+@pytest.mark.parametrize("name", ["run", "explain", "port", "tune"])
 def test_help_says_what_a_package_takes(name: str) -> None:
     """`help` and `inspect.signature` show the function that is called."""
     function = getattr(compare, name)

@@ -50,11 +50,18 @@ if "TRAININGS" in os.environ:
 
 def start_sweep(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     """Start a sweep in a folder, each of whose trainings leaves a line in `trainings.txt` when it is done."""
-    (folder / "sweep.toml").write_text(SWEEP)
+    return start_counted(folder, environment, SWEEP, "sweep", *arguments)
+
+
+def start_counted(
+    folder: Path, environment: dict[str, str], text: str, command: str, *arguments: str
+) -> subprocess.Popen[str]:
+    """Start a command on a sweep's file in a folder; its trainings are counted as those of `start_sweep`."""
+    (folder / "sweep.toml").write_text(text)
     (folder / "sitecustomize.py").write_text(COUNTING)
     path = os.pathsep.join([str(folder), environment["PYTHONPATH"]])
     return subprocess.Popen(
-        [sys.executable, "-m", "compare", "sweep", "sweep.toml", "--out", "out", "--json", *arguments],
+        [sys.executable, "-m", "compare", command, "sweep.toml", "--out", "out", "--json", *arguments],
         cwd=folder,
         env={**environment, "PYTHONPATH": path, "TRAININGS": str(folder / "trainings.txt")},
         stdout=subprocess.PIPE,

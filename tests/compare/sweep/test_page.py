@@ -9,6 +9,7 @@ import pytest
 from compare.config.case import load_case
 from compare.report.sweep_page import sweep_conclusion, write_sweep_page
 from compare.sweep.grid import Sweep
+from compare.sweep.ranking import rank
 from compare.sweep.running import Outcome
 
 
@@ -28,7 +29,8 @@ def page_of(rows: list[dict[str, Any]], folder: Path) -> str:
     outcome = Outcome(rows, *counts, 0)
     sweep = Sweep("sweep.toml", load_case("lstm"), {}, ["torch"], {"model.units": [4, 8], "seed": [0]})
     path = folder / "report.html"
-    write_sweep_page(sweep, outcome, {"machine": "this one"}, folder / "table.csv", path)
+    ranking = rank(sweep, rows, "mse")
+    write_sweep_page(sweep, outcome, {"machine": "this one"}, folder / "table.csv", path, "mse", ranking)
     return path.read_text("utf-8")
 
 
