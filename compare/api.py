@@ -150,7 +150,7 @@ def port(
     to: str | Path,
     *,
     weights: str | Path | None = None,
-    example: str | None = None,
+    example: str | Sequence[str] | None = None,
     own: str | Path | None = None,
     trust: bool = False,
     unproved: bool = False,
@@ -166,7 +166,8 @@ def port(
         source: a .keras or .h5 file, or "FILE.py:factory" of a function that returns a Keras model or an nn.Module.
         to: a new folder for the code, the weights and the verdict.
         weights: a .weights.h5 file for the model that the factory makes.
-        example: the shape of an input of the PyTorch module, as "32,10,1".
+        example: the shape of each input of the PyTorch module, the batch first: "32,10,1"; "32,10:int<5000" for whole
+            numbers below 5000, "8:1<=int<11" for lengths; "10,32b,1" where the batch is another axis.
         own: a Python file with the counterparts of a user's own layers; see README.md.
         trust: whether code that the model file holds may run.
         unproved: whether what is not proved is written nevertheless.
@@ -181,7 +182,8 @@ def port(
     names = choose_backends([backend] if isinstance(backend, str) else list(backend or ("torch",)))
     files = [None if file is None else Path(file) for file in (weights, own)]
     with new_folder(Path(to), "--to"), DoingLine(progress) as on_doing:
-        options = Options(files[0], files[1], trust, unproved, example, names, timeout)
+        shapes = [example] if isinstance(example, str) else list(example or ())
+        options = Options(files[0], files[1], trust, unproved, shapes, names, timeout)
         return port_model(str(source), Path(to), options, on_doing)
 
 

@@ -15,7 +15,12 @@ def add_port(commands: Any) -> None:
     add("source", metavar="SOURCE", help="a .keras or .h5 file, or FILE.py:factory of a Keras model or nn.Module")
     add("--to", required=True, metavar="DIR", help="a new folder for what is written")
     add("--weights", metavar="FILE", help="a .weights.h5 file for the model that the factory makes")
-    add("--example", metavar="SHAPE", help="shape of an input of the PyTorch module, as 32,10,1")
+    add(
+        "--example",
+        action="append",
+        metavar="SHAPE",
+        help="an input of the PyTorch module, the batch first: 32,10,1; 32,10:int<5000; 8:1<=int<11; 10,32b,1",
+    )
     add("--with", dest="own", metavar="FILE.py", help="the counterparts of your own layers; see README.md")
     add("--trust", action="store_true", help="let code that the model file holds run")
     add("--unproved", action="store_true", help="write what is not proved too; the verdict says where it differs")

@@ -9,12 +9,12 @@ from typing import Any
 
 from compare.judge.verdict import Comparison
 from compare.port.graph import Graph, graph_of
-from compare.port.ported import KERAS_TO_TORCH, Options, Ported
+from compare.port.ported import KERAS_TO_TORCH, Options, Ported, kept
 from compare.port.proof import PortSides, asked, compare_outputs, compare_training, compare_weights
 from compare.port.source import Source
 from compare.port.torch_writer.module import Written, write_module
 from compare.port.torch_writer.training import optimizer_state, ordered_outputs, write_training
-from compare.storage import write_json, write_tensors, write_text
+from compare.storage import write_tensors, write_text
 
 FILES = ("model.py", "weights.safetensors", "train.py", "optimizer.safetensors")
 
@@ -40,7 +40,7 @@ def port_keras(source: Source, to: Path, options: Options, on_doing: Callable[[s
         with PortSides(backend, options.timeout) as sides, tempfile.TemporaryDirectory() as folder:
             sides.on_doing = on_doing
             others += port_with(sides, source, Path(folder), options, on_doing).comparisons
-    return _kept(Ported(KERAS_TO_TORCH, to, [*ported.comparisons, *others], ported.notes), to, options)
+    return kept(Ported(KERAS_TO_TORCH, to, [*ported.comparisons, *others], ported.notes), to, options)
 
 
 def port_with(sides: PortSides, source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
@@ -117,14 +117,3 @@ def notes(work: Work) -> list[str]:
     elif work.training["metrics"]:
         told.append(f"metrics are not written: {', '.join(work.training['metrics'])}")
     return told
-
-
-def _kept(ported: Ported, to: Path, options: Options) -> Ported:
-    """Keep what is proved, or asked for unproved; else leave nothing."""
-    if ported.proved or options.unproved:
-        write_json(to / "verdict.json", ported.as_json())
-        return ported
-    for file in to.iterdir():
-        file.unlink()
-    to.rmdir()
-    return Ported(ported.direction, None, ported.comparisons, ported.notes)

@@ -1,12 +1,13 @@
 """What a port is asked for, and what comes of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from compare.judge import Verdict
 from compare.judge.verdict import Comparison
+from compare.storage import write_json
 
 KERAS_TO_TORCH, TORCH_TO_KERAS = "keras-to-torch", "torch-to-keras"
 
@@ -16,15 +17,15 @@ class Options:
     """What a port is asked for beside its source.
 
     `weights`: a .weights.h5 file for a factory; `own`: a file with the counterparts of a user's own layers; `trust`:
-    code that a model file holds may run; `unproved`: what is not proved is written nevertheless; `example`: the shape
-    of an input of a PyTorch module; `backends`: those of Keras on which it is proved.
+    code that a model file holds may run; `unproved`: what is not proved is written nevertheless; `examples`: the shapes
+    of a PyTorch module's inputs; `backends`: those of Keras on which it is proved.
     """
 
     weights: Path | None = None
     own: Path | None = None
     trust: bool = False
     unproved: bool = False
-    example: str | None = None
+    examples: Sequence[str] = ()
     backends: Sequence[str] = ("torch",)
     timeout: float = 600
 
@@ -46,3 +47,14 @@ class Ported:
     def as_json(self) -> dict[str, Any]:
         """The content of `verdict.json`: that of every command, with the direction and what is to be said."""
         return {**Verdict(self.comparisons).as_json(), "direction": self.direction, "notes": list(self.notes)}
+
+
+def kept(ported: Ported, to: Path, options: Options) -> Ported:
+    """Keep what is proved, or asked for unproved, with its verdict; else leave nothing."""
+    if ported.proved or options.unproved:
+        write_json(to / "verdict.json", ported.as_json())
+        return ported
+    for file in to.iterdir():
+        file.unlink()
+    to.rmdir()
+    return replace(ported, folder=None)

@@ -47,6 +47,7 @@ OBSERVERS = (
     "compare/explain/keras_observer/",
     "compare/explain/torch_observer/",
     "compare/port/keras_reader/",
+    "compare/port/keras_runner/",
     "compare/port/torch_reader/",
     "compare/port/torch_runner/",
 )

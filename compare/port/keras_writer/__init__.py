@@ -1,0 +1,1 @@
+"""Writes a graph as Keras code, and how it is trained."""
