@@ -74,7 +74,7 @@ class Model:
         if keras.backend.backend() == "jax":  # which compiles every operation that is called by itself
             try:
                 keras_backend.compute_output_spec(self.model, each(_specification, inputs))
-            except Exception:  # a model that needs numbers
+            except (TypeError, ValueError, NotImplementedError, AttributeError):  # a model that needs numbers
                 self.called.clear()
             else:
                 return
@@ -158,7 +158,7 @@ class Dropouts:
             )
             try:
                 value = numbers(inputs)
-            except Exception:
+            except (TypeError, NotImplementedError):  # a compiled step has tracers of JAX's, TensorFlow's graph symbols
                 value = None
             self.calls.append({"rate": float(rate), "shape": shape, "value": value, "where": self.where()})
             return inputs

@@ -169,10 +169,8 @@ def _dropout_calls(model: Model, program: Program, batch: Sequence[int]) -> list
 
 
 def _penalty(model: Any) -> float:
-    try:
-        return float(sum(_scalar(loss) for loss in model.losses))
-    except Exception:
-        return 0.0
+    """What the regularizers of weights add to the loss; those of activities belong to a batch, not to the weights."""
+    return float(sum(_scalar(loss) for loss in model._get_regularization_losses()))
 
 
 def _evaluate(model: Model, program: Program, batch: Sequence[int]) -> dict[str, Any]:
