@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.trainers.data_adapters import data_adapter_utils
 
 from compare.explain.batches import Tree, each
 from compare.explain.keras_observer.description import description
@@ -177,11 +178,14 @@ def _evaluate(model: Model, program: Program, batch: Sequence[int]) -> dict[str,
     """The loss of a batch as for a prediction, after the training; empty where Keras cannot compute it."""
     weights = model.weights()
     x, y, options = program.rows(batch)
+    weights_of_examples = options.get("sample_weight")
+    if program.class_weight is not None:  # evaluate takes none, but the loss of the PyTorch side has them
+        weights_of_examples = data_adapter_utils.class_weight_to_sample_weights(y, program.class_weight)
     model.model.reset_metrics()
     model.reset_states()  # as a program that has just been started
     with Dropouts() as dropped:
         try:
-            loss = model.model.test_on_batch(x, y, sample_weight=options.get("sample_weight"))
+            loss = model.model.test_on_batch(x, y, sample_weight=weights_of_examples)
         except RuntimeError:
             return {}
     return {

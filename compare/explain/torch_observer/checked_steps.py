@@ -182,7 +182,9 @@ class Training:
         if "always_training" in self.setup.flags:
             self.module.train()
         torch.manual_seed(1000 + number)
-        leaves = {**dict(self.module.named_parameters(remove_duplicate=False)), **dict(self.module.named_buffers())}
+        first = dict(self.module.named_parameters())
+        again = {n: p for n, p in self.module.named_parameters(remove_duplicate=False) if n not in first}
+        leaves = {**again, **first, **dict(self.module.named_buffers())}  # a tied parameter by its first name
         leaves |= dict(named("x", x)) | dict(named("y", y))
         recorder = step.recorder = Recorder(
             leaves,

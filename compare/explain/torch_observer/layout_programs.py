@@ -1,7 +1,7 @@
 """What may have been meant where numbers are put in another shape or order, chosen, reduced or joined."""
 
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from compare.explain.torch_observer.programs import (
 from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, Patch, Recorder
 
 WITH_AXIS = (*REDUCTIONS, "softmax", "log_softmax", "cat", "concat", "stack", "flip", "cumsum", "norm")
+# Orders of parts that are tried: all of four, the first of more (a loop over timesteps joins dozens).
+MOST_ORDERS = 24
 JOINING = ("cat", "concat", "concatenate", "stack", "add", "__add__", "hstack")
 
 
@@ -231,7 +233,7 @@ def _joined(context: Context) -> Iterator[Program]:
             cause, "the parts in the other order", simple(lambda o, a, k, r: o.function(list(a[0])[::-1], *a[1:], **k))
         )
         if len(context.tensors) > 2:
-            for turn in list(permutations(range(len(context.tensors))))[1:24]:
+            for turn in islice(permutations(range(len(context.tensors))), 1, MOST_ORDERS):
                 yield context.put(
                     cause,
                     f"the parts in the order {turn}",

@@ -19,6 +19,8 @@ from compare.explain.source import Site, users_site
 Key = tuple[Any, int]
 
 DROPOUTS = ("dropout", "dropout_", "dropout1d", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+# Attention that drops inside: where the rate stands among the arguments.
+ATTENTION = {"multi_head_attention_forward": 10, "scaled_dot_product_attention": 4}
 FUSED = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 # They give what they are given, or nothing that is computed with.
 PASSED = {
@@ -170,11 +172,16 @@ class Recorder(TorchFunctionMode):
         """After the first backward pass dropout alone is left out."""
         if name in DROPOUTS:
             return args[0].clone()
-        if name in FUSED:
-            noted = len(self.dropouts)
-            args = self._without_dropout(args)
-            del self.dropouts[noted:]
+        noted = len(self.dropouts)
+        args, options = self._undropped(name, args, options)
+        del self.dropouts[noted:]
         return function(*args, **options)
+
+    def _undropped(self, name: str, args: Any, options: Any) -> tuple[Any, Any]:
+        """The arguments of what drops inside without that."""
+        if name in FUSED:
+            return self._without_dropout(args), options
+        return self._without_attention_dropout(name, args, options) if name in ATTENTION else (args, options)
 
     def _call(self, function: Any, name: str, args: Any, options: Any) -> Any:
         tensors_in = [tensor for tensor in tree_leaves((args, options)) if isinstance(tensor, torch.Tensor)]
@@ -184,8 +191,7 @@ class Recorder(TorchFunctionMode):
             return tensors_in[0]
         if name in DROPOUTS:
             return self._dropout(name, args, options)
-        if name in FUSED:
-            args = self._without_dropout(args)
+        args, options = self._undropped(name, args, options)
         if self.light:
             result = self._computed(function, name, args, options)
             if self.noise is not None and name not in PASSED:
@@ -259,9 +265,28 @@ class Recorder(TorchFunctionMode):
         shape = (*x.shape[:-1], state.shape[-1] * (2 if args[place + 2] else 1))
         for _ in range(int(args[place - 1]) - 1):
             rate, active = float(args[place]), bool(args[place + 1])
-            call = DropoutCall(None, shape, rate, active, users_site(4), "between layers", self.where())
+            call = DropoutCall(None, shape, rate, active, users_site(5), "between layers", self.where())
             self.dropouts.append(call)
         return (*args[:place], 0.0, *args[place + 1 :])
+
+    def _without_attention_dropout(self, name: str, args: Any, options: Any) -> tuple[Any, Any]:
+        """Attention without the dropout of its weights, which is noted."""
+        place = ATTENTION[name]
+        rate = float(options.get("dropout_p", args[place] if len(args) > place else 0.0))
+        if not rate:
+            return args, options
+        query, key = (
+            options.get(which, args[i] if len(args) > i else None) for i, which in enumerate(("query", "key"))
+        )
+        shape = (*query.shape[:-1], key.shape[-2])
+        if name == "multi_head_attention_forward":  # (timesteps, batch, size)
+            heads = int(options.get("num_heads", args[4] if len(args) > 4 else 1))
+            shape = (*query.shape[1:-1], heads, query.shape[0], key.shape[0])
+        active = bool(options.get("training", True))
+        self.dropouts.append(DropoutCall(None, shape, rate, active, users_site(5), "attention", self.where()))
+        if len(args) > place:
+            return (*args[:place], 0.0, *args[place + 1 :]), options
+        return args, {**options, "dropout_p": 0.0}
 
     def _rounded(self, value: Any, inputs: list[torch.Tensor]) -> Any:
         if self.noise is None or not isinstance(value, torch.Tensor):
