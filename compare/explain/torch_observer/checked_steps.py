@@ -163,7 +163,7 @@ class Training:
                     value = np.zeros(tuple(tensor.shape), np.float32)
                 else:
                     continue
-                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(value)).view_as(tensor))
 
     def tensors(self, tree: Tree, batch: Sequence[int]) -> Any:
         """A batch as tensors: floats as the module has them, whole numbers as int64."""

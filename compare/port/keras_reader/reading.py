@@ -71,6 +71,7 @@ class _Builder:
         self.graph = g.Graph(name)
         self.root = root
         self.objects: dict[str, Any] = {}
+        self._inner: dict[int, _Builder] = {}
         self._names: dict[int, str] = {}
         self._tensors: dict[int, g.Tensor] = {}
         self._taken: set[str] = set()
@@ -98,7 +99,50 @@ class _Builder:
     def variables(self) -> Iterator[tuple[str, Any]]:
         """Keras's variables by the graph's names, as `Graph.all_weights` has them."""
         for name, layer in self.objects.items():
-            yield from ((f"{name}/{path}", variable) for path, variable in named_variables(layer))
+            yield from ((f"{name}/{path}", variable) for path, variable in self._variables(layer))
+
+    def _variables(self, layer: Any) -> Iterator[tuple[str, Any]]:
+        """A layer's variables by their path in it, as `Layer.all_weights` of compare/port/graph.py has them."""
+        if id(layer) in self._inner:
+            yield from self._inner[id(layer)].variables()
+            return
+        yield from ((variable.name, variable) for variable in own_variables(layer))
+        for role, inner in inner_layers(layer):
+            yield from ((f"{role}/{path}", variable) for path, variable in self._variables(inner))
+
+    def _read(self, layer: Any, inside: bool = False) -> g.Layer:
+        """A layer with its configuration, its weights and what is inside it; `inside`: a wrapper's layer, or a cell."""
+        if inside and is_opened(layer):
+            return self._opened(layer)
+        own = own_variables(layer)
+        return g.Layer(
+            layer.name,
+            type(layer).__name__,
+            {} if is_opened(layer) else _config(layer),
+            {variable.name: np.array(keras.ops.convert_to_numpy(variable)) for variable in own},
+            tuple(variable.name for variable in own if not (variable.trainable and layer.trainable)),
+            {role: self._read(inner, inside=True) for role, inner in inner_layers(layer)},
+        )
+
+    def _opened(self, layer: Any) -> g.Layer:
+        """A user's own cell, or a model inside a wrapper, as a graph."""
+        config: dict[str, Any] = {}
+        if hasattr(layer, "state_size"):
+            sizes = keras.tree.flatten(layer.state_size)
+            config = {"state_sizes": sizes, "output_size": int(getattr(layer, "output_size", None) or sizes[0])}
+            names = {1: ["h"], 2: ["h", "c"]}.get(len(sizes), [f"h{i + 1}" for i in range(len(sizes))])
+            states = [keras.KerasTensor((None, n), name=name) for n, name in zip(sizes, names, strict=True)]
+            x = keras.KerasTensor((None, *_built_for(layer)[1:]), name="x")
+
+            def call(given: Any) -> Any:
+                nested = given[1:] if isinstance(layer.state_size, list | tuple) or len(given) > 2 else [given[1]]
+                return keras.tree.flatten(layer.call(given[0], list(nested)))
+
+            trace = traced(layer, [x, *states], call)
+        else:
+            trace = traced(layer, symbolic_inputs(layer))
+        builder = self._inner[id(layer)] = _Builder(layer.name, layer)
+        return g.Layer(layer.name, type(layer).__name__, config, graph=builder.build(trace))
 
     def _unique(self, name: str) -> str:
         number, candidate = 1, name
@@ -112,7 +156,7 @@ class _Builder:
             name = self._unique(layer.name)
             self._names[id(layer)] = name
             self.objects[name] = layer
-            self.graph.layers[name] = read_layer(layer)
+            self.graph.layers[name] = self._read(layer)
         return self._names[id(layer)]
 
     def _call(self, noted: Noted) -> g.Call:
@@ -189,24 +233,13 @@ def inner_layers(layer: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"cells/{number}", cell) for number, cell in enumerate(layer.cells))
 
 
-def read_layer(layer: Any) -> g.Layer:
-    """A layer with its configuration, its weights and what is inside it."""
-    own = own_variables(layer)
-    opened = is_opened(layer)
-    return g.Layer(
-        layer.name,
-        type(layer).__name__,
-        {} if opened else _config(layer),
-        {variable.name: np.array(keras.ops.convert_to_numpy(variable)) for variable in own},
-        tuple(variable.name for variable in own if not (variable.trainable and layer.trainable)),
-        {role: read_layer(inner) for role, inner in inner_layers(layer)},
-        _inner_graph(layer) if opened else None,
-    )
-
-
-def _inner_graph(layer: Any) -> g.Graph | None:
-    """What a user's own cell, or a model inside a wrapper, computes; None for a layer that was entered."""
-    return None
+def _built_for(layer: Any) -> tuple[int | None, ...]:
+    """The shape that a cell was built for."""
+    config = layer.get_build_config() or {}
+    shape = config.get("input_shape") or next(iter((config.get("shapes_dict") or {}).values()), None)
+    if shape is None:
+        raise InputError(f"nobody knows what the cell {layer.name!r} was built for; give it a build(input_shape)")
+    return tuple(shape)
 
 
 def _config(layer: Any) -> dict[str, Any]:
@@ -232,10 +265,3 @@ def _own_config(operation: Operation) -> dict[str, Any]:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def named_variables(layer: Any) -> Iterator[tuple[str, Any]]:
-    """A layer's variables by their path in it, as `Layer.all_weights` of compare/port/graph.py has them."""
-    yield from ((variable.name, variable) for variable in own_variables(layer))
-    for role, inner in inner_layers(layer):
-        yield from ((f"{role}/{path}", variable) for path, variable in named_variables(inner))

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import keras
-from keras.src.backend.common.masking import get_keras_mask
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops.operation import Operation
 
@@ -59,7 +59,10 @@ def _enter(layer: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) 
     """What a layer computes, from inside."""
     graph = layer if isinstance(layer, Functional) else getattr(layer, "_functional", None)
     if graph is not None:
-        flat = graph._standardize_inputs(arguments[0]) if not keywords.get("mask") else keras.tree.flatten(arguments[0])
+        flat = graph._standardize_inputs(arguments[0])
+        for tensor, mask in zip(flat, keras.tree.flatten(keywords.get("mask")), strict=False):
+            if mask is not None:
+                set_keras_mask(tensor, mask)
         outputs = graph._run_through_graph(flat)
         single = isinstance(outputs, list | tuple) and len(outputs) == 1
         return outputs[0] if single else outputs
@@ -83,11 +86,16 @@ def _noting(trace: Trace) -> Iterator[None]:
     def noted(original: Callable[..., Any]) -> Callable[..., Any]:
         def symbolic_call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal depth
+            if type(operation).__name__ == "ConvertToTensor" and args[0].dtype == operation.dtype:
+                return args[0]  # as with numbers: the same tensor, with its mask
             depth += 1
             try:
                 outputs = original(operation, *args, **kwargs)
             finally:
                 depth -= 1
+            if type(operation) is keras.layers.MultiHeadAttention:
+                for tensor in (part for part in keras.tree.flatten([args, kwargs]) if hasattr(part, "_keras_mask")):
+                    set_keras_mask(tensor, None)  # which it takes from what it is given, in Keras 3.15
             if depth == 0:
                 trace.calls.append(Noted(operation, args, kwargs, outputs))
             return outputs

@@ -2,6 +2,7 @@
 
 import keyword
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ register_full_backward_hook register_module register_parameter requires_grad_ re
 set_submodule share_memory state_dict to to_empty train training type xpu zero_grad mask output_masks torch nn self F
 math"""
 RESERVED = frozenset(MODULE_NAMES.split())
+# An expression of so many characters may stand inside of another.
+LONGEST_INLINED = 45
+INFIX = re.compile(r" (\*\*|//|==|!=|>=|<=|[-+*/@%|&<>]) ")
 GENERATED = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?$")
 
 
@@ -85,13 +89,17 @@ class Module:
         self.attributes: dict[str, str] = {}
         self.variables: dict[Tensor, str] = {}
         self.number = -1
+        self._uses_of: Counter[Tensor] = Counter()
+        self._inlined: dict[Tensor, list[Tensor]] = {}
         self._last_use = self._uses()
 
     def _uses(self) -> dict[Tensor, int]:
         last: dict[Tensor, int] = {}
         for number, call in enumerate(self.graph.calls):
             last |= dict.fromkeys(call.tensors(), number)
+            self._uses_of.update(call.tensors())
         outputs = [*leaves(self.graph.outputs), *self.graph.masks]
+        self._uses_of.update(leaf for leaf in outputs if isinstance(leaf, Tensor))
         return last | {leaf: len(self.graph.calls) for leaf in outputs if isinstance(leaf, Tensor)}
 
     # Tensors and their names
@@ -150,11 +158,23 @@ class Module:
 
     def line(self, text: str) -> None:
         """Write a line of forward()."""
-        self.forward.append(text)
+        self.forward.append(without_double_parentheses(text))
 
     def assign(self, call: Call, text: str, number: int = 0) -> None:
-        """Keep an output of a call."""
-        self.line(f"{self.bind(Tensor(call.name, number))} = {text}")
+        """Keep an output of a call; an operation that is used once, soon and is short stands where it is used."""
+        tensor = Tensor(call.name, number)
+        if call.kind.startswith("ops.") and self._uses_of[tensor] == 1 and len(text) <= LONGEST_INLINED:
+            self.variables[tensor] = f"({text})" if is_infix(text) else text
+            self._keep_until(call.tensors(), self._last_use[tensor])
+            self._inlined[tensor] = call.tensors()
+            return
+        self.line(f"{self.bind(tensor)} = {without_outer(text)}")
+
+    def _keep_until(self, tensors: Sequence[Tensor], number: int) -> None:
+        """Let the variables of tensors stay as they are, since an expression with them is written later."""
+        for tensor in tensors:
+            self._last_use[tensor] = max(self._last_use.get(tensor, -1), number)
+            self._keep_until(self._inlined.get(tensor, []), number)
 
     def temporary(self, name: str) -> str:
         """A variable's name that nothing living has."""
@@ -202,7 +222,7 @@ class Module:
         key = f"{weight.layer}/{weight.name}"
         if key not in self.attributes:
             layer = self.graph.layers[weight.layer]
-            single = len(layer.weights) == 1 and len(self.graph.layers) == 1
+            single = len(self.graph.layers) == 1
             attribute = self.attributes[key] = unique(
                 identifier(weight.name if single else f"{weight.layer}_{weight.name}"), self.attributes.values()
             )
@@ -227,3 +247,63 @@ def literal(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
         return f"{value:.1f}"
     return repr(value).replace("'", '"') if isinstance(value, str) else repr(value)
+
+
+def is_infix(text: str) -> bool:
+    """Whether an expression must be in parentheses to be a part of another."""
+    return text.startswith("-") or bool(INFIX.search(_flat(text)))
+
+
+def _flat(text: str) -> str:
+    """An expression without what stands in its parentheses."""
+    depth, flat = 0, []
+    for letter in text:
+        depth -= letter in ")]"
+        flat.append(letter if depth == 0 else "_")
+        depth += letter in "(["
+    return "".join(flat)
+
+
+def without_outer(text: str) -> str:
+    """An expression without parentheses around all of it."""
+    whole = text.startswith("(") and _closing(text, 0) == len(text) - 1
+    return text[1:-1] if whole and not _has_comma(text[1:-1]) else text
+
+
+def without_parentheses(text: str, signs: str) -> str:
+    """An operand without its parentheses, where it is made with nothing but some signs that bind as tightly."""
+    bare = without_outer(text)
+    found = INFIX.findall(_flat(bare))
+    return bare if found and all(sign in tuple(signs) for sign in found) and not bare.startswith("-") else text
+
+
+def without_double_parentheses(text: str) -> str:
+    """A line in which no parentheses stand around an argument or around parentheses."""
+    begin = text.find("(")
+    while begin >= 0:
+        end = _closing(text, begin)
+        opens = text[:begin].endswith(("(", ", ", "[", "= ")) and end >= 0
+        if opens and (text[end + 1 :] or ")")[0] in "),]" and not _has_comma(text[begin + 1 : end]):
+            text = text[:begin] + text[begin + 1 : end] + text[end + 1 :]
+            begin = text.find("(", begin)
+        else:
+            begin = text.find("(", begin + 1)
+    return text
+
+
+def _has_comma(text: str) -> bool:
+    depth = 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter in ",:" and depth == 0:
+            return True
+    return False
+
+
+def _closing(text: str, begin: int) -> int:
+    depth = 0
+    for place in range(begin, len(text)):
+        depth += (text[place] in "([") - (text[place] in ")]")
+        if depth == 0:
+            return place
+    return -1

@@ -1,6 +1,7 @@
 """A graph as the text of a file: its classes, the functions they need, and where every weight goes."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +66,11 @@ def input_names(graph: Graph) -> list[str]:
     return names
 
 
-def write_class(graph: Graph, file: File, name: str, path: str, prefix: str) -> str:
-    """Write the class of a graph into the file; returns its name."""
+def write_class(graph: Graph, file: File, name: str, path: str, prefix: str, init: Sequence[str] = ()) -> str:
+    """Write the class of a graph into the file, `init` being its first lines; returns its name."""
     graph = lowered(graph)
     module = Module(graph, file, path, prefix)
+    module.init += init
     names = input_names(graph)
     tensors = [leaf for leaf in leaves(graph.inputs) if isinstance(leaf, Tensor)]
     for tensor, text in zip(tensors, names, strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 from compare.port.graph import Call, Tensor
 from compare.port.torch_writer.activations import FUNCTIONAL, OTHERS, activated
-from compare.port.torch_writer.code import Module, Refused, literal
+from compare.port.torch_writer.code import Module, Refused, literal, without_parentheses
 
 INFIX = {
     "add": "+",
@@ -38,8 +38,11 @@ def operation(module: Module, call: Call) -> None:
     """Write a call of an operation; raises Refused for one that is not known."""
     name = call.kind.removeprefix("ops.")
     if name in INFIX:
+        sign = INFIX[name]
         left, right = (_operand(module, part) for part in call.arguments[:2])
-        module.assign(call, f"{left} {INFIX[name]} {right}")
+        loose = sign in ("+", "-")
+        left = without_parentheses(left, "*/@+-" if loose else "*" if sign == "*" else "")
+        module.assign(call, f"{left} {sign} {without_parentheses(right, '*/@' if loose else '')}")
     elif name in REDUCTIONS:
         _reduce(module, call, REDUCTIONS[name])
     elif name in HANDLERS:

@@ -200,7 +200,9 @@ def _cell(module: Module, call: Call, cell: Layer, path: str, tensors: str, feat
     if cell.graph is not None:
         from compare.port.torch_writer.module import write_class  # a cell may be a graph of its own
 
-        name = write_class(cell.graph, module.file, cell.kind, f"{module.path}{path}", f"{module.prefix}{tensors}.")
+        sizes = f"self.state_sizes = {cell.config['state_sizes']}"
+        prefix = f"{module.prefix}{tensors}."
+        name = write_class(cell.graph, module.file, cell.kind, f"{module.path}{path}", prefix, [sizes])
         return f"{name}()", int(cell.config["output_size"])
     if kind_of_cell(cell.kind) not in MODULES:
         raise Refused(call, f"its cell {cell.kind} is not known here; --with FILE.py can give its counterpart")

@@ -30,7 +30,7 @@ class WeightMap:
 
     def add(self, name: str, function: Callable[[Any], Any], paths: Sequence[str]) -> None:
         """Let a tensor be a rearrangement of Keras's weights."""
-        self.indices[name] = np.ascontiguousarray(function(*(self._counted(path) for path in paths)))
+        self.indices[name] = np.array(function(*(self._counted(path) for path in paths)), order="C")
 
     def add_zeros(self, name: str, *shape: int) -> None:
         """Let a tensor be zero."""
