@@ -64,8 +64,7 @@ class _Subclassed(keras.Model):
 
     def call(self, inputs):
         """The inner model's outputs, unchanged."""
-        outputs = self.inner(inputs)
-        return outputs
+        return self.inner(inputs)
 
 
 def _input(draw, length, name):
