@@ -94,6 +94,23 @@ def argument_of(site: Site, names: Collection[str], place: int | None = None) ->
     return whole
 
 
+def returned_by(code: CodeType) -> Source | None:
+    """The value in a function's last `return`."""
+    lines = linecache.getlines(code.co_filename)
+    try:
+        functions = [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, ast.FunctionDef)]
+    except SyntaxError:
+        return None
+    for function in functions:
+        if function.name == code.co_name and function.lineno == code.co_firstlineno:
+            values = [n.value for n in ast.walk(function) if isinstance(n, ast.Return) and n.value is not None]
+            if values:
+                text = ast.get_source_segment("".join(lines), values[-1]) or ""
+                line = values[-1].lineno
+                return Source(code.co_filename, line, lines[line - 1].strip(), " ".join(text.split()))
+    return None
+
+
 def operands(expression: str) -> list[str]:
     """The texts of what a call, a subscript or an operator takes: the receiver first, `torch` and `self` left out."""
     try:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from compare.explain.source import source_of
 from compare.explain.torch_observer.programs import (
     INDEXING,
     RESHAPES,
@@ -97,15 +98,31 @@ def propose(context: Context) -> Iterator[Program]:
     if name in PRODUCTS or name in SUMS:
         yield from _scales(context)
     if name in ("linear", "matmul", "__matmul__", "addmm", *FUSED):
-        text = f"{context.text}'s input" if name == "linear" else context.text
-        for code, function in list(ACTIVATIONS.items())[1:]:
-            patch = simple(lambda o, a, k, r, f=function: repeated(o, *with_tensor(a, k, 0, f(nth(a, k, 0)))))
-            yield context.put("activation", code.format(text), patch, cost=3)
+        yield from _activated_inputs(context)
     if name in ("batch_norm", "layer_norm", "group_norm", "instance_norm"):
         yield from _norms(context)
     yield from _exchanged(context)
     yield from _chains(context)
     yield from _changed_inputs(context)
+
+
+def _activated_inputs(context: Context) -> Iterator[Program]:
+    """An activation on what a layer is given, at the line that makes it."""
+    maker = context.operation
+    while maker.inputs and (before := context.maker(maker.inputs[0])) is not None:
+        maker = before
+        if maker.name not in RESHAPES:
+            break
+    alone = maker is not context.operation and maker.name not in RESHAPES and len(maker.outputs) == 1
+    for code, function in list(ACTIVATIONS.items())[1:]:
+        if alone and maker.site is not None:
+            patch = simple(lambda o, a, k, r, f=function: f(r))
+            text = code.format(source_of(maker.site).expression)
+            yield Program("activation", text, {maker.place: patch}, 3, operation=maker, onward=True)
+        else:
+            text = code.format(f"{context.text}'s input" if context.operation.name == "linear" else context.text)
+            patch = simple(lambda o, a, k, r, f=function: repeated(o, *with_tensor(a, k, 0, f(nth(a, k, 0)))))
+            yield context.put("activation", text, patch, cost=3)
 
 
 def _arithmetic(context: Context) -> Iterator[Program]:
@@ -120,6 +137,12 @@ def _arithmetic(context: Context) -> Iterator[Program]:
         text = context.texts[place] if len(context.texts) > place else f"operand {place}"
         patch = simple(lambda o, a, k, r, j=place: repeated(o, *with_tensor(a, k, j, 1 - nth(a, k, j))))
         yield context.put("forward-code", f"1 - {text} in place of {text}", patch)
+    if len(context.tensors) == 2 and len(context.texts) == 2:
+        for sign, function in (("+", torch.add), ("-", torch.sub), ("*", torch.mul)):
+            if function.__name__ in operation.name:
+                continue
+            code = f"{context.texts[0]} {sign} {context.texts[1]}"
+            yield context.put("forward-code", code, simple(lambda o, a, k, r, f=function: f(a[0], a[1])), cost=0)
     if operation.name in ("sub", "__sub__", "__rsub__", "rsub", "div", "__truediv__") and len(context.tensors) == 2:
         yield context.put("forward-code", "the operands exchanged", simple(lambda o, a, k, r: o.function(a[1], a[0])))
 

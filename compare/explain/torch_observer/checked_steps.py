@@ -226,11 +226,11 @@ class Training:
         signs = torch.from_numpy(self.noise.integers(-1, 2, tuple(x.shape)).astype(np.float32))
         return x * (1 + torch.finfo(torch.float32).eps * signs.to(x.dtype))
 
-    def forward(self, number: int) -> Step:
-        """Compute a step's forward pass and loss alone, all values kept."""
+    def forward(self, number: int, values: bool = True) -> Step:
+        """Compute a step's forward pass and loss alone, with all values kept unless told otherwise."""
         self._only_forward = True
         try:
-            self.step(number, values=True)
+            self.step(number, values)
         except Stopped:
             pass
         finally:

@@ -73,7 +73,8 @@ def _selection_cause(context: Context, index: Any) -> str:
     if str(key[0]).startswith("y"):
         return "target-shift"
     maker = context.maker(key)
-    while maker is not None and maker.name in (*RESHAPES, "_pad_packed_sequence", "index_select") and maker.inputs:
+    passing = (*RESHAPES, *INDEXING, "_pad_packed_sequence", "index_select")
+    while maker is not None and maker.name in passing and maker.inputs:
         key, maker = maker.inputs[0], context.maker(maker.inputs[0])
     if maker is not None and maker.name in FUSED:
         packed = isinstance(maker.arguments[1], Argument) and not maker.arguments[1].dtype.is_floating_point
@@ -150,15 +151,19 @@ def rows_used(sequence: torch.Tensor) -> torch.Tensor:
 def _moved_slices(context: Context, index: Any, cause: str) -> Iterator[Program]:
     parts = index if isinstance(index, tuple) else (index,)
     shape = context.tensors[0].shape
-    for distance in (-1, 1, -2, 2):
+    length = next((context.operation.outputs[0].shape[i] for i, p in enumerate(parts) if p != slice(None)), 0)
+    others = [o for o in context.operations if o.name == "__getitem__" and o.inputs[:1] == context.operation.inputs[:1]]
+    for distance in dict.fromkeys((-1, 1, -2, 2, length, -length)):
+        if len(others) > 1 and abs(distance) == length:
+            cause = "selection"  # another part of what is taken in parts
         moved: list[Any] = []
-        for part, length in zip(parts, shape, strict=False):
+        for part, size in zip(parts, shape, strict=False):
             if isinstance(part, slice) and (part.start or part.stop) and part.step in (None, 1):
-                start, stop, _ = part.indices(length)
-                if start + distance < 0 or stop + distance > length:
+                start, stop, _ = part.indices(size)
+                if start + distance < 0 or stop + distance > size:
                     break
                 moved.append(slice(start + distance, stop + distance))
-            elif isinstance(part, int) and not isinstance(part, bool) and -length <= part + distance < length:
+            elif isinstance(part, int) and not isinstance(part, bool) and -size <= part + distance < size:
                 moved.append(part + distance)
             else:
                 moved.append(part)

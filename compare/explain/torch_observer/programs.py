@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from compare.explain.source import operands, source_of
+from compare.explain.source import Source, operands, source_of
 from compare.explain.torch_observer.recorder import Argument, Operation, Patch
 
 REDUCTIONS = ("mean", "sum", "max", "min", "amax", "amin", "logsumexp", "std", "var", "median")
@@ -45,6 +45,8 @@ class Program:
     trivial: bool = False
     # It takes the place of operations further on too: what it makes itself need not be Keras's.
     onward: bool = False
+    # The user's line, where it is not the operation's.
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

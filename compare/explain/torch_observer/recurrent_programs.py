@@ -58,8 +58,9 @@ def propose(context: Context) -> Iterator[Program]:
 
 
 def padding_programs(context: Context) -> Iterator[Program]:
-    """Sequences that are padded in front and packed as if they were padded behind."""
+    """Sequences that are padded in front and packed as if they were padded behind; other lengths than Keras's mask."""
     operation = context.operation
+    yield from _lengths(context)
     if (
         not context.keras["masked"]
         or operation.name not in ("index_select", "_pack_padded_sequence")
@@ -80,6 +81,24 @@ def padding_programs(context: Context) -> Iterator[Program]:
                 "x = keras.utils.pad_sequences(x, padding='post')  # packed sequences take the padding at the end alone"
             )
             yield context.put("padding-side", code, rolled, onward=True, cost=0)
+
+
+def _lengths(context: Context) -> Iterator[Program]:
+    """The number of timesteps that Keras does not mask, where whole numbers for every row are made."""
+    operation = context.operation
+    value = operation.outputs[0]
+    if not context.keras["masked"] or value.dtype.kind != "i" or value.ndim != 1:
+        return
+    for key, tensor in context.training.current.recorder.live.items():
+        named = isinstance(key[0], str) and key[0].startswith("x")
+        if not named or tensor.dim() not in (2, 3) or tensor.shape[0] != len(value):
+            continue
+
+        def counted(recorder: Recorder, o: Operation, args: Any, options: Any, result: Any, key: Any = key) -> Any:
+            return _mask_of(recorder.live[key]).sum(1).to(result.dtype)
+
+        code = "lengths = (x != 0).sum(1)  # of the tokens, as mask_zero has it"
+        yield context.put("missing-mask", code, counted, onward=True, cost=0)
 
 
 def state_programs(context: Context) -> Iterator[Program]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from compare.explain.source import source_of
+from compare.explain.source import Source, returned_by, source_of
 from compare.explain.torch_observer.programs import Context, Program, nth, with_tensor
 from compare.explain.torch_observer.recorder import FUSED, Argument, Operation, Recorder
 
@@ -57,16 +57,18 @@ def _earlier(context: Context) -> Iterator[Program]:
                 where = source_of(other.site) if other.site else None
                 line = where.line if where else "?"
                 code = f"{where.expression if where else other.name}, of line {line}, in place of {text}"
+                returned = _returned(context, argument.key, other)
                 cause = (
-                    "initial-state"
+                    "state-choice"
+                    if returned is not None
+                    else "initial-state"
                     if operation.name in FUSED and place in (1, 2)
                     else "state-choice"
                     if _state(context, place)
                     else "forward-code"
                 )
-                yield Program(
-                    cause, code, {operation.number: _Other(place, (other.number, output))}, 3, operation=operation
-                )
+                patch = _Other(place, (other.number, output))
+                yield Program(cause, code, {operation.number: patch}, 3, operation=operation, source=returned)
 
 
 def _parameter(value: Argument) -> bool:
@@ -81,6 +83,15 @@ def _state(context: Context, place: int) -> bool:
         key = maker.inputs[0]
         maker = context.maker(key)
     return maker is not None and maker.name in FUSED and key[1] > 0
+
+
+def _returned(context: Context, key: Any, other: Operation) -> Source | None:
+    """What the function returns that makes a value, where the other is made in it too, and not where it is used."""
+    maker, mine = context.maker(key), context.operation.site
+    if maker is None or maker.site is None or other.site is None or mine is None:
+        return None
+    apart = maker.site[0] is other.site[0] and mine[0] is not maker.site[0]
+    return returned_by(maker.site[0]) if apart else None
 
 
 class _Other:

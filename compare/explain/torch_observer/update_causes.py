@@ -122,7 +122,8 @@ def rates(seen: Seen) -> Iterator[Candidate]:
     count = min(len(ours), len(theirs))
     if not count or np.allclose(ours[:count], theirs[:count], rtol=1e-5, atol=0.0):
         return
-    constant = np.ptp(ours[:count]) <= 1e-6 * ours.max() and np.ptp(theirs[:count]) <= 1e-6 * theirs.max()
+    # The same schedule from another rate differs by one factor.
+    constant = bool(np.allclose(ours[:count] * theirs[0], theirs[:count] * ours[0], rtol=1e-5, atol=0.0))
     first = float(f"{ours[0]:.6g}")
     scheduled = None if constant else seen.training.made_at.get(id(seen.training.scheduler))
     place = int(np.argmax(~np.isclose(ours[:count], theirs[:count], rtol=1e-5)))

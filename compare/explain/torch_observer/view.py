@@ -20,8 +20,9 @@ class View:
         self.operations, self.loss = recorder.operations, recorder.loss
         self.aligned: dict[Key, Alignment | None] = {}
         self.used = self._ancestors()
-        for number, output in sorted(self.used):
-            self.aligned[number, output] = align(self.operations[number], output)
+        for operation in self.operations:  # what is not used may be what was meant
+            for output in range(len(operation.outputs)):
+                self.aligned[operation.number, output] = align(operation, output)
         self.agrees = is_loss(recorder.loss_value)
         if self.loss in self.aligned:
             self.aligned[self.loss] = Alignment("whole", "loss") if self.agrees else None

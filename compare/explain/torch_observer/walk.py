@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
 
-from compare.explain.alignment import Alignment, Index, Value, squeezed, trivial
+from compare.explain.alignment import Alignment, Index, Value, trivial
+from compare.explain.source import Source
 from compare.explain.step_comparison import ENSEMBLE_FACTOR, UNIT, UNITS
 from compare.explain.torch_observer import (
     algebra_programs,
@@ -26,11 +26,12 @@ from compare.explain.torch_observer import (
     recurrent_programs,
     tensor_programs,
 )
+from compare.explain.torch_observer.by_value import fitting, put
 from compare.explain.torch_observer.checked_steps import Training, Work
 from compare.explain.torch_observer.programs import Context, Program
-from compare.explain.torch_observer.recorder import FUSED, Key, Operation, Recorder
+from compare.explain.torch_observer.recorder import FUSED, Key, Operation
 from compare.explain.torch_observer.setup import Setup
-from compare.explain.torch_observer.trials import Trials
+from compare.explain.torch_observer.trials import Result, Trials
 from compare.explain.torch_observer.view import View
 
 # They compute: that one of them agrees anew is a proof, that an index or a reshape does is none.
@@ -136,12 +137,13 @@ class Walk:
                         off = float(np.max(np.abs(x - y), initial=0.0))
                         self.noise[a.number, k] = max(self.noise.get((a.number, k), 0.0), off)
 
-    def run(self, setup: Setup, noise: int | None = None) -> Training:
-        """Run the step's forward pass, and where a state may go on the steps before it."""
+    def run(self, setup: Setup, noise: int | None = None, values: bool = True, step: int | None = None) -> Training:
+        """Run the step's forward pass, and where a state may go on the steps before it; keep all values, or none."""
+        step = self.step if step is None else step
         training = Training(self.work, setup, noise)
-        for number in range(self.step):
+        for number in range(step):
             training.step(number)
-        training.forward(self.step)
+        training.forward(step, values)
         return training
 
     def is_loss(self, value: float) -> bool:
@@ -182,8 +184,11 @@ class Walk:
         operation = view.operations[key[0]]
         late = loss_programs.in_loss(view.operations, operation)
 
-        def finding(cause: str, code: str, place: Operation, setup: Setup, proved: bool) -> Finding:
-            source = training.source(place.site, place.where) or training.source(operation.site, operation.where)
+        def finding(
+            cause: str, code: str, place: Operation, setup: Setup, proved: bool, source: Source | None = None
+        ) -> Finding:
+            source = source or training.source(place.site, place.where)
+            source = source or training.source(operation.site, operation.where)
             line = None if source is None else source.as_json("torch")
             phase = "loss" if late else "forward"
             return Finding(cause, code, self.step, phase, place, line, told, setup, proved)
@@ -195,7 +200,8 @@ class Walk:
             if ties:
                 told += f" As well proved: {'; '.join(ties)}."
             setup = Setup(dict(program.patches), by_value=program.by_value)
-            return finding(program.cause, program.code, program.operation or operation, setup, after.agrees)
+            place = program.operation or operation
+            return finding(program.cause, program.code, place, setup, after.agrees, program.source)
         cause = "loss-function" if late else "forward-code"
         by_value = self._by_value(view, key)
         if by_value is None:
@@ -220,16 +226,16 @@ class Walk:
     ) -> tuple[Program, View, list[str]] | None:
         """The program that proves most, the cheapest and nearest of these, and others that prove as much."""
         options = self._options(training, view, view.operations[key[0]], blocked)
+        agreeing = self._agreeing(options)
+        # Whether the loss is Keras's is soon known; what else follows from a program is asked where it is for none.
         best: tuple[Any, Program, View] | None = None
         proved: list[tuple[Any, str]] = []
         began = time.process_time()
-        for distance, program in options:
+        for distance, program in agreeing or options:
             if time.process_time() - began > SECONDS_A_FINDING:
                 break
-            if best is not None and best[0][0] >= 1 and program.cost > CHEAP:
-                break
-            after = self._tried(program)
-            if after is None or len(after.operations) != len(view.operations):
+            after = self._tried(program, self._view)
+            if after is None or len(after.operations) != len(view.operations) or (after.agrees and not agreeing):
                 continue
             proof = self._proof(program, view, after, key)
             if proof is None:
@@ -244,6 +250,32 @@ class Walk:
         ties = [code for proof, code in proved if proof == score[:2] and code != program.code]
         return program, after, list(dict.fromkeys(ties))[:MOST_TIES]
 
+    def _agreeing(self, options: Sequence[tuple[int, Program]]) -> list[tuple[int, Program]]:
+        """The programs after which the loss is Keras's: the cheap ones, others where none of these is."""
+        agreeing: list[tuple[int, Program]] = []
+        began = time.process_time()
+        for distance, program in options:
+            if time.process_time() - began > SECONDS_A_FINDING or (agreeing and program.cost > CHEAP):
+                break
+            loss = self._tried(program, lambda setup: self.run(setup, values=False).current.recording.loss_value)
+            if loss is not None and self.is_loss(loss) and self._again(program):
+                agreeing.append((distance, program))
+        return agreeing
+
+    def _again(self, program: Program) -> bool:
+        """Whether another step's loss is Keras's too: of a thousand programs one makes a single loss by accident."""
+        count = len(self.work.steps)
+        if count < 2 or program.by_value or self.setup.by_value:
+            return True
+        step = self.step + 1 if self.step + 1 < count else self.step - 1
+        keras, tolerance = self.work.steps[step], self.loss_tolerance / max(map(abs, self.losses))
+        label = f"{program.cause}: {program.code}, at step {step}"
+        setup = self.setup.with_patches(program.patches)
+        run = self.trials.attempt(label, partial(self.run, setup, values=False, step=step))
+        loss = float("nan") if run is None else run.current.recording.loss_value
+        wanted = (keras["loss"], keras["loss"] - keras["penalty"])
+        return any(abs(loss - each) <= max(tolerance, ROOM) * abs(each) for each in wanted)
+
     def _options(
         self, training: Training, view: View, operation: Operation, blocked: set[Any]
     ) -> list[tuple[int, Program]]:
@@ -255,12 +287,12 @@ class Walk:
             for propose in PROPOSALS:
                 if in_loss or propose is not loss_programs.propose:
                     options += [(distance, p) for p in _guarded(propose, context) if not set(p.patches) & blocked]
-        return sorted(options, key=lambda o: (o[1].cost > CHEAP, o[0] > 0, o[1].cost, o[0]))
+        return sorted(options, key=lambda o: (o[1].cost > CHEAP, o[0] > 0, o[1].cost + o[0] // 3, o[0]))
 
-    def _tried(self, program: Program) -> View | None:
+    def _tried(self, program: Program, run: Callable[[Setup], Result]) -> Result | None:
         number = program.operation.number if program.operation is not None else ""
         label = f"{program.cause}: {program.code}, at operation {number} of step {self.step}"
-        return self.trials.attempt(label, partial(self._view, self.setup.with_patches(program.patches)))
+        return self.trials.attempt(label, partial(run, self.setup.with_patches(program.patches)))
 
     def _view(self, setup: Setup) -> View:
         return View(self.align, self.is_loss, self.run(setup).current.recording)
@@ -314,15 +346,18 @@ class Walk:
         """Keras's value that, put in the place of a bad output, lets most of what follows agree, and its name."""
         operation, output = view.operations[key[0]], key[1]
         if key == view.loss:
-            patch = _put(torch.tensor(max(self.losses) * self.work.loss_scale, dtype=torch.float32), output)
+            hits = [view.aligned.get(k) for k in operation.inputs if isinstance(k[0], int)]
+            if any(hit is None or not hit.good or hit.cut is None for hit in hits):
+                return None  # what it is computed from is not shown to be Keras's
+            patch = put(torch.tensor(max(self.losses) * self.work.loss_scale, dtype=torch.float32), output)
             return Setup({operation.number: patch}, by_value=True), "loss"
         best: tuple[Any, Setup, View, str] | None = None
         began = time.process_time()
-        for value, array in self._fitting(view.value(key)):
+        for value, array in fitting(self.index, view.value(key)):
             if time.process_time() - began > SECONDS_A_FINDING:
                 break
             tensor = torch.from_numpy(np.ascontiguousarray(array).astype(np.float32))
-            setup = Setup({operation.number: _put(tensor, output)}, by_value=True)
+            setup = Setup({operation.number: put(tensor, output)}, by_value=True)
             label = f"Keras's {value.label} {array.shape}, at operation {operation.number} of step {self.step}"
             after = self.trials.attempt(label, partial(self._view, self.setup.merged(setup)))
             if after is None:
@@ -333,19 +368,6 @@ class Walk:
         if best is None or (not best[2].agrees and len(best[2].bad) >= len(view.bad)):
             return None
         return best[1], best[3]
-
-    def _fitting(self, output: np.ndarray) -> Iterator[tuple[Value, np.ndarray]]:
-        """Keras's values of an output's size, in its shape, also with their axes turned; no inputs or targets."""
-        for value in self.index.values:
-            leaf = value.label[:1] in "xy" and value.label[1:2] in ("", "[")
-            if leaf or value.array.size != output.size or value.array.dtype.kind != "f":
-                continue
-            array = squeezed(value.array)
-            yield value, array.reshape(output.shape)
-            if array.ndim in (2, 3):
-                yield value, array.swapaxes(0, 1).reshape(output.shape)
-            if array.ndim == 3:
-                yield value, array.swapaxes(1, 2).reshape(output.shape)
 
 
 def _whole(hit: Alignment | None) -> bool:
@@ -359,18 +381,3 @@ def _guarded(make: Callable[[Context], Iterator[Program]], context: Context) -> 
         for program in make(context):
             programs.append(program)
     return programs
-
-
-def _put(tensor: torch.Tensor, output: int) -> Any:
-    """Keras's value in the place of an output; gradients go on as if it were the user's."""
-
-    def patch(recorder: Recorder, operation: Operation, args: Any, options: Any, result: Any) -> Any:
-        leaves = tree_leaves(result)
-        new = leaves[output] + (tensor.to(leaves[output].dtype).reshape(leaves[output].shape) - leaves[output]).detach()
-        if torch.is_tensor(result):
-            return new
-        parts = [new if i == output else leaf for i, leaf in enumerate(result)]
-        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
-
-    patch.by_value = True  # type: ignore[attr-defined]  # Setup.without_values asks for it
-    return patch
