@@ -1,8 +1,8 @@
 """Port a PyTorch module: read in one process, built and proved in another, written where both agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from compare.errors import InputError
 from compare.explain.processes import SideError, SideProcess
@@ -20,6 +20,22 @@ TORCH_SERVICE = "compare.port.torch_reader.service:TorchModule"
 KERAS_SERVICE = "compare.port.keras_runner.service:KerasCode"
 
 
+class TorchSides:
+    """The processes of a port: the module's, and one of Keras's for each backend."""
+
+    def __init__(self, backends: Sequence[str], timeout: float, on_doing: Callable[[str], None]) -> None:
+        self.runners = [keras_runner(backend) for backend in backends]
+        self.torch = SideProcess(REFERENCE_RUNNER, timeout, on_doing, TORCH_SERVICE)
+        self.keras = [SideProcess(runner, timeout, on_doing, KERAS_SERVICE) for runner in self.runners]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for side in (self.torch, *self.keras):
+            side.process.end()
+
+
 def port_torch(source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
     """Port what a factory makes into a folder that is there and empty.
 
@@ -34,40 +50,38 @@ def port_torch(source: Source, to: Path, options: Options, on_doing: Callable[[s
     if options.weights is not None or options.own is not None:
         raise InputError(f"{where} is a PyTorch module: --weights and --with are for Keras models")
     examples(options.examples)
-    sides = [SideProcess(REFERENCE_RUNNER, options.timeout, on_doing, TORCH_SERVICE)]
+    with TorchSides(options.backends, options.timeout, on_doing) as sides:
+        return kept(port_with(sides, source, to, options, on_doing), to, options)
+
+
+def port_with(sides: TorchSides, source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
+    """Write a module's port into a folder and prove it, with processes that stay for the next one."""
     try:
         on_doing("PyTorch reads the module")
-        answer = sides[0].ask("read", file=str(source.file), factory=source.factory, shapes=list(options.examples))
-        trains = write(to, answer, sides, options, on_doing)
+        answer = sides.torch.ask("read", file=str(source.file), factory=source.factory, shapes=list(options.examples))
+        trains = write(to, answer, sides, on_doing)
         comparisons = []
-        for runner, side in zip(map(keras_runner, options.backends), sides[1:], strict=True):
+        for runner, side in zip(sides.runners, sides.keras, strict=True):
             on_doing(f"outputs and training are compared with {runner}")
-            comparisons.append(prove(Observed(sides[0], side, answer, trains), source.name, runner))
+            comparisons.append(prove(Observed(sides.torch, side, answer, trains), source.name, runner))
     except SideError as error:
-        raise InputError(f"{where}: {error}") from None
-    finally:
-        for side in sides:
-            side.process.end()
-    return kept(Ported(TORCH_TO_KERAS, to, comparisons, answer["notes"]), to, options)
+        raise InputError(f"{source.file}:{source.factory}: {error}") from None
+    return Ported(TORCH_TO_KERAS, to, comparisons, answer["notes"])
 
 
-def write(
-    folder: Path, answer: dict[str, Any], sides: list[SideProcess], options: Options, on_doing: Callable[[str], None]
-) -> bool:
+def write(folder: Path, answer: dict[str, Any], sides: TorchSides, on_doing: Callable[[str], None]) -> bool:
     """Write all files; the first backend builds and saves the model, others load it; whether train.py is one."""
     graph = graph_of(answer["graph"])
     lines = {name: (int(line), str(target)) for name, (line, target) in answer["lines"].items()}
     title = f"{answer['class']} in Keras, ported from PyTorch."
-    write_text(folder / "model.py", model_code(graph, lines, title))
+    text, answer["variables"] = model_code(graph, lines, title)
+    write_text(folder / "model.py", text)
     on_doing("the Keras model is built")
-    paths: dict[str, str] = {}
-    for backend in options.backends:
-        side = SideProcess(keras_runner(backend), options.timeout, on_doing, KERAS_SERVICE)
-        sides.append(side)
-        if not paths:
-            paths = side.ask("build", folder=str(folder), graph=answer["graph"])["paths"]
-        elif not side.ask("load", folder=str(folder), graph=answer["graph"])["equal"]:
-            raise InputError(f"model.keras has other weights when it is loaded with Keras on {backend}")
+    first, *others = sides.keras
+    paths = first.ask("build", folder=str(folder), graph=answer["graph"])["paths"]
+    for side in others:
+        if not side.ask("load", folder=str(folder), graph=answer["graph"])["equal"]:
+            raise InputError(f"model.keras has other weights when it is loaded with {side.runner}")
     training = answer["training"]
     if training is None:
         return False
@@ -85,6 +99,6 @@ def write(
 
     write_training(False)
     if slots:
-        sides[1].ask("save_optimizer", slots=slots)
+        first.ask("save_optimizer", slots=slots)
         write_training(True)
     return True

@@ -109,13 +109,23 @@ class KerasCode:
 
     # -- the proof ---------------------------------------------------------------------------------------------
 
-    def observe(self, inputs: Sequence[np.ndarray], calls: Sequence[str]) -> dict[str, Any]:
-        """Outputs in evaluation, and the tensors of calls that build() has as variables."""
-        known = [call for call in calls if isinstance(self.local.get(call), keras.KerasTensor)]
+    def observe(self, inputs: Sequence[np.ndarray], calls: Mapping[str, str], members: int = 1) -> list[dict[str, Any]]:
+        """Outputs in evaluation, and the tensors of calls by build()'s variables, by an ensemble's members."""
+        before = self.model.get_weights()
+        answers = []
+        for member in range(members):
+            self.model.set_weights(perturbed(before, member))
+            answers.append(self._observed(inputs, calls))
+        self.model.set_weights(before)
+        return answers
+
+    def _observed(self, inputs: Sequence[np.ndarray], calls: Mapping[str, str]) -> dict[str, Any]:
+        tensors = {call: self.local.get(variable) for call, variable in calls.items()}
+        known = [call for call, tensor in tensors.items() if isinstance(tensor, keras.KerasTensor)]
         outputs = keras.tree.flatten(self.model(self._given(inputs), training=False))
         steps: dict[str, Any] = {}
         if known:
-            watched = keras.Model(self.model.inputs, [self.local[call] for call in known])
+            watched = keras.Model(self.model.inputs, [tensors[call] for call in known])
             values = keras.tree.flatten(watched(self._given(inputs), training=False))
             steps = {call: _array(value) for call, value in zip(known, values, strict=True)}
         return {"outputs": [_array(output) for output in outputs], "steps": steps}
@@ -150,9 +160,13 @@ class KerasCode:
         np.savez(self.folder / "optimizer.npz", *map(_array, optimizer.variables))
         return {}
 
-    def train(self, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Train the model that train.py gives on some batches, without dropout; its weights after each."""
+    def train(self, batches: Sequence[Mapping[str, Any]], members: int = 1) -> list[list[dict[str, Any]]]:
+        """Train the model that train.py gives on some batches, without dropout; its weights after each, by members."""
+        return [self._trained(batches, member) for member in range(members)]
+
+    def _trained(self, batches: Sequence[Mapping[str, Any]], member: int) -> list[dict[str, Any]]:
         model = _module(self.folder / "train.py").trained_model()
+        model.set_weights(perturbed(model.get_weights(), member))
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.Dropout | keras.layers.SpatialDropout1D):
                 layer.rate = 0.0
@@ -179,7 +193,21 @@ class KerasCode:
             loss = model.train_on_batch(x, batch["target"])
             weights = {name: _array(variable) for name, variable in variables.items()}
             steps.append({"loss": float(np.ravel(loss)[0]), "weights": weights, "gradients": dict(gradients)})
-        return {"steps": steps}
+        return steps
+
+
+def perturbed(weights: Sequence[np.ndarray], member: int) -> list[np.ndarray]:
+    """Weights moved by an ulp for an ensemble's member; as they are for the first."""
+    if not member:
+        return list(weights)
+    generator = np.random.default_rng(member)
+    ulp = np.finfo(np.float32).eps
+    return [
+        (value * (1 + ulp * generator.choice([-1.0, 1.0], value.shape))).astype(value.dtype)
+        if value.dtype.kind == "f"
+        else value
+        for value in weights
+    ]
 
 
 def _weights(layer: Any) -> list[Any]:

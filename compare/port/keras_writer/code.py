@@ -1,10 +1,15 @@
 """Keras code for a graph: functional, with the user's names, in the form that `ruff format` gives it."""
 
+import builtins
+import keyword
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from compare.port.graph import Call, Graph, Layer, Tensor, leaves
 
+# Names that written code has another use for.
+RESERVED = {"keras", "layers", "ops", "np", "build", "loss", *keyword.kwlist, *dir(builtins)}
 WIDTH = 88
 # How long an expression within another may be.
 NESTED = 60
@@ -56,7 +61,8 @@ class Writer:
         self._uses = _uses(graph)
         self._times: dict[str | None, int] = {}
         self._defined: dict[str, str] = {}
-        self._taken = {call.name for call in graph.calls}
+        self._taken = {call.name for call in graph.calls if call.kind == "InputLayer" or call.layer is not None}
+        self.variables = {name: name for name in self._taken}
         for call in graph.calls:
             self._times[call.layer] = self._times.get(call.layer, 0) + 1
 
@@ -103,7 +109,7 @@ class Writer:
         self._assign(call, f'keras.Input({shape}{dtype}, name="{call.name}")')
 
     def _assign(self, call: Call, text: str) -> None:
-        name = call.name
+        name = self._variable(call)
         self._texts[Tensor(call.name)] = (name, TIGHT)
         statement = f"{name} = {text}"
         if len(statement) + self.indent > WIDTH and text.startswith("ops.") and text.endswith(")"):
@@ -111,6 +117,14 @@ class Writer:
             call_text += [f"{key}={self.value(value)}" for key, value in call.keywords.items()]
             statement = call_of(f"{name} = {call.kind}", call_text, self.indent)
         self.statements.append(statement)
+
+    def _variable(self, call: Call) -> str:
+        """The variable of a call: what the user assigned it to, where that is one name."""
+        if call.name not in self.variables:
+            target = self.lines.get(call.name, (0, ""))[1]
+            wanted = target if target.isidentifier() else re.sub(r"_\d+$", "", call.name)
+            self.variables[call.name] = self._free(f"{wanted}_" if wanted in RESERVED else wanted)
+        return self.variables[call.name]
 
     def _operation(self, call: Call) -> None:
         numbers = sorted({number for owner, number in self._uses if owner == call.name})
@@ -317,8 +331,8 @@ def call_of(head: str, arguments: Sequence[str], indent: int) -> str:
     return "\n".join([f"{head}(", *(f"{inner}{argument}," for argument in arguments), ")"])
 
 
-def model_code(graph: Graph, lines: Mapping[str, tuple[int, str]], title: str) -> str:
-    """The whole of model.py."""
+def model_code(graph: Graph, lines: Mapping[str, tuple[int, str]], title: str) -> tuple[str, dict[str, str]]:
+    """The whole of model.py, and the variables that calls are assigned to."""
     writer = Writer(graph, lines)
     statements = writer.write()
     inputs = [writer.text(tensor) for tensor in leaves(graph.inputs)]
@@ -337,7 +351,7 @@ def model_code(graph: Graph, lines: Mapping[str, tuple[int, str]], title: str) -
         "def build() -> keras.Model:",
         '    """The model, with new weights."""',
     ]
-    return "\n".join([*text, *(f"    {line}" for line in body), ""])
+    return "\n".join([*text, *(f"    {line}" for line in body), ""]), writer.variables
 
 
 def outputs_code(writer: Writer, outputs: Any) -> str:

@@ -105,7 +105,7 @@ def training_code(
     """
     rule = training["optimizer"]
     parts = [*_table("RATES", RATES_TOLD, rates), *_table("PADDING", PADDING_TOLD, padding)]
-    parts += [*_optimizer_class(rule, bool(rates), bool(padding)), *_loss(training), *_optimizer(rule)]
+    parts += [*_optimizer_class(rule, rates, bool(padding)), *_loss(training), *_optimizer(rule)]
     parts += _model(trained)
     imports = [
         *(["import math"] if any("math." in part for part in parts) else []),
@@ -127,7 +127,7 @@ def _table(name: str, told: str, entries: Mapping[str, Any]) -> list[str]:
     return [f"# {told}", f"{name} = {{", *lines, "}"]
 
 
-def _optimizer_class(rule: Mapping[str, Any], rated: bool, padded: bool) -> list[str]:
+def _optimizer_class(rule: Mapping[str, Any], rates: Mapping[str, float], padded: bool) -> list[str]:
     name = BASES.get(rule["rule"], rule["rule"])
     docstring, *lines = RULES[name]
     settings = rule["settings"]
@@ -150,10 +150,14 @@ def _optimizer_class(rule: Mapping[str, Any], rated: bool, padded: bool) -> list
             "    rows = ops.arange(variable.shape[0]) != PADDING[variable.path]",
             "    gradient = gradient * ops.cast(rows[:, None], gradient.dtype)",
         ]
-    if rated:
-        before.append("learning_rate = learning_rate * RATES.get(variable.path, 1.0)")
+    decay = f"{rule['coupled_decay']!r} * variable"
+    if rates:
+        before += ["rate = RATES.get(variable.path, 1.0)", "learning_rate = learning_rate * rate"]
+        if 0.0 in rates.values():
+            before[1:1] = ["if not rate:", "    return"]
+        decay += " / rate"  # each of two biases decays as one half of their sum
     if rule["coupled_decay"]:
-        before.append(f"gradient = gradient + {rule['coupled_decay']!r} * variable")
+        before.append(f"gradient = gradient + {decay}")
     if any("[i]" in line for line in lines):
         before.append("i = self._get_variable_index(variable)")
     body = [

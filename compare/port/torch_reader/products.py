@@ -33,6 +33,7 @@ def dense(low: Lowering, x: Held, weight: str, bias: str | None, name: str | Non
         return elementwise(low, "add", logits, Parameter(bias)) if bias else logits
     units = shape[0] if turned else shape[1]
     path = name or weight.removesuffix(".weight")
+    path += "" if turned or path == weight else "_transposed"
     config: dict[str, Any] = {"units": int(units), **({} if bias else {"use_bias": False})}
     layer = low.layer("Dense", config, path)
     low.weight(layer, "kernel", [weight], transposed if turned else same)

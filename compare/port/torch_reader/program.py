@@ -47,6 +47,10 @@ class Size:
         return "the batch's size" if (self.times, self.plus) == (1, 0) else f"{self.times} x batch + {self.plus}"
 
 
+# A size that follows from values, as that of a packed sequence's data.
+UNKNOWN = Size(0, -1)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where in the user's code something is done, and in which of the module's parts."""
@@ -131,11 +135,23 @@ def _step(one: Step, other: Step, sizes: Sequence[int]) -> Step:
         one,
         arguments=_joined(one.arguments, other.arguments, sizes, one.place),
         keywords=_joined(one.keywords, other.keywords, sizes, one.place),
-        shapes=[_joined(a, b, sizes, one.place) for a, b in zip(one.shapes, other.shapes, strict=True)],
+        shapes=[_shape(a, b, sizes) for a, b in zip(one.shapes, other.shapes, strict=True)],
         constants=[
             _constant(a, b, len(shape)) for a, b, shape in zip(one.constants, other.constants, one.shapes, strict=True)
         ],
     )
+
+
+def _shape(one: tuple[int, ...], other: tuple[int, ...], sizes: Sequence[int]) -> tuple[Any, ...]:
+    if len(one) != len(other):
+        return (UNKNOWN,) * len(one)
+    return tuple(a if a == b else _size(a, b, sizes) or UNKNOWN for a, b in zip(one, other, strict=True))
+
+
+def _size(one: int, other: int, sizes: Sequence[int]) -> Size | None:
+    """A number that grows with the batch; None for one that grows otherwise."""
+    times, rest = divmod(other - one, sizes[1] - sizes[0])
+    return None if rest else Size(times, one - times * sizes[0])
 
 
 def _constant(one: np.ndarray | None, other: np.ndarray | None, rank: int) -> np.ndarray | None:
@@ -165,9 +181,9 @@ def _joined(one: Any, other: Any, sizes: Sequence[int], place: Place) -> Any:
     elif type(one) is type(other) and one == other:
         return one
     elif type(one) is type(other) is int:
-        times, rest = divmod(other - one, sizes[1] - sizes[0])
-        if not rest:
-            return Size(times, one - times * sizes[0])
+        size = _size(one, other, sizes)
+        if size is not None:
+            return size
     elif type(one) is type(other) is float and one and np.isclose(other / one, sizes[1] / sizes[0]):
         return one
     raise InputError(

@@ -43,7 +43,6 @@ class Use:
         outs = [use for n, _ in calls for use in low.used(n, 0)]
         self.last_only = bool(outs) and not self.both and not packed and all(map(self._is_last, outs))
         self.sequences = bool(outs) and not self.last_only
-        self.padded = packed and self.sequences
         self.states: dict[int, set[int]] = {1: set(), 2: set()}
         for number, _ in calls:
             for output in (1, 2):
@@ -149,6 +148,9 @@ def _out(low: Lowering, tensor: Tensor, use: Use, packed: Packed | None, states:
     directions = 2 if use.both else 1
     units = low.step.config["hidden_size"] * directions
     if packed is not None:
+        # Zeros where nothing is, as pad_packed_sequence() gives them; an operation's output has no mask of Keras's own,
+        # which would follow the tensor into layers that PyTorch gives the whole sequence.
+        tensor = low.emit("ops.where", low.emit("ops.expand_dims", packed.mask, 2), tensor, 0.0)
         return Packed(Sym(tensor, (*packed.sequence.seen[:2], units), (0, 1, 2)), packed.mask)
     return low.result(tensor, (0, 1, 2) if use.batch_first else (1, 0, 2))
 
@@ -202,8 +204,6 @@ def _layer(low: Lowering, kind: str, path: str, number: int, use: Use) -> Layer:
     only_h = not any(part in use.states[2] for part in own)
     if needed and (use.both or use.sequences or not last or not only_h):
         settings["return_state"] = True
-    if use.padded and last:
-        settings["zero_output_for_mask"] = True
     suffix = f"_l{number}" if use.layers > 1 else ""
     inner = low.layer(KERAS[kind], settings, path, suffix) if not use.both else None
     if inner is not None:

@@ -89,6 +89,11 @@ class TorchModule:
         try:
             rule = read_optimizer(optimizer, self.low, self.made[0])
             low, self.target = read_loss(self.made[0], loss, inputs)
+            if rule["coupled_decay"] and any(weight_map.summed for weight_map in self.low.maps.values()):
+                self.low.note(
+                    "weight_decay pulls at each of PyTorch's two biases, in Keras at their sum: the same where both "
+                    "are equal, as they are for the proof"
+                )
         except InputError as error:
             self.low.note(f"train.py is not written: {error}")
             return None
@@ -184,6 +189,7 @@ class TorchModule:
     def _trained(self, batches: Sequence[Any], dtype: torch.dtype, member: int = 0) -> list[dict[str, Any]] | None:
         module, loss, optimizer = deepcopy(self.made)
         assert optimizer is not None
+        self._halve_biases(module, optimizer)
         _perturb(module, member)
         without_dropout(module.train())
         results: list[dict[str, Any]] = []
@@ -211,6 +217,22 @@ class TorchModule:
                     }
                 )
         return results
+
+    def _halve_biases(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Give both biases of a sum one half of it, where each of them decays: so does Keras's one bias."""
+        if (
+            not any(group.get("weight_decay") for group in optimizer.param_groups)
+            or type(optimizer) is torch.optim.AdamW
+        ):
+            return
+        parameters = dict(module.named_parameters())
+        with torch.no_grad():
+            for weight_map in self.low.maps.values():
+                if weight_map.summed:
+                    pair = [parameters[name] for name in weight_map.names]
+                    half = (pair[0] + pair[1]) / 2
+                    for parameter in pair:
+                        parameter.copy_(half)
 
     def noise(self, batch: int, seed: int) -> dict[str, Any]:
         """Whether two passes in training mode differ: whether a dropout is at work."""

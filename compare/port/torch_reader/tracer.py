@@ -166,6 +166,8 @@ class Tracer(TorchFunctionMode):
 
     def _function(self, function: Any, name: str, args: Any, options: Any) -> Any:
         arguments, keywords = self.tree(tuple(args)), self.tree(dict(options))
+        if name == "_pad_packed_sequence":  # its second argument follows from the lengths
+            arguments = (arguments[0], None, *arguments[2:])
         result = function(*args, **options)
         if name in SAME and args and isinstance(result, torch.Tensor):
             self.know(result, self.leaf(args[0]))
