@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Console
+
 from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
 from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
@@ -17,17 +19,19 @@ from compare.explain.pair_file import OTHER, Pair, read_pair
 from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
 from compare.port.entry import Options, Ported, port_model
-from compare.report.console import ProgressBars, ProgressLines
 from compare.report.explain_page import DoingLine, write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
+from compare.report.progress import LiveTable, ProgressLines, shows_live
+from compare.report.summary import write_summary
+from compare.report.tensorboard import folder_for_tensorboard, write_tensorboard
 from compare.report.tune_page import write_tune_page
 from compare.results import ExplainResult, RunResult, TuneResult
 from compare.run.folder import folder_of_now, run_folder
 from compare.run.kernels import required_kernels
 from compare.run.plan import plan, prepare
 from compare.run.training import run_cases
-from compare.storage import new_folder, write_json
+from compare.storage import file_to_write, new_folder, write_json
 from compare.sweep.running import Where
 from compare.tune.running import CONFIRMATION, run_tune
 from compare.tune.search import read_search
@@ -52,6 +56,8 @@ def run(
     kernels: Sequence[str] = (),
     progress: bool = False,
     command: str = "compare.run",
+    summary: str | Path | None = None,
+    tensorboard: str | Path | None = None,
 ) -> RunResult:
     """Train cases in native PyTorch and in Keras and judge whether both train alike.
 
@@ -70,6 +76,8 @@ def run(
         kernels: "[RUNNER=]NAME" each: a runner (default: every Keras runner) that ran another recurrent kernel failed.
         progress: whether to show on standard error how it goes.
         command: how the report says that it was made.
+        summary: a Markdown file for a pull request.
+        tensorboard: a new folder for TensorBoard.
 
     Raises InputError for what cannot be used, before anything is trained.
 
@@ -81,13 +89,19 @@ def run(
     experiments = prepare(choose_cases(cases, {**(fields or {}), **seeded}, folds))
     chosen = [experiment.case for experiment in experiments]
     folder = Path(out or folder_of_now())
+    summary_file = None if summary is None else file_to_write("--summary", summary)
+    board = None if tensorboard is None else folder_for_tensorboard(tensorboard)
     trainings = sum(len(plan(experiment, chosen_backends, folder)) for experiment in experiments)
     with run_folder(folder, experiments, chosen_backends, device):
         with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout, device=device) as pool:
             with show_progress(trainings, chosen, progress) as on_event:
                 verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
             threads = pool.threads
-        write_reports(verdict, chosen, folder, threads, command, device)
+        environment = write_reports(verdict, chosen, folder, threads, command, device)
+    if summary_file is not None:
+        write_summary(verdict, environment, summary_file)
+    if board is not None:
+        write_tensorboard(verdict, board)
     return RunResult(chosen, verdict, folder)
 
 
@@ -294,15 +308,15 @@ def show_progress(
     """Show on standard error how trainings go; as a context, it gives what events are told to."""
     if not shown:
         return nullcontext(lambda event: None)
-    if sys.stderr.isatty():
-        return ProgressBars(trainings, {case.name: case.training.epochs for case in cases})
+    if shows_live(Console(stderr=True)):
+        return LiveTable(trainings, {case.name: case.training.epochs for case in cases})
     return ProgressLines(trainings)
 
 
 def write_reports(
     verdict: Verdict, cases: Sequence[Case], out: Path, threads: int, command: str, device: str = "cpu"
-) -> None:
-    """Write a run's reports into its folder."""
+) -> dict[str, str]:
+    """Write a run's reports into its folder; return what they say of where they were made."""
     versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
     conditions = {
         **machine(),
@@ -313,3 +327,4 @@ def write_reports(
     }
     write_html(verdict, cases, conditions, out / "report.html")
     write_junit(verdict, out / "junit.xml")
+    return conditions

@@ -88,6 +88,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add_bench(commands)
     add_sweep(commands)
     add_tune(commands)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks; else `--help` is quick
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     names = list(commands.choices)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]

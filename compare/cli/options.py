@@ -26,7 +26,8 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
     """Add what says which cases are trained, on which backends; `chosen_cases` reads them."""
     command.set_defaults(fields={})
     add = command.add_argument
-    add("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
+    cases = add("cases", nargs="*", metavar="CASE", help="a built-in name or a TOML file (default: the suite)")
+    cases.completer = _complete_case  # type: ignore[attr-defined]  # as argcomplete wants it
     add("--all", action="store_true", help="every built-in case")
     add_backend_option(command)
     add("--dtype", action=_Field, field="dtype", metavar="DTYPE", help="float32 or float64")
@@ -41,6 +42,15 @@ def add_case_options(command: argparse.ArgumentParser) -> None:
     add("--folds", type=int, metavar="K", help=folds)
     stock = "each framework's own optimizer defaults and biases"
     add("--stock", action=_Field, field="training.stock", nargs=0, help=stock)
+
+
+def _complete_case(prefix: str, **_: Any) -> list[str]:
+    """Name the cases that a shell can complete a word to."""
+    from glob import glob
+
+    from compare.config.case import built_in_names
+
+    return [name for name in [*built_in_names(), *glob("*.toml")] if name.startswith(prefix)]
 
 
 def chosen_cases(options: argparse.Namespace) -> "list[Case]":
@@ -64,7 +74,8 @@ def chosen_cases(options: argparse.Namespace) -> "list[Case]":
 def add_backend_option(command: argparse.ArgumentParser, default: str = "all installed") -> None:
     """Add `--backend`; `default` says what is used without it and without KERAS_BACKEND."""
     names = f"tensorflow, torch, jax (default: KERAS_BACKEND, else {default})"
-    command.add_argument("--backend", nargs="+", metavar="NAME", help=names)
+    backend = command.add_argument("--backend", nargs="+", metavar="NAME", help=names)
+    backend.completer = lambda **_: ("tensorflow", "torch", "jax")  # type: ignore[attr-defined]
 
 
 def add_out_option(command: argparse.ArgumentParser) -> None:

@@ -24,6 +24,8 @@ def add_run(commands: Any) -> None:
         metavar="[RUNNER=]NAME",
         help="exit 3 if a runner (default: every Keras runner) ran another recurrent kernel",
     )
+    run.add_argument("--summary", metavar="FILE.md", help="write a summary for a pull request")
+    run.add_argument("--tensorboard", metavar="DIR", help="write the curves for TensorBoard into a new folder")
     add_work_options(run)
 
 
@@ -40,6 +42,8 @@ def _run(options: argparse.Namespace) -> int:
         kernels=options.require_kernel,
         progress=not options.quiet,
         command=command_line(),
+        summary=options.summary,
+        tensorboard=options.tensorboard,
     )
     print_outcome(options, result.verdict, result.out, result.cases)
     return result.verdict.exit_code

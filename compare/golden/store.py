@@ -57,6 +57,10 @@ class _Manifest(BaseModel):
     execution: _Execution
 
 
+# What is recorded in an example, where no case was named.
+EXAMPLE = "lstm"
+
+
 @dataclass(frozen=True, eq=False)
 class Golden:
     """The golden traces of one case: its folder, its experiment, the folders of each runner, several if sampled."""
@@ -76,15 +80,16 @@ def kept_steps(experiment: Experiment) -> list[int]:
     return sorted({0, experiment.steps_per_epoch - 1, experiment.recorded_steps[-1]})
 
 
-def golden_cases(golden: Path) -> list[str]:
+def golden_cases(golden: Path, wanted: Sequence[str] = ()) -> list[str]:
     """Name the cases that have golden traces in a folder; raises InputError where there is none."""
+    how = _how_to_record(golden, " ".join(wanted) or EXAMPLE)
     try:
         folders = [folder for folder in golden.iterdir() if not folder.name.startswith(".")]  # of a recording under way
         names = sorted(folder.name for folder in folders if (folder / INDEX).is_file())
     except OSError as error:
-        raise InputError(f"--golden {golden} cannot be read: {error.strerror}; {_how_to_record(golden)}") from None
+        raise InputError(f"--golden {golden} cannot be read: {error.strerror}; {how}") from None
     if not names:
-        raise InputError(f"--golden {golden} holds no golden traces; {_how_to_record(golden)}")
+        raise InputError(f"--golden {golden} holds no golden traces; {how}")
     return names
 
 
@@ -193,7 +198,7 @@ def choose_golden(golden: Path, cases: Sequence[str] = (), backends: Sequence[st
 
     Raises InputError for a case or a backend of which none was recorded.
     """
-    known = golden_cases(golden)
+    known = golden_cases(golden, cases)
     for name in cases:
         if name not in known:
             raise InputError(
@@ -216,5 +221,5 @@ def _of_backends(golden: Golden, backends: Sequence[str] | None) -> Golden:
     return replace(golden, traces={runner: paths for runner, paths in golden.traces.items() if runner in runners})
 
 
-def _how_to_record(golden: Path, case: str = "CASE") -> str:
+def _how_to_record(golden: Path, case: str) -> str:
     return f"python -m compare record {case} --golden {golden}"

@@ -22,15 +22,15 @@ from compare.explain.entry import explain_with, missing_backend
 from compare.explain.pair_file import read_pair
 from compare.golden.check import check_golden
 from compare.golden.record import record_golden
-from compare.golden.store import golden_cases, held_golden, read_golden
+from compare.golden.store import EXAMPLE, golden_cases, held_golden, read_golden
 from compare.judge import Comparison, Verdict
-from compare.pytest_plugin.messages import changes, command, explanation, fail, settings, shown, table
+from compare.pytest_plugin.messages import changes, command, fail, pair_failure, settings, shown, table
 from compare.pytest_plugin.processes import Workers
 from compare.report.explain_page import write_explanation
 from compare.run.plan import prepare
 from compare.run.training import run_cases
 from compare.storage import write_json
-from compare.workers.backends import choose_backends, machine
+from compare.workers.backends import backend_of, choose_backends, machine
 
 # A report's folder is named after its test, as far as a file system takes so long a name.
 NAME_LENGTH = 120
@@ -89,13 +89,9 @@ class Parity:
                 self._report_pair(comparison)
             off = [comparison for comparison in comparisons if comparison.status != "agrees"]
             if off:
-                fail(
-                    "\n\n".join(
-                        f"{explanation(comparison)}\n\n"
-                        + command("explain", shown(pair.file), "--backend", comparison.runner.removeprefix("keras-"))
-                        for comparison in off
-                    )
-                )
+                backends = [backend_of(comparison.runner) for comparison in off]
+                repeats = [command("explain", shown(pair.file), "--backend", backend) for backend in backends]
+                fail(pair_failure(off, len(comparisons), repeats))
         return Verdict(comparisons)
 
     def check_golden(
@@ -117,7 +113,9 @@ class Parity:
         if option("--parity-regen") or option("--parity-regen-all"):
             return self._regenerate(golden, chosen, asked, fails=not option("--parity-regen-all"))
         with ExitStack() as held:
-            with self._failing(f"\nor: pytest {shlex.quote(self._node.nodeid)} --parity-regen"):
+            regenerate = f"pytest {shlex.quote(self._node.nodeid)} --parity-regen"
+            named = "" if chosen else f"name cases in the test, as check_golden({str(folder)!r}, {EXAMPLE!r}), and "
+            with self._failing(f"\nor {named}run: {regenerate}"):
                 goldens = held.enter_context(held_golden(golden, [case.name for case in chosen], asked))
                 recorded = [trace.experiment.case for trace in goldens]
                 for trace, then, now in zip(goldens, recorded, chosen or recorded, strict=True):

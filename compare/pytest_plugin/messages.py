@@ -3,7 +3,8 @@
 import io
 import json
 import shlex
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,9 +13,13 @@ from rich.console import Console
 
 from compare.config.case import Case
 from compare.judge import Comparison, Verdict
+from compare.judge.verdict import Cause
 from compare.report.console import print_comparisons
-from compare.report.explain_page import print_explanation
-from compare.report.wording import conclusion
+from compare.report.explain_page import source_line
+from compare.report.wording import conclusion, location
+
+# Of a terminal.
+WIDTH = 80
 
 
 def fail(text: str) -> NoReturn:
@@ -37,10 +42,58 @@ def table(verdict: Verdict) -> str:
     return f"{conclusion(verdict)}\n\n" + _rendered(lambda console: print_comparisons(console, verdict))
 
 
-def explanation(comparison: Comparison) -> str:
-    """What `explain` prints of a comparison."""
-    text = _rendered(lambda console: print_explanation(console, comparison))
-    return f"{comparison.case} on {comparison.runner}\n{text}"
+def pair_failure(comparisons: Sequence[Comparison], total: int, repeats: Sequence[str]) -> str:
+    """Say why the models of a pair file differ, each cause once for all backends; the last line names the causes.
+
+    `comparisons` are those of `total` that do not agree, `repeats` the commands that repeat them.
+    """
+    case, runners = comparisons[0].case, [comparison.runner for comparison in comparisons]
+    parts = [_wrapped(f"{case} does not agree on {', '.join(runners)}, {len(runners)} of {total} compared.")]
+    firsts = _runners_by_text((_first(comparison), comparison.runner) for comparison in comparisons)
+    parts += [_wrapped(f"{', '.join(where)}: {text}") for text, where in firsts.items()]
+    causes = _runners_by_text((_cause(cause), c.runner) for c in comparisons for cause in c.causes)
+    for text, where in causes.items():
+        name, _, rest = text.partition("\n")
+        parts.append(
+            "\n".join([f"{name} on {', '.join(where)}", *(_wrapped(f"  {line}") for line in rest.splitlines())])
+        )
+    parts.append("\n".join(repeats))
+    names = dict.fromkeys(cause.name for comparison in comparisons for cause in comparison.causes if cause.confirmed)
+    parts.append(_wrapped(f"Cause: {', '.join(names)}" if names else "Cause: none that is known explains it"))
+    return "\n\n".join(parts)
+
+
+def _runners_by_text(told: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The runners of which the same is to be said, by the text."""
+    runners: dict[str, list[str]] = {}
+    for text, runner in told:
+        runners.setdefault(text, []).append(runner)
+    return runners
+
+
+def _first(comparison: Comparison) -> str:
+    first = comparison.first_difference
+    if first is None:
+        return comparison.error or conclusion(Verdict([comparison]))
+    line = "" if first.source is None else f" ({source_line(first.source)})"
+    return f"first at {location(first)}. {first.message}{line}"
+
+
+def _cause(cause: Cause) -> str:
+    """A cause on several lines, without the errors of its proof, which differ from backend to backend."""
+    source = [] if cause.source is None else [source_line(cause.source)]
+    name = cause.name if cause.confirmed else f"{cause.name} (not confirmed)"
+    return "\n".join([name, *source, f"{cause.message}.", f"Fix: {cause.fix}"])
+
+
+def _wrapped(text: str) -> str:
+    """Break a text at 80 columns; what has no blank is not broken, since it may be a path."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    lines = [
+        textwrap.fill(line, WIDTH, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return "\n".join(lines)
 
 
 def settings(original: Case, case: Case) -> list[str] | None:
