@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compare.judge.step_reference import StepReference
 from compare.trace.trace import Trace
 
 
@@ -16,11 +17,33 @@ class Undecidable:
     reason: str
 
 
-def undecidable_from(expected: Trace, obtained: Trace, others: Sequence[Trace]) -> Undecidable | None:
+def undecidable_from(
+    expected: Trace, obtained: Trace, others: Sequence[Trace], references: Sequence[StepReference] = ()
+) -> Undecidable | None:
     """Tell from which step on nothing can be decided: both sides, or a perturbed training, become infinite there.
 
-    Where one side alone does, and no perturbed training, that is a difference.
+    So does what even the reference computes beyond the range of the working precision, in which each program overflows
+    in its own way. Where one side alone becomes infinite, and no perturbed training, that is a difference.
     """
+    of_trainings = _undecidable_trainings(expected, obtained, others)
+    of_range = _beyond_range(references)
+    undecidable = [each for each in (of_range, of_trainings) if each is not None]
+    return min(undecidable, key=lambda each: each.step, default=None)
+
+
+def _beyond_range(references: Sequence[StepReference]) -> Undecidable | None:
+    """The first checked step of which a number, or the rounding of one, is beyond the working precision."""
+    for reference in sorted(references, key=lambda reference: reference.step):
+        largest, computed = float(np.finfo(reference.precision).max), reference.computed
+        for name, tensor in computed.exact.items():
+            sizes = np.max(np.abs(tensor), initial=0.0), np.max(computed.rounding[name], initial=0.0)
+            if not max(sizes) <= largest or np.isnan(sizes).any():
+                reason = f"{name} of step {reference.step} is beyond the range of {reference.precision}"
+                return Undecidable(reference.step, f"cannot be decided: {reason}, and before it nothing differs")
+    return None
+
+
+def _undecidable_trainings(expected: Trace, obtained: Trace, others: Sequence[Trace]) -> Undecidable | None:
     sides = [_first_not_finite(trace) for trace in (expected, obtained)]
     perturbed = {trace.folder.name: step for trace in others if (step := _first_not_finite(trace)) is not None}
     if not perturbed and None in sides:

@@ -86,7 +86,7 @@ def judge(
     if repetition is not None:
         comparison = _judge_repetition(comparison, with_ensemble or expected, repetition)
     recorded = set(completeness.required_columns(experiment)) <= set(expected.columns) == set(obtained.columns)
-    undecidable = undecidable_from(expected, obtained, members)
+    undecidable = undecidable_from(expected, obtained, members, references or ())
     if comparison.steps and recorded and (undecidable is None or undecidable.step):  # or it is a difference already
         differences = relative_loss_differences(expected, obtained)
         comparison = replace(comparison, max_relative_loss_difference=float(differences.max()))

@@ -57,11 +57,13 @@ class Replay:
         self.names = list(in_order(experiment.weights))
         self.shapes = {name: np.shape(experiment.weights[name]) for name in self.names}
         self.ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])
+        self.weights: dict[str, np.ndarray] = {}
 
     def train(self, end: int, start: int = 0, state: State | None = None) -> Trace:
         """Return a trace like the given one, up to a step: with the rows of that before `start`, the reference's after.
 
-        It starts from a state, or with the experiment. It ends before a loss that is not finite.
+        It starts from a state, or with the experiment. It ends before a loss that is not finite. `weights` are those
+        after its last step.
         """
         experiment, case = self.experiment, self.experiment.case
         weights = in_float64(experiment.weights if state is None else state.weights)
@@ -91,6 +93,7 @@ class Replay:
                 epoch, rest = divmod(step + 1, per_epoch)
                 if not rest and epoch in experiment.checkpoint_epochs:
                     checkpoints[epoch] = self._split(flat)
+        self.weights = self._split(flat)
         trace = replace(self.like, rows=np.concatenate(rows))
         vars(trace).update(checkpoints=checkpoints, _predicted={})
         return trace

@@ -9,7 +9,7 @@ import numpy as np
 from compare.experiment.experiment import Experiment
 from compare.judge.drift import PhaseDrift, drift_by_phase, weight_drift
 from compare.judge.ensemble import EnsembleDrift
-from compare.judge.margins import SUSPICIOUS_DRIFT
+from compare.judge.margins import ENSEMBLE_MARGIN, SUSPICIOUS_DRIFT
 from compare.judge.ratios import tolerance_ratios
 from compare.judge.replay import LONG_REPLAY_SECONDS, REPLAY_SECONDS, Replay, affordable_steps, batch_checksum
 from compare.judge.step_reference import StepReference
@@ -67,8 +67,29 @@ class Witness:
         if any(difference is None for difference in first):
             return []
         difference = min((d for d in first if d is not None), key=lambda d: d.order)
+        if self._follows_from_a_state(difference.step, ensemble):
+            return []
         message = "both sides are further from the reference's own training than rounding carries them"
         return [replace(difference, kind=SHARED, message=message, off_side="both")]
+
+    def _follows_from_a_state(self, step: int, ensemble: EnsembleDrift) -> bool:
+        """Whether PyTorch's last state before a step is the reference's, and both sides go on from there as it does.
+
+        Where it is so they differ in its last bits alone, which a relu at its kink turns into another gradient.
+        """
+        before = [r for r in self.references if 0 < r.step <= step and r.step <= len(self.exact.rows)]
+        if not before:
+            return False
+        last = max(before, key=lambda reference: reference.step)
+        replay = Replay(self.experiment, self.like, self.precision)
+        replay.train(last.step)
+        per_epoch = self.experiment.steps_per_epoch
+        tolerance = min(drift for epoch, drift in ensemble.weights.items() if epoch * per_epoch >= last.step)
+        if max(weight_drift(replay.weights, dict(last.weights)).values()) > ENSEMBLE_MARGIN * tolerance:
+            return False
+        state = State(dict(last.weights), dict(last.slots), dict(last.non_trainable))
+        from_state = replay.train(step + 1, last.step, state)
+        return all(self._first_beyond(trace, from_state, ensemble) is None for trace in self.sides.values())
 
     def with_off_side(self, difference: Difference, ensemble: EnsembleDrift, is_first: bool) -> Difference:
         """Name the side that is off in a difference of the trajectory: the one that leaves the reference's training.

@@ -12,6 +12,8 @@ Array = np.ndarray
 # Terms that differ by less, in ulps of the largest, leave the same remainder where they are added to a longer sum.
 ALIKE_ULPS = 8.0
 
+SMALLEST = float(np.finfo(np.float32).smallest_normal)
+
 
 def deviation_of_product(total: Array, left: Array, right: Array, terms: float) -> Array:
     """How far the sums of a product of matrices may err in ulps: sqrt(terms * (sum of squares + square of sum / 3)).
@@ -31,10 +33,12 @@ def deviation_of_sum(total: Array, array: Array, axes: tuple[int, ...], terms: f
 
 
 def _root_of(total: Array, squares: Array, scale: float, terms: float) -> Array:
-    spread_of_sum = np.square(np.asarray(total, np.float32) / np.float32(scale))
+    # The scale of a product of small numbers is beyond float32 too.
+    real = np.float32 if SMALLEST < scale < 1 / SMALLEST else np.float64
+    spread_of_sum = np.square(np.asarray(total, real) / np.asarray(scale, real))
     spread_of_sum /= 3
     spread_of_sum += squares
-    return np.sqrt(spread_of_sum * np.asarray(terms, np.float32)) * np.float32(scale)
+    return np.asarray(np.sqrt(spread_of_sum * np.asarray(terms, real)) * np.asarray(scale, real), np.float32)
 
 
 def lost_in_sum(rows: Array, total: Array, ulp: float) -> Array:

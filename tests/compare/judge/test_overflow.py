@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compare.judge.finite import undecidable_from
 from compare.judge.single_step import _message_of_infinite
 from compare.judge.step_errors import StepError
 
@@ -25,3 +26,30 @@ REFERENCE: Any = SimpleNamespace(computed=SimpleNamespace(exact={"forward/layer0
 def test_only_what_was_given_is_not_held(phase: str, tensor: str, message: str) -> None:
     """Inputs, targets and weights are given; what a side computes itself and is not finite has overflowed."""
     assert message in _message_of_infinite(REFERENCE, "torch", StepError(0, phase, tensor, np.inf, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("largest", "rounding", "step"),
+    [
+        (1.0, 1e-7, None),
+        (1e38, 1e30, None),
+        (1e39, 1e32, 3),
+        (1.0, np.inf, 3),
+        (1.0, np.nan, 3),
+        (np.nan, 1e-7, 3),
+        (np.inf, 1e-7, 3),
+    ],
+)
+def test_what_the_precision_cannot_hold_is_not_decided(largest: float, rounding: float, step: int | None) -> None:
+    """A step that even the reference takes beyond float32, or of which it cannot tell the rounding, is left open."""
+
+    def reference(number: int, size: float, error: float) -> Any:
+        computed = SimpleNamespace(
+            exact={"forward/head": np.array([size])}, rounding={"forward/head": np.array([error])}
+        )
+        return SimpleNamespace(step=number, precision="float32", computed=computed)
+
+    losses: Any = SimpleNamespace(losses=np.ones(5))
+    references = [reference(4, 1.0, 1e-7), reference(3, largest, rounding), reference(0, 1.0, 1e-7)]
+    undecidable = undecidable_from(losses, losses, [], references)
+    assert (None if undecidable is None else undecidable.step) == step

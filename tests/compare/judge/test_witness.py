@@ -1,6 +1,7 @@
 """The reference's own training: it sees what both sides do wrong, names who is off, and bounds the ensemble."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from compare.experiment.experiment import read_experiment
 from compare.judge.drift import drift_by_phase
 from compare.judge.ensemble import measure_ensemble
 from compare.judge.replay import REPLAY_SECONDS, Replay, affordable_steps
+from compare.judge.witness import Witness
 from compare.run.plan import REPETITION
-from compare.trace.trace import read_trace
+from compare.trace.trace import Trace, read_trace
 
 # No checked step.
 STEP = 11
+TENSOR = "layer0/forward/recurrent_kernel/candidate"
 SIDES = {"expected": "torch", "obtained": "keras-tensorflow"}
 
 
@@ -66,6 +69,30 @@ def test_what_both_sides_and_the_ensemble_do_alike_is_found(traces: DamagedTrace
     first = traces.judge_whole().first_difference
     assert first is not None
     assert (first.step, first.phase, first.off_side) == (STEP, "update", "both")
+
+
+@pytest.mark.parametrize("step", [8, STEP], ids=["checked", "not checked"])
+def test_a_kink_of_the_reference_alone_is_no_fault(
+    traces: DamagedTraces, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Where both sides go on from PyTorch's last state as the reference does, its own training may leave them.
+
+    Here that has another gradient at a step, as a relu gives it for other last bits.
+    """
+    train = Witness._train
+
+    def at_a_kink(self: Witness, seconds: float, seed: int | None = None) -> Trace:
+        trace = train(self, seconds, seed)
+        rows = trace.rows.copy()
+        rows[step, trace.columns.index(f"gradient/{TENSOR}")] *= 1.5
+        kinked = replace(trace, rows=rows)
+        vars(kinked).update(checkpoints=trace.checkpoints, _predicted={})
+        return kinked
+
+    monkeypatch.setattr(Witness, "_train", at_a_kink)
+    assert traces.judge_whole().status == "agrees"
+    monkeypatch.setattr(Witness, "_follows_from_a_state", lambda *_: False)
+    assert traces.judge_whole().status == "differs"
 
 
 @pytest.mark.parametrize("side", SIDES)
