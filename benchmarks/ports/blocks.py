@@ -136,20 +136,25 @@ def attention(p: Port) -> None:
         p.say("x = torch.bmm(weights, x)", ("weights→weights.transpose(1, 2)", f"axis-order {CODE}"))
         return
     p.kinds.add("multi-head attention")
-    name, text = p.layer("MultiHeadAttention", f"2, {size // 2}")
+    bias = p.chance(0.7)
+    name, text = p.layer("MultiHeadAttention", f"2, {size // 2}" + ", use_bias=False" * (not bias))
     p.keras_line(f"x = {text}(x, x)")
     attribute = p.unique("attention")
     slips = (", batch_first=True→", "batch-first"), (f"{size}, 2→{size}, 1", CODE)
-    p.make(f"self.{attribute} = nn.MultiheadAttention({size}, 2, batch_first=True)", *slips)
+    more = ", bias=False" * (not bias)
+    p.make(f"self.{attribute} = nn.MultiheadAttention({size}, 2{more}, batch_first=True)", *slips)
     p.say(f"x, _ = self.{attribute}(x, x, x)")
     kernels = ", ".join(f"k['{name}/{part}/kernel'].reshape({size}, -1).T" for part in ("query", "key", "value"))
     biases = ", ".join(f"k['{name}/{part}/bias'].reshape(-1)" for part in ("query", "key", "value"))
     p.weights |= {
         f"{attribute}.in_proj_weight": f"np.concatenate([{kernels}])",
-        f"{attribute}.in_proj_bias": f"np.concatenate([{biases}])",
         f"{attribute}.out_proj.weight": f"k['{name}/attention_output/kernel'].reshape(-1, {size}).T",
-        f"{attribute}.out_proj.bias": f"k['{name}/attention_output/bias']",
     }
+    if bias:
+        p.weights |= {
+            f"{attribute}.in_proj_bias": f"np.concatenate([{biases}])",
+            f"{attribute}.out_proj.bias": f"k['{name}/attention_output/bias']",
+        }
 
 
 def pooled_attention(p: Port) -> None:

@@ -77,6 +77,20 @@ OWN: dict[str, dict[str, tuple[str, str, dict[str, str], list[Slip]]]] = {
             {"x2h.weight": "{k}.T", "x2h.bias": "{b}", "h2h.weight": "{u}.T"},
             [("i, f, g, o→i, g, f, o", LSTM, USED), (" + self.h2h(h)→", f"{CODE} initial-state"), *STATE_SLIPS],
         ),
+        "two a gate": (
+            "\n".join(f"self.x_{g} = nn.Linear(n, h)\nself.h_{g} = nn.Linear(h, h, bias=False)" for g in "fiog"),
+            "\n".join(
+                f"{g} = torch.{'tanh' if g == 'g' else 'sigmoid'}(self.x_{g}(v) + self.h_{g}(h))" for g in "fiog"
+            )
+            + "\nc = f * c + i * g\nh = o * torch.tanh(c)",
+            {f"{part}_{g}.{kind}": f"{{{source}}}[..., {{{'ifgo'.index(g)}}}]{turn}"
+             for g in "fiog" for part, kind, source, turn in
+             (("x", "weight", "k", ".T"), ("x", "bias", "b", ""), ("h", "weight", "u", ".T"))},
+            [
+                ("g = torch.tanh→g = torch.sigmoid", ACTIVATION), ("f * c + i * g→i * c + f * g", LSTM),
+                ("f * c→(1 - i) * c", CODE), ("* torch.tanh(c)→* c", ACTIVATION), ("self.h_o(h)→self.h_o(c)", CODE),
+            ],
+        ),
         "by gates": (
             'for gate in "ifgo":\n'
             '    setattr(self, f"U_{gate}", nn.Parameter(torch.randn(n, h) / h))\n'
@@ -118,6 +132,15 @@ OWN: dict[str, dict[str, tuple[str, str, dict[str, str], list[Slip]]]] = {
                 ("n = torch.tanh→n = torch.sigmoid", ACTIVATION), *GRU_SLIPS,
             ],
         ),
+        "three joined": (
+            "\n".join(f"self.{name} = nn.Linear(n + h, h)" for name in ("a", "b", "d")),
+            "r = torch.sigmoid(self.a(torch.cat([h, v], 1)))\nz = torch.sigmoid(self.b(torch.cat([h, v], 1)))\n"
+            "n = torch.tanh(self.d(torch.cat([r * h, v], 1)))\nh = z * h + (1 - z) * n",
+            {f"{name}.{kind}": text for name, place in (("a", 1), ("b", 0), ("d", 2)) for kind, text in
+             (("weight", f"np.concatenate([{{u}}, {{k}}])[:, {{{place}}}].T"), ("bias", f"{{b}}[{{{place}}}]"))},
+            [("self.a→self.b", GRU), ("r * h→h", f"gru-reset-after {CODE}"), ("torch.tanh→torch.relu", ACTIVATION),
+             *GRU_SLIPS],
+        ),
         "reset before": (
             "self.gates = nn.Linear(n + h, 2 * h)\nself.new = nn.Linear(n + h, h)",
             "z, r = torch.sigmoid(self.gates(torch.cat([v, h], 1))).chunk(2, 1)\n"
@@ -135,6 +158,20 @@ OWN: dict[str, dict[str, tuple[str, str, dict[str, str], list[Slip]]]] = {
             {"i2h.weight": "np.concatenate([{k}, {u}]).T", "i2h.bias": "{b}"},
             [("torch.tanh→torch.relu", ACTIVATION), ("(v, h)→(h, v)", "join-order")],
         ),
+        "two biases": (
+            "self.i2h = nn.Linear(n, h)\nself.h2h = nn.Linear(h, h)\n"
+            "nn.init.zeros_(self.h2h.bias).requires_grad_(False)",
+            "h = torch.tanh(self.h2h(h) + self.i2h(v))",
+            {"i2h.weight": "{k}.T", "i2h.bias": "{b}", "h2h.weight": "{u}.T", "h2h.bias": "0 * {b}"},
+            [("torch.tanh→torch.sigmoid", ACTIVATION)],
+        ),
+        "matrices of one's own": (
+            "self.W = nn.Parameter(torch.randn(n, h) / h)\nself.U = nn.Parameter(torch.randn(h, h) / h)\n"
+            "self.b = nn.Parameter(torch.zeros(h))",
+            "h = torch.tanh(v @ self.W + h @ self.U + self.b)",
+            {"W": "{k}", "U": "{u}", "b": "{b}"},
+            [("h @ self.U→h @ self.U.t()", f"transposed-kernel {CODE}"), (" + self.b→", f"missing-bias {CODE}")],
+        ),
         "two matrices": (
             "self.i2h = nn.Linear(n, h)\nself.h2h = nn.Linear(h, h, bias=False)",
             "h = torch.tanh(self.i2h(v) + self.h2h(h))",
@@ -145,17 +182,21 @@ OWN: dict[str, dict[str, tuple[str, str, dict[str, str], list[Slip]]]] = {
 }  # fmt: skip
 
 
+# Their GRUs reset the state before it is multiplied.
+BEFORE = ("reset before", "three joined")
+
+
 def own_cell(p: Port, cell: str, units: int, *, sequence: bool) -> None:
     """Put a recurrent layer on x, its PyTorch side a module with a loop and the cell's equations."""
     style = p.pick(*OWN[cell])
     modules, equations, parameters, slips = OWN[cell][style]
     p.kinds |= {cell, f"own {cell}: {style}"}
-    extra = (", return_sequences=True" if sequence else "") + (", reset_after=False" if style == "reset before" else "")
+    extra = (", return_sequences=True" if sequence else "") + (", reset_after=False" if style in BEFORE else "")
     name = p.add(cell, f"{units}{extra}", named=True)
     attribute, kind = p.unique("rnn", "cell", "memory"), p.unique(f"My{cell.replace('Simple', '')}")
-    told = p.chance(0.7) or style in ("by gates", "six linears", "reset before")
+    told = p.chance(0.5)
     if not told:  # with the weights in another order these are no mistakes
-        slips = [slip for slip in slips if "-order" not in slip[1]]
+        slips = [slip for slip in slips if "-order" not in slip[1] and "transposed" not in slip[1]]
     memory = cell == "LSTM"
     p.classes += block(f"class {kind}(nn.Module):\n    def __init__(self, n, h):\n        super().__init__()")
     p.classes += block(f"self.h = h\n{modules}", indent=8)

@@ -150,6 +150,8 @@ def two_outputs(p: Port) -> None:
     weight = p.pick("0.3", "0.5")
     blocks.head(p, 1, sequence=False, variable="level")
     blocks.head(p, 1, sequence=False, variable="rises", more=', activation="sigmoid"')
+    if p.chance(0.5):  # the heads of one side are made and used in another order than those of the other
+        p.init[-2:], p.forward[-2:] = p.init[:-3:-1], p.forward[:-3:-1]
     p.result, p.outputs = "level, rises", "[level, rises]"
     p.data.append('return x, [x[:, -1, :1] + 0.5, (x[:, :, :1].sum(1) > 0).astype("float32")]')
     task = Task("regression", 1, criterion="nn.MSELoss()", keras_loss='["mse", "binary_crossentropy"]')

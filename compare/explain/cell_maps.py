@@ -163,7 +163,9 @@ def _maps(placed: Sequence[Piece], biases: dict[str, Piece], order: Sequence[int
     }
     for piece in placed:
         paths = tuple({"input": sizes.kernel, "state": sizes.recurrent}[role] for role in TAKES[piece.role])
-        if unit.use(piece.name).state_first:
+        use, both = unit.use(piece.name), (sizes.features, sizes.units)
+        told = both[0] != both[1] and use.joined in (both, both[::-1])
+        if use.joined == both[::-1] if told else use.state_first:
             paths = paths[::-1]
         maps[piece.name] = Map(_matrix(paths, columns[piece.name], piece.turned), paths)
     if sizes.bias is None:

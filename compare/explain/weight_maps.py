@@ -51,8 +51,8 @@ class Use:
     """What a forward pass does with a parameter: how often, and where what it is multiplied with comes from.
 
     `inward`: it is multiplied from the right as it is, (in, out). `fed`: with what comes of the input, not of a state
-    of zeros. `state_first`: with a state and an input joined in this order. `fused`: in a kernel of the framework's.
-    None where that is not known.
+    of zeros. `state_first`: with a state and an input joined in this order; `joined` are the sizes of both. `fused`: in
+    a kernel of the framework's. None where that is not known.
     """
 
     count: int = 0
@@ -60,6 +60,7 @@ class Use:
     fed: bool | None = None
     state_first: bool = False
     fused: bool = False
+    joined: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

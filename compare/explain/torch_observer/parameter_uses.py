@@ -31,29 +31,31 @@ def parameter_uses(operations: Sequence[Operation], names: Collection[str], inpu
                 continue
             side = _side(operation, key)
             data = next((other for other in operation.inputs if other not in known), None)
+            joined, state_first = _joined(operations, data, fed)
             uses[name] = Use(
                 1,
                 None if side is None else side != turned,
                 None if data is None else data in fed,
-                _state_first(operations, data, fed),
+                state_first,
                 operation.name in CELLS,
+                joined,
             )
     return uses
 
 
 def _fed(operations: Sequence[Operation], inputs: Collection[str]) -> set[Key]:
-    """What is computed of the inputs."""
+    """What is computed of the inputs, but for states that are zero still."""
     fed: set[Key] = {(name, 0) for name in inputs}
     for operation in operations:
         if any(key in fed for key in operation.inputs):
-            fed |= {(operation.number, output) for output in range(len(operation.outputs))}
+            fed |= {(operation.number, output) for output, value in enumerate(operation.outputs) if value.any()}
     return fed
 
 
-def _tensors(arguments: Any) -> Iterator[Key]:
+def _tensors(arguments: Any) -> Iterator[Argument]:
     for argument in arguments if isinstance(arguments, list | tuple) else (arguments,):
         if isinstance(argument, Argument):
-            yield argument.key
+            yield argument
         elif isinstance(argument, list | tuple):
             yield from _tensors(argument)
 
@@ -64,15 +66,17 @@ def _side(operation: Operation, key: Key) -> bool | None:
         return False
     if operation.name not in PRODUCTS:
         return None
-    factors = list(_tensors(operation.arguments))[-2:]
+    factors = [tensor.key for tensor in _tensors(operation.arguments)][-2:]
     if operation.name == "__rmatmul__":
         factors = factors[::-1]
     return len(factors) == 2 and factors[1] == key
 
 
-def _state_first(operations: Sequence[Operation], data: Key | None, fed: set[Key]) -> bool:
-    """Whether what a parameter is multiplied with is a state and an input, joined in this order."""
+def _joined(operations: Sequence[Operation], data: Key | None, fed: set[Key]) -> tuple[tuple[int, ...], bool]:
+    """The sizes of the two parts that are joined before a parameter multiplies them, and if the first is a state."""
     if data is None or not isinstance(data[0], int) or operations[data[0]].name not in JOINS:
-        return False
+        return (), False
     parts = list(_tensors(operations[data[0]].arguments))
-    return len(parts) == 2 and parts[0] not in fed and parts[1] in fed
+    if len(parts) != 2:
+        return (), False
+    return tuple(part.shape[-1] for part in parts), parts[0].key not in fed and parts[1].key in fed
