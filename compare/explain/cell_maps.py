@@ -59,7 +59,7 @@ def cell_maps(group: Group, unit: Unit) -> list[Maps]:
     vectors = [name for name in unit.names if len(unit.shapes[name]) == 1]
     if not matrices or len(matrices) + len(vectors) < len(unit.shapes):
         return []
-    every = [_readings(name, unit, sizes) for name in matrices]
+    every = _told([_readings(name, unit, sizes) for name in matrices], unit)
     if not all(every):
         return []
     options: list[Maps] = []
@@ -89,12 +89,22 @@ def _readings(name: str, unit: Unit, sizes: Sizes) -> list[Piece]:
             continue
         by_size = {"joined": sizes.features + sizes.units, "input": sizes.features, "state": sizes.units}
         roles = [role for role, size in by_size.items() if size == inner]
-        if len(roles) > 1 and use.fed is False:
-            roles = ["state"]
-        elif len(roles) > 1 and role_of(name) in roles:
-            roles = [str(role_of(name))]
         readings += [Piece(name, role, count, turned) for role in roles]
     return readings
+
+
+def _told(every: Sequence[list[Piece]], unit: Unit) -> list[list[Piece]]:
+    """The readings without what their use tells, or their names: a state is zero at first where an input is not."""
+    open_names = {pieces[0].name for pieces in every if len({piece.role for piece in pieces}) > 1}
+    by_use = {
+        name: None if unit.use(name).fed is None else ("state", "input")[bool(unit.use(name).fed)]
+        for name in open_names
+    }
+    by_name = {name: role_of(name) for name in open_names}
+    for roles in (by_use, by_name):
+        if set(roles.values()) == {"input", "state"}:
+            return [[piece for piece in pieces if roles.get(piece.name, piece.role) == piece.role] for pieces in every]
+    return list(every)
 
 
 def _chosen(every: Sequence[list[Piece]]) -> Iterator[list[Piece]]:

@@ -1,6 +1,7 @@
 """What a recorded forward pass does with each parameter: how it is multiplied, with what, and how often."""
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from compare.explain.torch_observer.recorder import FUSED, Argument, Key, Operation
@@ -27,7 +28,7 @@ def parameter_uses(operations: Sequence[Operation], names: Collection[str], inpu
             name, turned = origin[key]
             before = uses.get(name)
             if before is not None:
-                uses[name] = Use(before.count + 1, before.inward, before.fed, before.state_first, before.fused)
+                uses[name] = replace(before, count=before.count + 1)
                 continue
             side = _side(operation, key)
             data = next((other for other in operation.inputs if other not in known), None)
