@@ -5,6 +5,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from compare.errors import InputError
 from compare.explain.alignment import Index, Value, trivial
 from compare.explain.batches import named
@@ -21,6 +23,9 @@ MOST_TOLD = 4
 # are never so near, and rounding is never so far off.
 BUDGET = 40.0
 NEAR = 1e-4
+LIKE = 1e-2  # so near are gradients, by their largest number
+# The loss and all gradients are Keras's.
+SETTLED = (True, 1.0, 0)
 SCALINGS = ("div", "__truediv__", "true_divide", "mul", "__mul__", "__rmul__", "multiply", "divide", "__itruediv__")
 
 
@@ -86,50 +91,59 @@ def chosen_by_values(work: Work) -> Generator[dict[str, Any], Any, list[str]]:
     `work.transfer` stays as it is where no other makes more of the forward pass Keras's. Returns notes.
     """
     transferred = work.transfer
-    if not transferred.choices or _is_loss(work, _forward(work)):
+    if not transferred.choices:
+        return []
+    best = _agreement(work, None)
+    if best >= SETTLED:
         return []
     values = yield {"action": "operations", "step": 0}
     index = Index([Value(**value) for value in values])
     began = time.process_time()
-    best = _agreement(work, index)
+    best = best if best[0] else _agreement(work, index)
     open_choices: list[str] = []
     for about, options in transferred.choices:
         kept: Maps = {name: transferred.maps[name] for option in options for name in option}
         for option in options:
-            if best[0] or time.process_time() - began > BUDGET:
+            if best >= SETTLED or time.process_time() - began > BUDGET:
                 break
             transferred.maps.update(option)
             now = _agreement(work, index)
             if now > best:
                 best, kept = now, {**kept, **option}
         transferred.maps.update(kept)
-        if not best[0]:
+        if best < SETTLED:
             open_choices.append(about)
     if best[0]:
         return []
     return [f"which of Keras's weights are those of {about} was decided by names and order" for about in open_choices]
 
 
-def _forward(work: Work) -> Recorder:
-    return Training(work).forward(0).recording
+def _agreement(work: Work, index: Index | None) -> tuple[bool, float, int]:
+    """Whether the loss is Keras's; of how many tensors the gradients are too; how many of the values before it are.
 
-
-def _is_loss(work: Work, recorder: Recorder) -> bool:
-    keras = work.steps[0]
+    A loss that hardly depends on the network is near Keras's with the weights in any order: the gradients tell.
+    """
+    keras, recorder = work.steps[0], Training(work).forward(0).recording
     wanted = (keras["loss"], keras["loss"] - keras["penalty"])
-    return any(abs(recorder.loss_value - loss) <= NEAR * abs(loss) for loss in wanted)
-
-
-def _agreement(work: Work, index: Index) -> tuple[bool, int]:
-    """Whether the loss is Keras's, and how many of the values before it are."""
-    recorder = _forward(work)
-    if _is_loss(work, recorder):
-        return True, 0
+    if any(abs(recorder.loss_value - loss) <= NEAR * abs(loss) for loss in wanted):
+        return True, _near_gradients(work), 0
     count = 0
-    for operation in recorder.operations:
+    for operation in recorder.operations if index is not None else ():
         for value in operation.outputs:
-            if value.dtype.kind == "f" and value.size > 1 and not trivial(value):
+            if index is not None and value.dtype.kind == "f" and value.size > 1 and not trivial(value):
                 scale = float(abs(value).max())
-                hit = index.find(value, 4 * UNITS * UNIT * scale, scrambled=False)
-                count += hit is not None
-    return False, count
+                count += index.find(value, 4 * UNITS * UNIT * scale, scrambled=False) is not None
+    return False, 0.0, count
+
+
+def _near_gradients(work: Work) -> float:
+    """The share of tensors whose gradients are Keras's."""
+    gradients, step = work.steps[0]["gradients"], Training(work).step(0)
+    near: list[bool] = []
+    largest = max((float(np.max(np.abs(value), initial=0.0)) for value in gradients.values()), default=0.0)
+    for name, own in step.own.items():
+        wanted = None if own is None else work.transfer.gradient(name, gradients, own.shape)
+        if wanted is not None and not work.transfer.maps[name].extra:
+            room = LIKE * float(np.max(np.abs(wanted), initial=0.0)) + UNITS * UNIT * largest
+            near.append(bool(np.max(np.abs(own - wanted), initial=0.0) <= room))
+    return sum(near) / len(near) if near else 1.0
