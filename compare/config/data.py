@@ -30,7 +30,7 @@ DATASET_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "co2": (*_SERIES, "calendar"),
     "elnino": (*_SERIES, "calendar"),
     "digits": ("examples",),
-    "mnist": ("folder", "examples"),
+    "mnist": ("folder", "download", "examples"),
     "text": ("file", "window", "examples", "sampled", "temperature"),
     "tokens": ("csv", "text_column", "label_column", "window", "vocabulary", "padding", "examples"),
     "sequences": ("file", "window", "padding", "examples", "classes"),
@@ -47,6 +47,7 @@ class DataConfig(Section):
 
     dataset: where the data come from.
     csv, file, folder: the user's own data; in a case file relative to it.
+    download: whether what is missing of mnist is fetched, into the folder, by default a cache.
     target, features: the column of a CSV file to predict, and those to predict from (default: the target).
     text_column, label_column: of a CSV file of labelled texts.
     window: timesteps of an example: values of a series, characters of a text, at most so many of longer sequences.
@@ -73,6 +74,7 @@ class DataConfig(Section):
     label_column: str = "label"
     file: str | None = None
     folder: str | None = None
+    download: bool | None = None
     window: int = Field(default=10, ge=1, lt=2**31)
     horizon: int = Field(default=1, ge=1)
     test_fraction: float = Field(default=0.2, gt=0, lt=1)
@@ -99,8 +101,6 @@ class DataConfig(Section):
                 raise ValueError(f"data.{name} belongs to dataset {owners}, not to {self.dataset}; leave it out")
         if self.dataset == "csv" and (self.csv is None or self.target is None):
             raise ValueError('dataset "csv" needs both csv (a file) and target (a column)')
-        if self.dataset == "mnist" and self.folder is None:
-            raise ValueError('dataset "mnist" needs folder, the folder of its four IDX files')
         if self.padding == "scattered" and self.dataset in ("tokens", "sequences"):
             raise ValueError('padding "scattered" belongs to generated data; accepted here: none, right, left')
         if len(set(self.features)) != len(self.features):

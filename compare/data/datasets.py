@@ -47,7 +47,7 @@ DATASETS: Mapping[str, Dataset] = {
         lambda case: elnino(case.data.calendar),
     ),
     "digits": Dataset("1,797 handwritten digits of 8 rows of 8 pixels (scikit-learn)", digits),
-    "mnist": Dataset("handwritten digits of 28 rows of 28 pixels, from a folder of IDX files", mnist),
+    "mnist": Dataset("handwritten digits of 28 rows of 28 pixels (IDX files of your own, or fetched)", mnist),
     "text": Dataset("the characters of a text file, or of a generated story", characters),
     "tokens": Dataset("the words of labelled texts from a CSV file, or of generated reviews", tokens),
     "sequences": Dataset("sequences of different length from an NPZ file, or generated speech", sequences),

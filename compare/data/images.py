@@ -9,6 +9,7 @@ import numpy as np
 
 from compare.config.case import Case
 from compare.data.examples import Examples, Part
+from compare.data.mnist_files import mnist_folder
 from compare.data.parts import held_out, limited, split
 from compare.errors import InputError
 
@@ -44,16 +45,14 @@ def digits(case: Case) -> Examples:
 
 
 def mnist(case: Case) -> Examples:
-    """Handwritten digits of 28 rows of 28 pixels, from 0 to 1, from the four IDX files of a folder, as they are or .gz.
+    """Handwritten digits of 28 rows of 28 pixels, from 0 to 1, from four IDX files, as they are or .gz.
 
-    With `examples` the first of the training images and the first of the test images are used. Raises InputError for
-    files that are missing, truncated, of another kind, or do not belong together.
+    They are in `folder`, by default the cache, into which `download` fetches them. With `examples` the first of the
+    training images and the first of the test images are used. Raises InputError for files that are missing, truncated,
+    of another kind, or do not belong together.
     """
     data = case.data
-    assert data.folder is not None  # DataConfig has checked it
-    folder = Path(data.folder)
-    if not folder.is_dir():
-        raise InputError(f"data.folder {data.folder!r} is not a folder; give the folder of MNIST's four IDX files")
+    folder = mnist_folder(data.folder, bool(data.download))
     counts: dict[str, int | None] = {"training": None, "test": None}
     if data.examples is not None:
         counts["test"] = held_out(data.examples, data.test_fraction)

@@ -20,6 +20,7 @@ GIVEN: dict[str, Any] = {
     "label_column": "stars",
     "file": "a.txt",
     "folder": "files",
+    "download": True,
     "window": 11,
     "future": 7,
     "sampled": 20,
@@ -90,7 +91,7 @@ def test_a_dataset_serves_its_tasks(dataset: str) -> None:
     ("data", "message"),
     [
         ({"dataset": "sunspot"}, "data.dataset = 'sunspot' is unknown; did you mean 'sunspots'?"),
-        ({"dataset": "mnist"}, 'dataset "mnist" needs folder'),
+        ({"dataset": "digits", "download": True}, "data.download belongs to dataset mnist, not to digits"),
         ({"dataset": "sine", "folds": 3}, "folds and fold go together: fold = 1 of folds = 5"),
         ({"dataset": "sine", "fold": 3}, "folds and fold go together"),
         ({"dataset": "sine", "folds": 1, "fold": 1}, "data.folds = 1: input should be greater than or equal to 2"),
