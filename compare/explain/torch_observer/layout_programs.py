@@ -105,6 +105,7 @@ def _indices(context: Context) -> Iterator[Program]:
             if new != index and not (isinstance(new, tuple) and len(source.shape) < 2):
                 yield context.put(cause, f"{code}{word}", simple(lambda o, a, k, r, n=new: a[0][n].reshape(r.shape)))
         yield from _moved_slices(context, index, cause)
+        yield from _rest_of_slices(context, index)
         for axis in range(1, len(source.shape)):
             half = source.shape[axis] // 2
             if isinstance(index, tuple) and source.shape[axis] == 2 * half and half == operation.outputs[0].shape[-1]:
@@ -176,6 +177,21 @@ def _moved_slices(context: Context, index: Any, cause: str) -> Iterator[Program]
                 yield context.put(
                     cause, f"{context.text}[{code}]", simple(lambda o, a, k, r, m=tuple(moved): a[0][m]), cost=2
                 )
+
+
+def _rest_of_slices(context: Context, index: Any) -> Iterator[Program]:
+    """What stands before or behind a slice, where several are taken from one tensor."""
+    parts = index if isinstance(index, tuple) else (index,)
+    alike = [o for o in context.operations if o.name == "__getitem__" and o.inputs[:1] == context.operation.inputs[:1]]
+    for place, part in enumerate(parts if len(alike) > 1 else ()):
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            continue
+        for rest in (slice(part.stop, None), slice(None, part.start)):
+            if rest == slice(None):
+                continue
+            other = (*parts[:place], rest, *parts[place + 1 :])
+            code = f"{context.text}[{':, ' * place}{'' if rest.start is None else rest.start}:{rest.stop or ''}]"
+            yield context.put("selection", code, simple(lambda o, a, k, r, m=other: a[0][m]), cost=2)
 
 
 def _axes(context: Context) -> Iterator[Program]:
