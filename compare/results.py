@@ -1,12 +1,9 @@
-"""What `compare.run`, `explain` and `tune` return; in a notebook each shows its table."""
+"""What `compare.run`, `explain` and `tune` return; in a notebook each shows its table and its curves."""
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from compare.config.case import Case
 from compare.explain.fixes.fix import Fixed
@@ -15,6 +12,7 @@ from compare.judge.verdict import Cause, Difference
 from compare.report.console import print_verdict
 from compare.report.explain_page import conclusion as explain_conclusion
 from compare.report.explain_page import print_explanation
+from compare.report.notebook import as_html, curve_pictures, score_picture
 from compare.report.tune_page import print_tuning, tune_conclusion
 from compare.report.wording import conclusion
 from compare.tune.results import Outcome, Tried
@@ -47,7 +45,7 @@ class RunResult:
         return f"<RunResult: {conclusion(self.verdict)} {self.report}>"
 
     def _repr_html_(self) -> str:
-        return _as_html(lambda console: print_verdict(console, self.verdict))
+        return as_html(lambda console: print_verdict(console, self.verdict), curve_pictures(self.comparisons))
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +80,7 @@ class ExplainResult:
         return f"<ExplainResult of {self.comparison.case}: {explain_conclusion(self.comparison)} {self.report}>"
 
     def _repr_html_(self) -> str:
-        return _as_html(lambda console: print_explanation(console, self.comparison))
+        return as_html(lambda console: print_explanation(console, self.comparison), curve_pictures([self.comparison]))
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,10 +124,4 @@ class TuneResult:
         return f"<TuneResult: {tune_conclusion(self.outcome)} {self.report}>"
 
     def _repr_html_(self) -> str:
-        return _as_html(lambda console: print_tuning(console, self.outcome))
-
-
-def _as_html(say: Callable[[Console], None]) -> str:
-    console = Console(file=io.StringIO(), record=True, width=120, highlight=False)
-    say(console)
-    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        return as_html(lambda console: print_tuning(console, self.outcome), score_picture(self.outcome))
