@@ -3,10 +3,11 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compare.errors import InputError
 from compare.judge.verdict import Comparison
 from compare.port.graph import Graph, graph_of
 from compare.port.ported import KERAS_TO_TORCH, Options, Ported, kept
@@ -15,6 +16,11 @@ from compare.port.source import Source
 from compare.port.torch_writer.module import Written, write_module
 from compare.port.torch_writer.training import optimizer_state, ordered_outputs, write_training
 from compare.storage import write_tensors, write_text
+from compare.workers.backends import version
+
+# What Keras 3.15 says on torch of the second step of a stateful layer.
+IN_PLACE = "modified by an inplace operation"
+STATEFUL = "Keras cannot train stateful layers on torch; it was proved on tensorflow"
 
 FILES = ("model.py", "weights.safetensors", "train.py", "optimizer.safetensors")
 
@@ -32,11 +38,20 @@ class Work:
 
 def port_keras(source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
     """Port a Keras model into a folder that is there and empty; raises InputError for what cannot be ported."""
-    with PortSides(options.backends[0], options.timeout) as sides:
-        sides.on_doing = on_doing
-        ported = port_with(sides, source, to, options, on_doing)
+    backends = list(options.backends)
+    try:
+        with PortSides(backends[0], options.timeout) as sides:
+            sides.on_doing = on_doing
+            ported = port_with(sides, source, to, options, on_doing)
+    except InputError as error:
+        if IN_PLACE not in str(error) or backends != ["torch"] or version("tensorflow") is None:
+            raise
+        with PortSides("tensorflow", options.timeout) as sides:
+            sides.on_doing = on_doing
+            ported = port_with(sides, source, to, options, on_doing)
+        ported = replace(ported, notes=[*ported.notes, STATEFUL])
     others: list[Comparison] = []
-    for backend in options.backends[1:]:
+    for backend in backends[1:]:
         with PortSides(backend, options.timeout) as sides, tempfile.TemporaryDirectory() as folder:
             sides.on_doing = on_doing
             others += port_with(sides, source, Path(folder), options, on_doing).comparisons

@@ -16,7 +16,8 @@ def print_port(console: Console, ported: "Ported") -> None:
     for comparison in ported.comparisons:
         label = f"{comparison.case}, {comparison.runner}"
         if comparison.status == "agrees":
-            console.print(f"{label}: {conclusion(comparison)}", markup=False, soft_wrap=True)
+            told = conclusion(comparison) if comparison.steps else f"The same: {comparison.checks} checks."
+            console.print(f"{label}: {told}", markup=False, soft_wrap=True)
         else:
             console.print(f"[bold]{escape(label)}[/]", soft_wrap=True)
             print_explanation(console, comparison)

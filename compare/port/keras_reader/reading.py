@@ -115,6 +115,8 @@ class _Builder:
         if inside and is_opened(layer):
             return self._opened(layer)
         own = own_variables(layer)
+        if "float" in layer.compute_dtype and layer.compute_dtype != "float32":
+            raise InputError(f"{layer.name} computes in {layer.compute_dtype}; layers of float32 are known")
         return g.Layer(
             layer.name,
             type(layer).__name__,

@@ -16,6 +16,7 @@ from keras.src.models.functional import Functional
 from keras.src.ops.operation import Operation
 
 Layer = keras.layers.Layer
+MASK_READERS = (keras.layers.Multiply, keras.layers.Maximum, keras.layers.Minimum)
 
 
 @dataclass
@@ -52,7 +53,8 @@ def traced(model: Any, inputs: Any, call: Callable[..., Any] | None = None) -> T
 
 def is_opened(layer: Any) -> bool:
     """Whether a layer is entered: a model, or a class that is not Keras's own."""
-    return isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras.src")
+    entered = isinstance(layer, keras.Model | keras.layers.Lambda)
+    return entered or not type(layer).__module__.startswith("keras.src")
 
 
 def _enter(layer: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -88,6 +90,7 @@ def _noting(trace: Trace) -> Iterator[None]:
             nonlocal depth
             if type(operation).__name__ == "ConvertToTensor" and args[0].dtype == operation.dtype:
                 return args[0]  # as with numbers: the same tensor, with its mask
+            masks = [get_keras_mask(tensor) for tensor in keras.tree.flatten(args)]
             depth += 1
             try:
                 outputs = original(operation, *args, **kwargs)
@@ -97,6 +100,8 @@ def _noting(trace: Trace) -> Iterator[None]:
                 for tensor in (part for part in keras.tree.flatten([args, kwargs]) if hasattr(part, "_keras_mask")):
                     set_keras_mask(tensor, None)  # which it takes from what it is given, in Keras 3.15
             if depth == 0:
+                if isinstance(operation, MASK_READERS):  # they look for masks themselves, and are not given any
+                    kwargs = {**kwargs, "mask": masks}
                 trace.calls.append(Noted(operation, args, kwargs, outputs))
             return outputs
 

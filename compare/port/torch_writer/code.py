@@ -88,6 +88,7 @@ class Module:
         self.resets: list[str] = []
         self.attributes: dict[str, str] = {}
         self.variables: dict[Tensor, str] = {}
+        self.frozen: set[str] = set()
         self.number = -1
         self._uses_of: Counter[Tensor] = Counter()
         self._inlined: dict[Tensor, list[Tensor]] = {}

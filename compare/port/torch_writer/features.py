@@ -32,6 +32,23 @@ class BatchNorm(nn.Module):
             self.running_var.lerp_(variance, 1 - self.momentum)
         return F.batch_norm(rows, None, None, self.weight, self.bias, True, 0.0, self.eps).view_as(x)
 '''
+BATCH_NORM_FIXED = '''
+class FixedBatchNorm(nn.Module):
+    """Batch normalisation that is not trained: it uses its running figures in training too, as in Keras."""
+
+    def __init__(self, width, momentum, eps, affine=True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(width)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x):
+        rows = x.flatten(0, -2)
+        rows = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return rows.view_as(x)
+'''
 BATCH_NORM_MASKED = '''
 def masked_batch_norm(norm, x, mask):
     """Batch normalisation whose mean and variance are those of the timesteps where the mask is True, as in Keras."""
@@ -42,7 +59,8 @@ def masked_batch_norm(norm, x, mask):
     with torch.no_grad():
         norm.running_mean.lerp_(mean, 1 - norm.momentum)
         norm.running_var.lerp_(variance, 1 - norm.momentum)
-    return F.batch_norm(x.flatten(0, -2), mean, variance, norm.weight, norm.bias, eps=norm.eps).view_as(x)
+    x = (x - mean) / (variance + norm.eps).sqrt()
+    return x if norm.weight is None else x * norm.weight + norm.bias
 '''
 
 
@@ -167,7 +185,8 @@ def batch_norm(module: Module, call: Call) -> None:
     if scale != center or config.get("renorm"):
         raise Refused(call, "gamma without beta, or renorm", {"scale": scale, "center": center})
     module.file.imports |= {"torch", "F"}
-    own = module.file.helper("BatchNorm", BATCH_NORM)
+    fixed = config.get("trainable") is False
+    own = module.file.helper(*(("FixedBatchNorm", BATCH_NORM_FIXED) if fixed else ("BatchNorm", BATCH_NORM)))
     name, path = str(call.layer), module.path_of(call)
     known = name in module.attributes
     options = f"{shape[-1]}, {config['momentum']!r}, {config['epsilon']!r}{'' if scale else ', affine=False'}"
@@ -176,7 +195,7 @@ def batch_norm(module: Module, call: Call) -> None:
         pairs = [("running_mean", "moving_mean"), ("running_var", "moving_variance")]
         for theirs, ours in (*pairs, *([("weight", "gamma"), ("bias", "beta")] if scale else [])):
             module.weight(f"{attribute[5:]}.{theirs}", f"{path}{ours}")
-    if call.keywords.get("mask") is not None and len(shape) == 3:
+    if call.keywords.get("mask") is not None and len(shape) == 3 and not fixed:
         masked = module.file.helper("masked_batch_norm", BATCH_NORM_MASKED)
         module.assign(call, f"{masked}({attribute}, {module.text(x)}, {module.text(call.keywords['mask'])})")
     else:
@@ -324,6 +343,9 @@ def padded(module: Module, call: Call) -> None:
 def merge(module: Module, call: Call) -> None:
     """Add, Subtract, Multiply, Average, Maximum, Minimum: of the inputs, broadcast."""
     parts = [module.text(part) for part in only(call)]
+    if call.keywords.get("mask"):
+        _masked_merge(module, call, parts)
+        return
     ranks = {len(module.shape(part)) for part in only(call)}
     if len(ranks) > 1:
         raise Refused(call, "inputs of different ranks")
@@ -337,6 +359,27 @@ def merge(module: Module, call: Call) -> None:
     for part in parts[1:]:
         text = f"torch.{call.kind.lower()}({text}, {part})"
     module.assign(call, text)
+
+
+def _masked_merge(module: Module, call: Call, parts: list[str]) -> None:
+    """A product, or the largest or smallest: what is masked in one input is left out of it, as Keras does."""
+    masks = [None if mask is None else f"{module.text(mask)}[..., None]" for mask in call.keywords["mask"]]
+    module.file.imports.add("torch")
+    if call.kind == "Multiply":
+        kept = [x if mask is None else f"torch.where({mask}, {x}, 1.0)" for x, mask in zip(parts, masks, strict=True)]
+        text = " * ".join(kept)
+        given = [mask for mask in masks if mask is not None]
+        whole = f"torch.where({' | '.join(given)}, {text}, 0.0)" if len(given) == len(parts) else text
+        module.assign(call, whole)
+        return
+    if len(parts) != 2:
+        raise Refused(call, "masks of more than two inputs")
+    (a, b), (left, right) = parts, masks
+    other = b if right is None else f"torch.where({right}, {b}, {a})"
+    name = module.temporary("other")
+    module.line(f"{name} = {other}")
+    first = a if left is None else f"torch.where({left}, {a}, {name})"
+    module.assign(call, f"torch.{call.kind.lower()}({first}, {name})")
 
 
 def concatenate(module: Module, call: Call) -> None:

@@ -1,7 +1,7 @@
 """A graph as the text of a file: its classes, the functions they need, and where every weight goes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ def write_module(graph: Graph) -> Written:
     """Write a model's file; raises Refused for what has no counterpart."""
     file = File(WeightMap(dict(graph.all_weights())))
     name = class_of(graph.name)
-    write_class(graph, file, name, "", "")
+    write_class(graph, file, name, "", "", (), graph.all_frozen())
     placed = set(file.weights.indices)
     assert placed or not file.weights.shapes
     names = input_names(graph)
@@ -66,8 +66,19 @@ def input_names(graph: Graph) -> list[str]:
     return names
 
 
-def write_class(graph: Graph, file: File, name: str, path: str, prefix: str, init: Sequence[str] = ()) -> str:
-    """Write the class of a graph into the file, `init` being its first lines; returns its name."""
+def write_class(
+    graph: Graph,
+    file: File,
+    name: str,
+    path: str,
+    prefix: str,
+    init: Sequence[str] = (),
+    frozen: Collection[str] = (),
+) -> str:
+    """Write the class of a graph into the file, `init` being its first lines; returns its name.
+
+    `frozen` are weights of Keras's that are not trained.
+    """
     graph = lowered(graph)
     module = Module(graph, file, path, prefix)
     module.init += init
@@ -81,6 +92,7 @@ def write_class(graph: Graph, file: File, name: str, path: str, prefix: str, ini
             _write(module, call)
     module.number = len(graph.calls)
     _finish(module)
+    _freeze(module, frozen)
     return _add_class(module, name, names)
 
 
@@ -134,6 +146,29 @@ def _finish(module: Module) -> None:
         module.forward[-1] = f"return {last.removeprefix(f'{returned} = ')}"
     else:
         module.line(f"return {returned}")
+
+
+def _freeze(module: Module, frozen: Collection[str]) -> None:
+    """Keep the tensors from training that Keras does not train; those of BatchNorm are none of PyTorch's parameters."""
+    weights, by_owner = module.file.weights, dict[str, list[bool]]()
+    for tensor in weights.indices:
+        if not tensor.endswith(("running_mean", "running_var")):
+            still = weights.only_zero(tensor) or all(path in frozen for path in weights.paths(tensor))
+            by_owner.setdefault(tensor.rpartition(".")[0], []).append(still)
+    for tensor in weights.indices:
+        owner = tensor.rpartition(".")[0]
+        paths = [path for path in weights.paths(tensor) if path in frozen]
+        if owner and all(by_owner.get(owner, [False])) and paths:
+            by_owner[owner] = [False]
+            module.init.append(f"{access(owner)}.requires_grad_(False)")
+            module.frozen.add(owner)
+        elif paths and owner not in module.frozen and not tensor.endswith(("running_mean", "running_var")):
+            module.init.append(f"{access(tensor)}.requires_grad_(False)")
+
+
+def access(name: str, owner: str = "self") -> str:
+    """A parameter or a module by its name, as Python reaches it."""
+    return owner + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))
 
 
 def _returned(module: Module, tree: Any) -> str:

@@ -135,7 +135,7 @@ def optimizer_text(optimizer: Mapping[str, Any]) -> str:
     head = 't, lr = group["iterations"], group["lr"]' if uses_t else 'lr = group["lr"]'
     state = ["g, state = p.grad, self.state[p]"] if any("state." in line for line in lines) else ["g = p.grad"]
     text = [
-        f"class {name}(torch.optim.Optimizer):",
+        f"class Keras{name}(torch.optim.Optimizer):",
         f'    """{about}."""',
         "",
         "    def __init__(self, parameters, lr):",

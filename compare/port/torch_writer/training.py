@@ -8,7 +8,7 @@ import numpy as np
 
 from compare.errors import InputError
 from compare.port.graph import Graph, Tensor, leaves
-from compare.port.torch_writer.module import Written
+from compare.port.torch_writer.module import Written, access
 from compare.port.torch_writer.optimizers import is_stock, number, optimizer_text, schedule_text
 
 NORMS = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -181,17 +181,12 @@ def _crossentropy(
 
 def _penalties(written: Written, penalties: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [
-        f"{number(factor)} * {access(name)}.{'abs' if kind == 'l1' else 'square'}().sum()"
+        f"{number(factor)} * {access(name, 'module')}.{'abs' if kind == 'l1' else 'square'}().sum()"
         for path, penalty in penalties.items()
         for name in written.weights.indices
         if path in written.weights.paths(name)
         for kind, factor in penalty.items()
     ]
-
-
-def access(name: str) -> str:
-    """A parameter by its name, as Python reaches it."""
-    return "module" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))
 
 
 # The module, the optimizer, and a step
@@ -203,7 +198,7 @@ def _build(written: Written, optimizer: Mapping[str, Any], saved: bool) -> str:
     made = (
         f"torch.optim.SGD(module.parameters(), lr={rate})"
         if is_stock(optimizer)
-        else (f"{optimizer['class']}(module.parameters(), lr={rate})")
+        else (f"Keras{optimizer['class']}(module.parameters(), lr={rate})")
     )
     lines = [
         "def build():",
