@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from rich.console import Console
@@ -160,7 +161,7 @@ def explain(
 
 
 def port(
-    source: str | Path,
+    source: Any,
     to: str | Path,
     *,
     weights: str | Path | None = None,
@@ -177,7 +178,8 @@ def port(
     Example: `compare.port("model.keras", to="ported").proved`
 
     Args:
-        source: a .keras or .h5 file, or "FILE.py:factory" of a function that returns a Keras model or an nn.Module.
+        source: a .keras or .h5 file, "FILE.py:factory" of a function that returns a Keras model or an nn.Module, or a
+            Keras model that is there.
         to: a new folder for the code, the weights and the verdict.
         weights: a .weights.h5 file for the model that the factory makes.
         example: the shape of each input of the PyTorch module, the batch first: "32,10,1"; "32,10:int<5000" for whole
@@ -195,10 +197,23 @@ def port(
     check_work(None, timeout)
     names = choose_backends([backend] if isinstance(backend, str) else list(backend or ("torch",)))
     files = [None if file is None else Path(file) for file in (weights, own)]
-    with new_folder(Path(to), "--to"), DoingLine(progress) as on_doing:
-        shapes = [example] if isinstance(example, str) else list(example or ())
-        options = Options(files[0], files[1], trust, unproved, shapes, names, timeout)
-        return port_model(str(source), Path(to), options, on_doing)
+    shapes = [example] if isinstance(example, str) else list(example or ())
+    options = Options(files[0], files[1], trust, unproved, shapes, names, timeout)
+    with ExitStack() as stack:
+        if not isinstance(source, str | Path):
+            source = _saved(source, Path(stack.enter_context(TemporaryDirectory())))
+        stack.enter_context(new_folder(Path(to), "--to"))
+        return port_model(str(source), Path(to), options, stack.enter_context(DoingLine(progress)))
+
+
+def _saved(model: Any, folder: Path) -> Path:
+    """The file of a Keras model that is there; raises InputError for anything else."""
+    if not any(kind.__name__ == "Model" and kind.__module__.startswith("keras.") for kind in type(model).__mro__):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise InputError(f"a {kind} cannot be ported as it is; give a Keras model, a file of one, or FILE.py:factory")
+    file = folder / f"{model.name}.keras"
+    model.save(file)
+    return file
 
 
 def tune(

@@ -2,13 +2,16 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compare.errors import InputError
 from compare.judge.verdict import Comparison
+from compare.port.formatting import formatted
 from compare.port.graph import Graph, graph_of
 from compare.port.ported import KERAS_TO_TORCH, Options, Ported, kept
 from compare.port.proof import PortSides, asked, compare_outputs, compare_training, compare_weights
@@ -38,24 +41,36 @@ class Work:
 
 def port_keras(source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
     """Port a Keras model into a folder that is there and empty; raises InputError for what cannot be ported."""
+    try:
+        ported = _on_each_backend(source, to, options, on_doing)
+    except InputError:
+        for file in to.iterdir():
+            file.unlink()
+        raise
+    return kept(ported, to, options)
+
+
+def _on_each_backend(source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
+    """Write a model's port, and prove it on every backend that is asked for."""
+
+    def port_on(backend: str, folder: Path) -> Ported:
+        with PortSides(backend, options.timeout) as sides:
+            sides.on_doing = on_doing
+            return port_with(sides, source, folder, options, on_doing)
+
     backends = list(options.backends)
     try:
-        with PortSides(backends[0], options.timeout) as sides:
-            sides.on_doing = on_doing
-            ported = port_with(sides, source, to, options, on_doing)
+        ported = port_on(backends[0], to)
     except InputError as error:
         if IN_PLACE not in str(error) or backends != ["torch"] or version("tensorflow") is None:
             raise
-        with PortSides("tensorflow", options.timeout) as sides:
-            sides.on_doing = on_doing
-            ported = port_with(sides, source, to, options, on_doing)
+        ported = port_on("tensorflow", to)
         ported = replace(ported, notes=[*ported.notes, STATEFUL])
     others: list[Comparison] = []
     for backend in backends[1:]:
-        with PortSides(backend, options.timeout) as sides, tempfile.TemporaryDirectory() as folder:
-            sides.on_doing = on_doing
-            others += port_with(sides, source, Path(folder), options, on_doing).comparisons
-    return kept(Ported(KERAS_TO_TORCH, to, [*ported.comparisons, *others], ported.notes), to, options)
+        with tempfile.TemporaryDirectory() as folder:
+            others += port_on(backend, Path(folder)).comparisons
+    return replace(ported, comparisons=[*ported.comparisons, *others])
 
 
 def port_with(sides: PortSides, source: Source, to: Path, options: Options, on_doing: Callable[[str], None]) -> Ported:
@@ -74,15 +89,14 @@ def port_with(sides: PortSides, source: Source, to: Path, options: Options, on_d
     write(work)
     on_doing("weights and outputs are compared")
     comparisons = [compare_weights(sides, to, work.written, graph)]
-    outputs, _ = compare_outputs(sides, to, work.written, graph)
-    comparisons.append(outputs)
-    comparisons.append(_training_proof(sides, work))
-    return Ported(KERAS_TO_TORCH, to, comparisons, notes(work))
+    comparison, outputs = compare_outputs(sides, to, work.written, graph)
+    comparisons += [comparison, _training_proof(sides, work, outputs)]
+    return Ported(KERAS_TO_TORCH, to, comparisons, [*content["notes"], *notes(work)])
 
 
 def write(work: Work) -> None:
     """Write the module, its weights, and how it is trained."""
-    write_text(work.folder / "model.py", work.written.text)
+    write_text(work.folder / "model.py", formatted(work.written.text))
     arrays = dict(work.graph.all_weights())
     write_tensors(work.folder / "weights.safetensors", work.written.weights.of(arrays))
     if work.training is not None:
@@ -90,10 +104,10 @@ def write(work: Work) -> None:
         if state:
             write_tensors(work.folder / "optimizer.safetensors", state)
         text = write_training(work.graph, work.written, work.training, bool(state))
-        write_text(work.folder / "train.py", text)
+        write_text(work.folder / "train.py", formatted(text))
 
 
-def _training_proof(sides: PortSides, work: Work) -> Comparison:
+def _training_proof(sides: PortSides, work: Work, outputs: Sequence[np.ndarray]) -> Comparison:
     with tempfile.TemporaryDirectory() as name:
         pair, folder, training = Path(name), work.folder, work.training
         if training is None:  # the gradients are seen by a loss of our own
@@ -103,7 +117,7 @@ def _training_proof(sides: PortSides, work: Work) -> Comparison:
                 shutil.copy(work.folder / file, folder)
             write_text(folder / "train.py", write_training(work.graph, work.written, training, False))
         return compare_training(
-            sides, folder, pair, work.written, work.graph, work.source, training, work.training is not None
+            sides, folder, pair, work.written, work.graph, work.source, training, work.training is not None, outputs
         )
 
 

@@ -12,10 +12,9 @@ from compare.explain.nested import packed
 from compare.explain.pair_file import read_pair
 from compare.explain.processes import SideError, SideProcess, Sides
 from compare.judge.verdict import Comparison, Difference
-from compare.port.graph import Graph, Tensor
+from compare.port.graph import Graph
 from compare.port.random_data import TIME, batch_size, random_inputs, random_targets
 from compare.port.torch_writer.module import Written
-from compare.port.torch_writer.training import ordered_outputs
 from compare.storage import write_json, write_tensors
 from compare.workers.backends import REFERENCE_RUNNER
 
@@ -175,11 +174,15 @@ def compare_training(
     source: Mapping[str, Any],
     training: Mapping[str, Any],
     compiled: bool,
+    outputs: Sequence[np.ndarray],
 ) -> Comparison:
-    """Whether both train alike: losses, gradients and updates of steps from the same weights, judged by `explain`."""
+    """Whether both train alike: losses, gradients and updates of steps from the same weights, judged by `explain`.
+
+    `outputs` are what Keras makes of a batch: the targets are like them.
+    """
     rows = batch_size(graph)
     inputs = random_inputs(graph, rows * BATCHES, 11)
-    shapes = [_rows_of(graph, tensor, rows * BATCHES) for tensor in ordered_outputs(graph)]
+    shapes = [(rows * BATCHES, *output.shape[1:]) for output in outputs]
     targets = random_targets(graph, training["losses"], shapes, 12)
     tree = _like(graph.outputs, iter(targets))
     facts, arrays = packed({"inputs": inputs, "targets": tree})
@@ -193,12 +196,6 @@ def compare_training(
     )
     file.write_text(text, "utf-8")
     return explain_with(sides, read_pair(str(file)))
-
-
-def _rows_of(graph: Graph, tensor: Tensor, rows: int) -> np.ndarray:
-    shape = graph.call(tensor.call).shapes[tensor.number]
-    sizes = [TIME if size is None else size for size in shape[1:]]
-    return np.empty((rows, *sizes), np.float32)
 
 
 def _like(tree: Any, values: Any) -> Any:

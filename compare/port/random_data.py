@@ -110,12 +110,12 @@ def _padding(graph: Graph, tensor: Tensor) -> float | None:
 
 
 def random_targets(
-    graph: Graph, losses: Sequence[Mapping[str, Any]], outputs: Sequence[np.ndarray], seed: int
+    graph: Graph, losses: Sequence[Mapping[str, Any]], shapes: Sequence[tuple[int, ...]], seed: int
 ) -> list[np.ndarray]:
     """Targets for each output, as its loss wants them; numbers for an output without one."""
     draw = np.random.default_rng(seed)
     names = {loss["output"]: loss["name"] for loss in losses}
-    return [_target(names.get(number, ""), output.shape, draw) for number, output in enumerate(outputs)]
+    return [_target(names.get(number, ""), shape, draw) for number, shape in enumerate(shapes)]
 
 
 def _target(loss: str, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:

@@ -4,11 +4,13 @@ import json
 import runpy
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from compare.errors import InputError
 
@@ -17,6 +19,7 @@ LAMBDA_WORDS = ("Lambda", "lambda", "safe_mode", "arbitrary code", "marshal")
 
 def load(file: str, factory: str | None, weights: str | None, own: str | None, trust: bool) -> Any:
     """The model; raises InputError for what is no model, and for what would need code that is not known or trusted."""
+    keras.saving.get_custom_objects().clear()  # of another model, in a process that stays
     if own is not None:
         _run(own)
     if factory is None:
@@ -41,7 +44,7 @@ def _run(file: str) -> dict[str, Any]:
 def _from_file(file: Path, trust: bool) -> Any:
     newer = _checked(file)
     try:
-        return keras.saving.load_model(file, safe_mode=not trust)
+        return _loaded(file, trust)
     except Exception as error:  # whatever a broken file makes Keras raise
         text = " ".join(str(error).split())
         if not trust and any(word in text for word in LAMBDA_WORDS):
@@ -56,6 +59,16 @@ def _from_file(file: Path, trust: bool) -> Any:
         raise InputError(f"{file} cannot be loaded by Keras {keras.__version__}: {told}") from None
 
 
+def _loaded(file: Path, trust: bool) -> Any:
+    """The model; of an HDF5 file without its training where Keras cannot read that, as with the name of a loss."""
+    try:
+        return keras.saving.load_model(file, safe_mode=not trust)
+    except ValueError as error:
+        if file.suffix == ".keras" or "Could not deserialize 'keras." not in str(error):
+            raise
+        return keras.saving.load_model(file, safe_mode=not trust, compile=False)
+
+
 def _checked(file: Path) -> str:
     """Refuse what is no file of a Keras model; says where it was made by a newer Keras than this."""
     if file.suffix in (".h5", ".hdf5"):
@@ -65,11 +78,16 @@ def _checked(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-            if "config.json" not in names or archive.testzip() is not None:
-                raise InputError(f"{file} is no Keras model: it holds {', '.join(names[:4]) or 'nothing'}")
-            made_by = json.loads(archive.read("metadata.json")).get("keras_version", "?")
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError):
-        raise InputError(f"{file} is no .keras file, or it is cut short") from None
+            whole = archive.testzip() is None
+            made_by = "?"
+            if whole and "metadata.json" in names:
+                made_by = json.loads(archive.read("metadata.json")).get("keras_version", "?")
+    except (zipfile.BadZipFile, OSError, ValueError):
+        whole, names, made_by = False, [], "?"
+    if not whole:
+        raise InputError(f"{file} is no .keras file, or it is cut short")
+    if "config.json" not in names:
+        raise InputError(f"{file} is no Keras model: it holds {', '.join(names[:4]) or 'nothing'}")
     own = tuple(int(part) for part in keras.__version__.split(".")[:2])
     numbers = [int(part) for part in made_by.split(".")[:2] if part.isdigit()]
     return f" (it was made by Keras {made_by}, which is newer)" if tuple(numbers) > own else ""
@@ -82,16 +100,46 @@ def _load_weights(model: Any, file: Path) -> None:
         raise InputError(f"{file} cannot be loaded into the model: {' '.join(str(error).split())[:300]}") from None
 
 
+@dataclass
+class Snapshot:
+    """What a model that was read holds, since a factory makes another one when it is called again."""
+
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    optimizer: list[np.ndarray] = field(default_factory=list)
+
+    def take(self, model: Any, variables: Mapping[str, Any]) -> None:
+        """Note a model's weights and what its optimizer has gathered."""
+        self.weights = {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in variables.items()}
+        held = model.optimizer.variables if model.compiled and model.optimizer.built else []
+        self.optimizer = [np.array(keras.ops.convert_to_numpy(variable)) for variable in held]
+
+    def give(self, model: Any, variables: Mapping[str, Any]) -> None:
+        """Let another model have them."""
+        for name, value in self.weights.items():
+            variables[name].assign(value)
+        if self.optimizer:
+            if not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            for variable, value in zip(model.optimizer.variables, self.optimizer, strict=True):
+                variable.assign(value)
+
+
+SNAPSHOT = Snapshot()
+
+
 def named_model(source: Mapping[str, Any], compiled: bool) -> Any:
     """A model whose variables have the names of its graph as their paths: what a pair file's keras_side() returns.
 
-    Where it is not compiled it gets SGD and the mean squared error, by which its gradients are seen.
+    It holds what the model held that was read. Where it is not compiled it gets SGD and the mean squared error, by
+    which its gradients are seen.
     """
     from compare.port.keras_reader.reading import Reader
 
     model = load(**source)
-    for name, variable in Reader(model).variables.items():
+    variables = Reader(model).variables
+    for name, variable in variables.items():
         variable._path = name
+    SNAPSHOT.give(model, variables)
     if not compiled:
         count = len(keras.tree.flatten(model.outputs))
         model.compile(keras.optimizers.SGD(0.01), loss="mse" if count == 1 else ["mse"] * count)

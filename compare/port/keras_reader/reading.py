@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.models.functional import Functional
 from keras.src.ops.operation import Operation
 
 from compare.errors import InputError
@@ -23,6 +24,10 @@ INNER = {
     "_value_dense": "value",
     "_output_dense": "output",
 }
+NO_TRAINING = (
+    "call() of the model takes no `training`, so Keras trains it with its dropout and its batch normalisation as in "
+    "inference; so does what was written"
+)
 WRAPPERS = ("RNN", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "MultiHeadAttention")
 
 
@@ -34,6 +39,25 @@ class Reader:
         builder = _Builder(model.name, model)
         self.graph = builder.build(self.trace)
         self.variables = dict(builder.variables())
+        self.notes: list[str] = []
+        own = not isinstance(model, Functional | keras.Sequential)
+        if own and not model._call_has_training_arg and any(map(_as_in_inference, self.graph.layers.values())):
+            self.notes.append(NO_TRAINING)
+
+
+def _as_in_inference(layer: g.Layer) -> bool:
+    """Let a layer and those inside it compute in training what they do in inference; whether that is another thing."""
+    changed = [_as_in_inference(inner) for inner in layer.layers.values()]
+    if layer.graph is not None:
+        changed += [_as_in_inference(inner) for inner in layer.graph.layers.values()]
+    for name in ("rate", "dropout", "recurrent_dropout"):
+        if layer.config.get(name):
+            layer.config[name] = 0.0
+            changed.append(True)
+    if layer.kind == "BatchNormalization":
+        layer.config["trainable"] = False
+        changed.append(True)
+    return any(changed)
 
 
 def symbolic_inputs(model: Any) -> Any:

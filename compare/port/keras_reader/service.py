@@ -39,14 +39,16 @@ class KerasSide(PairSide):
         """The graph of a model, and how it is trained."""
         import keras
 
-        from compare.port.keras_reader.loading import load
+        from compare.port.keras_reader.loading import SNAPSHOT, load
         from compare.port.keras_reader.reading import Reader
         from compare.port.keras_reader.training import read_training
 
         keras.backend.clear_session()
         self.model = load(**source)
         reader = Reader(self.model)
-        return {"graph": as_tree(reader.graph), "training": read_training(self.model, reader)}
+        SNAPSHOT.take(self.model, reader.variables)
+        training = read_training(self.model, reader)
+        return {"graph": as_tree(reader.graph), "training": training, "notes": reader.notes}
 
     def predict(self, inputs: Sequence[Any]) -> list[list[np.ndarray]]:
         """What the model that was read makes of each of some inputs: its outputs in order."""

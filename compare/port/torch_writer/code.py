@@ -233,6 +233,11 @@ class Module:
         return self.attributes[key]
 
 
+def only(call: Call) -> Any:
+    """The one thing that a layer is given."""
+    return call.arguments[0] if call.arguments else next(iter(call.keywords.values()))
+
+
 def size(shape: Sequence[int]) -> str:
     """A shape as torch.empty takes it."""
     return ", ".join(map(str, shape)) or "()"

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from compare.port.graph import Call, Graph, Layer, Tensor, leaves
-from compare.port.torch_writer import attention, features, recurrent
+from compare.port.torch_writer import attention, bidirectional, features, normalization, recurrent, shapes
 from compare.port.torch_writer.code import GENERATED, File, Module, Refused, identifier, unique
 from compare.port.torch_writer.operations import operation
 from compare.port.torch_writer.weights import WeightMap
 
 HANDLERS = {
     **features.HANDLERS,
+    **normalization.HANDLERS,
+    **shapes.HANDLERS,
     **attention.HANDLERS,
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN"), recurrent.recurrent),
-    "Bidirectional": recurrent.bidirectional,
+    "Bidirectional": bidirectional.bidirectional,
 }
 # Layers that compute the same of every timestep by themselves: TimeDistributed says nothing more.
 ANY_RANK = ("Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "Embedding", "LayerNormalization")
