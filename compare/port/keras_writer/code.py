@@ -9,7 +9,7 @@ from typing import Any
 from compare.port.graph import Call, Graph, Layer, Tensor, leaves
 
 # Names that written code has another use for.
-RESERVED = {"keras", "layers", "ops", "np", "build", "loss", *keyword.kwlist, *dir(builtins)}
+RESERVED = {"keras", "layers", "ops", "np", "build", "loss", *keyword.kwlist, *dir(builtins), *"lOI"}
 WIDTH = 88
 # How long an expression within another may be.
 NESTED = 60

@@ -26,7 +26,9 @@ BINARY = {
     "add": "add", "sub": "subtract", "subtract": "subtract", "mul": "multiply", "multiply": "multiply", "div": "divide",
     "divide": "divide", "true_divide": "divide", "pow": "power", "maximum": "maximum", "minimum": "minimum",
     "gt": "greater", "ge": "greater_equal", "lt": "less", "le": "less_equal", "eq": "equal", "ne": "not_equal",
-    "greater": "greater", "less": "less", "__and__": "logical_and", "__or__": "logical_or", "__xor__": "logical_xor",
+    "__eq__": "equal", "__ne__": "not_equal", "__lt__": "less", "__gt__": "greater", "__le__": "less_equal",
+    "__ge__": "greater_equal", "greater": "greater", "less": "less",
+    "__and__": "logical_and", "__or__": "logical_or", "__xor__": "logical_xor",
     "logical_and": "logical_and", "logical_or": "logical_or", "logical_xor": "logical_xor", "__pow__": "power",
     "remainder": "mod", "floor_divide": "floor_divide", "__floordiv__": "floor_divide",
 }  # fmt: skip

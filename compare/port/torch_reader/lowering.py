@@ -33,7 +33,7 @@ from compare.port.torch_reader.held import (
 from compare.port.torch_reader.program import Constant, Parameter, Program, Size, Step, Value
 
 # Names that written code has another use for.
-RESERVED = {"keras", "layers", "ops", "np", "build", *dir(builtins)}
+RESERVED = {"keras", "layers", "ops", "np", "build", *dir(builtins), *"lOI"}
 
 
 @dataclass
@@ -220,7 +220,7 @@ class Lowering:
     def step_rank(self, held: Held) -> int:
         """How many axes PyTorch sees."""
         if isinstance(held, Stack):
-            return 1 + self.step_rank(held.parts[0])
+            return 1 + self.step_rank(next(part for part in held.parts if part is not None))
         return self.sym(held).rank
 
     def note(self, text: str) -> None:
@@ -292,15 +292,15 @@ class Lowering:
         """The first input, whose batch others follow."""
         return Tensor(self.graph.calls[0].name)
 
-    def members(self) -> Tensor:
+    def members(self, dtype: str = "float32") -> Tensor:
         """A zero for each member of the batch."""
-        key = ("members",)
+        key = ("members", dtype)
         if key not in self._laid:
             rank = len(self.graph.calls[0].shapes[0])
             first: Any = self.some_input()
             if rank > 1:
                 first = self.emit("ops.get_item", first, (slice(None), *(0 for _ in range(rank - 1))))
-            self._laid[key] = self.emit("ops.zeros_like", first, dtype="float32")
+            self._laid[key] = self.emit("ops.zeros_like", first, dtype=dtype)
         return self._laid[key]
 
     def filled(self, fixed: Fixed) -> Sym:
@@ -347,9 +347,10 @@ class Lowering:
     def parameter(self, name: str, trained: bool = True) -> Sym:
         """A parameter that no layer has: the only row of an embedding, which every backend can load."""
         array = self.program.parameters[name]
-        layer = self.layer("Embedding", {"input_dim": 1, "output_dim": int(array.size)}, path=name)
+        config: dict[str, Any] = {"input_dim": 1, "output_dim": int(array.size)}
         if name in self.program.frozen or not trained or name in self.program.buffers:
-            layer.config["trainable"] = False
+            config["trainable"] = False
+        layer = self.layer("Embedding", config, path=name)
         self.weight(layer, "embeddings", [name], lambda value: np.asarray(value, np.float32).reshape(1, -1))
         key = ("parameter", name)
         if key not in self._laid:

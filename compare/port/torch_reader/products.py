@@ -103,12 +103,11 @@ def embedded(low: Lowering, x: Held, weight: str, path: str, padding: int | None
     rows, size = low.program.parameters[weight].shape
     own = low.program.tied.get(weight, weight)
     tied = own in low.program.tied.values()
-    layer = low.layer("ReversibleEmbedding" if tied else "Embedding", {"input_dim": rows, "output_dim": size}, path)
+    config = {"input_dim": rows, "output_dim": size, **({"trainable": False} if weight in low.program.frozen else {})}
+    layer = low.layer("ReversibleEmbedding" if tied else "Embedding", config, path)
     if tied:
         tables(low)[own] = layer.name
     low.weight(layer, "embeddings", [weight], same)
-    if weight in low.program.frozen:
-        layer.config["trainable"] = False
     if padding is not None:
         low.padding[f"{layer.name}/embeddings"] = padding
         low.note(f"{path}: row {padding} of the table is not trained (padding_idx); in Keras that is train.py's doing")
@@ -283,16 +282,22 @@ def _cross_entropy(
     logits = low.plain(Sym(sym.tensor, sym.shape, tuple(sym.axes[i] for i in last)))
     classes, wanted = sym.seen[axis], low.sym(target)
     logs = logits if low.key(low.step) == "nll_loss" else low.emit("ops.log_softmax", logits, axis=-1)
-    if label_smoothing or wanted.rank == sym.rank or reduction not in ("mean", "sum"):
-        raise low.refusal(f"{low.told(low.step)}: smoothed labels, probabilities as targets, or single losses")
+    whole = ignore_index < 0 and weight is None
+    if (label_smoothing and not whole) or wanted.rank == sym.rank or reduction not in ("mean", "sum"):
+        raise low.refusal(
+            f"{low.told(low.step)}: smoothed labels with weights, probabilities as targets, or single losses"
+        )
     numbers: Any = low.plain(wanted)
     if ignore_index >= 0:
         counted = low.emit("ops.cast", low.emit("ops.not_equal", numbers, ignore_index), "float32")
     hot = low.emit("ops.one_hot", numbers, classes)
+    if label_smoothing:
+        hot = low.emit("ops.multiply", hot, 1 - label_smoothing)
+        hot = low.emit("ops.add", hot, label_smoothing / classes)
     if weight is not None:
         hot = low.emit("ops.multiply", hot, elementwise_weight(low, weight))
     losses = low.emit("ops.negative", low.emit("ops.sum", low.emit("ops.multiply", hot, logs), axis=-1))
-    if ignore_index < 0 and weight is None:
+    if whole:
         return settled(low, losses, reduction, wanted.seen)
     weights = low.emit("ops.sum", hot, axis=-1)
     if ignore_index >= 0:

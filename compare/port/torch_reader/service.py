@@ -39,6 +39,8 @@ class TorchModule:
 
     def __init__(self, runner: str) -> None:
         torch.manual_seed(0)
+        # In evaluation a fused kernel would take the place of the steps that there are in training.
+        torch.backends.mha.set_fastpath_enabled(False)
         self.file = ""
         self.made: Made
         self.examples: list[Example] = []

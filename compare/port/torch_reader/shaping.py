@@ -116,13 +116,14 @@ def _expand(low: Lowering, x: Held, *_: Any, **__: Any) -> Held:
         sym = expanded(low, sym, 0)
     tensor, own = sym.tensor, list(sym.shape)
     copies = low.key(low.step) in ("repeat", "tile")
+    dtype = low.step.dtypes[0] if low.step.dtypes[0].startswith("float") else "int32"
     for axis, size in zip(sym.axes, shape, strict=True):
         if own[axis] == size:
             continue
         if isinstance(size, Size):
             if size != BATCH or own[axis] != 1:
                 raise low.refusal(f"{low.told(low.step)} repeats along the batch")
-            member = low.emit("ops.reshape", low.members(), tuple(-1 if i == axis else 1 for i in range(sym.rank)))
+            member = low.emit("ops.reshape", low.members(dtype), tuple(-1 if i == axis else 1 for i in range(sym.rank)))
             tensor = low.emit("ops.add", tensor, member)
         elif own[axis] == 1:
             tensor = low.emit("ops.repeat", tensor, size, axis=axis)

@@ -217,9 +217,10 @@ def linear(low: Lowering, arrays: Mapping[str, np.ndarray], sums: bool = False) 
     result: dict[str, np.ndarray] = {}
     for (layer, weight), weight_map in low.maps.items():
         own = [arrays.get(name, arrays.get(low.program.tied.get(name, name))) for name in weight_map.names]
+        if weight_map.summed and not sums:  # both have the same, unless one of them is not trained
+            one = next((array for array in own if array is not None), None)
+            own = [one, None if one is None else np.zeros_like(one)]
         if any(array is None for array in own):
             continue
-        if weight_map.summed and not sums:
-            own = [own[0], np.zeros_like(own[0])]
         result[f"{layer}/{weight}"] = np.ascontiguousarray(weight_map.function(*own))
     return result
