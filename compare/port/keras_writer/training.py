@@ -144,22 +144,24 @@ def _optimizer_class(rule: Mapping[str, Any], rates: Mapping[str, float], padded
     if name == "SGD" and not settings["momentum"]:
         lines = ["variable.assign(variable - learning_rate * gradient)"]
     before = ["gradient = ops.convert_to_tensor(gradient)"]
+    if rates or padded or any("[i]" in line for line in lines):
+        before.append("i = self._get_variable_index(variable)")
+    if rates or padded:
+        before.append("path = self._trainable_variables[i].path")
     if padded:
         before += [
-            "if variable.path in PADDING:",
-            "    rows = ops.arange(variable.shape[0]) != PADDING[variable.path]",
+            "if path in PADDING:",
+            "    rows = ops.arange(variable.shape[0]) != PADDING[path]",
             "    gradient = gradient * ops.cast(rows[:, None], gradient.dtype)",
         ]
     decay = f"{rule['coupled_decay']!r} * variable"
     if rates:
-        before += ["rate = RATES.get(variable.path, 1.0)", "learning_rate = learning_rate * rate"]
+        before += ["rate = RATES.get(path, 1.0)", "learning_rate = learning_rate * rate"]
         if 0.0 in rates.values():
-            before[1:1] = ["if not rate:", "    return"]
+            before[-1:-1] = ["if not rate:", "    return"]
         decay += " / rate"  # each of two biases decays as one half of their sum
     if rule["coupled_decay"]:
         before.append(f"gradient = gradient + {decay}")
-    if any("[i]" in line for line in lines):
-        before.append("i = self._get_variable_index(variable)")
     body = [
         f"class {rule['rule']}(keras.optimizers.{rule['rule']}):",
         f'    """{docstring}"""',

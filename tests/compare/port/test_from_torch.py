@@ -83,8 +83,8 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "reduction": ("forecaster", "train.py", "ops.mean(", "ops.sum("),
     "learning rate": ("forecaster", "train.py", "Adam(0.01", "Adam(0.0101"),
     "Keras's own Adam": ("forecaster", "train.py", "    def update_step", "    def another_step"),
-    "one bias's rate": ("autoencoder", "train.py", "RATES.get(variable.path, 1.0)", "1.0"),
-    "padding row": ("sentiment", "train.py", "if variable.path in PADDING", "if False"),
+    "one bias's rate": ("autoencoder", "train.py", "RATES.get(path, 1.0)", "1.0"),
+    "padding row": ("sentiment", "train.py", "if path in PADDING", "if False"),
     "weight decay": ("several_inputs", "train.py", "0.0001 * variable", "-0.0001 * variable"),
     "momentum of SGD": ("language", "train.py", "momentum=0.9", "momentum=0.8"),
 }
