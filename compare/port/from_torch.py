@@ -1,6 +1,6 @@
 """Port a PyTorch module: read in one process, built and proved in another, written where both agree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,10 +78,11 @@ def write(folder: Path, answer: dict[str, Any], sides: TorchSides, on_doing: Cal
     write_text(folder / "model.py", text)
     on_doing("the Keras model is built")
     first, *others = sides.keras
-    paths = first.ask("build", folder=str(folder), graph=answer["graph"])["paths"]
-    for side in others:
-        if not side.ask("load", folder=str(folder), graph=answer["graph"])["equal"]:
-            raise InputError(f"model.keras has other weights when it is loaded with {side.runner}")
+    built = first.ask("build", folder=str(folder), graph=answer["graph"])
+    for side, equal in [(first, built["equal"]), *((side, _loaded(side, folder, answer)) for side in others)]:
+        if not equal:
+            raise InputError(f"model.keras has other weights than the module when it is loaded with {side.runner}")
+    paths = built["paths"]
     training = answer["training"]
     if training is None:
         return False
@@ -102,3 +103,7 @@ def write(folder: Path, answer: dict[str, Any], sides: TorchSides, on_doing: Cal
         first.ask("save_optimizer", slots=slots)
         write_training(True)
     return True
+
+
+def _loaded(side: SideProcess, folder: Path, answer: Mapping[str, Any]) -> bool:
+    return bool(side.ask("load", folder=str(folder), graph=answer["graph"])["equal"])

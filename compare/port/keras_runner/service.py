@@ -69,7 +69,13 @@ class KerasCode:
         unknown = {layer.name for layer in self.model.layers if layer.weights} - set(self.graph.layers)
         assert not unknown, f"layers {unknown} have weights that nobody gave them"
         loaded = keras.saving.load_model(self.folder / "model.keras", safe_mode=True)
-        return {"paths": {name: variable.path for name, variable in self._variables(loaded).items()}}
+        variables = self._variables(loaded)
+        paths = {name: variable.path for name, variable in variables.items()}
+        return {"paths": paths, "equal": self._equal(variables)}
+
+    def _equal(self, variables: Mapping[str, Any]) -> bool:
+        """Whether variables are the graph's weights bit by bit."""
+        return all(np.array_equal(_array(variables[name]), value) for name, value in self.graph.all_weights())
 
     def _observed_build(self, build: Callable[[], Any]) -> Any:
         """Call build() and keep its local tensors, which are the graph's calls by their names."""
@@ -97,15 +103,7 @@ class KerasCode:
         """Load the saved model, safe_mode on, in a process that has not built it."""
         self.folder, self.graph, self.local = Path(folder), graph_of(graph), {}
         self.model = keras.saving.load_model(self.folder / "model.keras", safe_mode=True)
-        equal = all(
-            np.array_equal(np.asarray(keras.ops.convert_to_numpy(variable)), layer.weights[weight])
-            for name, layer in self.graph.layers.items()
-            for weight, variable in zip(layer.weights, self._of(name), strict=True)
-        )
-        return {"equal": equal}
-
-    def _of(self, layer: str) -> list[Any]:
-        return _weights(self.model.get_layer(layer)) if self.graph.layers[layer].weights else []
+        return {"equal": self._equal(self._variables(self.model))}
 
     # -- the proof ---------------------------------------------------------------------------------------------
 

@@ -46,6 +46,12 @@ def lowered(program: Program, examples: Sequence[Example], name: str) -> Lowerin
     low.graph.outputs = mapped(lambda leaf: _output(low, leaf), program.outputs)
     _simplified(low.graph)
     _refuse_shared(low)
+    taken = {program.tied.get(name, name) for weight_map in low.maps.values() for name in weight_map.names}
+    unused = [
+        name for name in program.parameters if name not in program.buffers and program.tied.get(name, name) not in taken
+    ]
+    if unused:
+        low.note(f"never used in forward(), and left out: {', '.join(unused)}")
     return low
 
 

@@ -13,6 +13,7 @@ from helpers.paths import ROOT
 
 from compare.errors import InputError
 from compare.port import from_torch
+from compare.port.entry import port_model
 from compare.port.examples import example, examples
 from compare.port.from_torch import TorchSides, port_torch, port_with
 from compare.port.ported import Options, Ported
@@ -272,3 +273,66 @@ def test_an_input_is_to_have_a_shape(tmp_path: Path) -> None:
     file = GALLERY / "forecaster.py"
     with pytest.raises(InputError, match="--example 32,10,1"):
         port_torch(read_source(f"{file}:factory"), tmp_path, Options(), lambda what: None)
+
+
+@pytest.mark.slow
+def test_every_backend_loads_and_proves(tmp_path: Path) -> None:
+    """model.keras and train.py are of no backend: built on one, they compute and train alike on all."""
+    backends = ("torch", "tensorflow", "jax")
+    with TorchSides(backends, 300, lambda what: None) as sides:
+        for name in ("sentiment", "language", "convolution"):
+            ported = port(sides, GALLERY / f"{name}.py", tmp_path / name)
+            assert [comparison.runner for comparison in ported.comparisons] == [f"keras-{each}" for each in backends]
+            assert ported.proved, ported.comparisons
+
+
+ROUND_TRIP = """
+import sys
+import importlib.util
+import torch
+from safetensors.torch import load_file
+
+spec = importlib.util.spec_from_file_location("gallery", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+made = module.factory()
+before = (made[0] if isinstance(made, tuple) else made).state_dict()
+after = load_file(sys.argv[2])
+
+
+def name(parameter, layers):
+    path, _, last = parameter.rpartition(".")
+    path = path.replace(".", "_")
+    number = last.split("_l")[-1].split("_")[0] if "_l" in last else ""
+    if number and f"{path}_l{number}.{last.replace(f'_l{number}', '_l0')}" in after:
+        return f"{path}_l{number}.{last.replace(f'_l{number}', '_l0')}"
+    return f"{path}.{last}"
+
+
+for parameter, value in before.items():
+    if parameter.endswith("num_batches_tracked"):
+        continue
+    other = after[name(parameter, after)]
+    if "bias_ih" in parameter:
+        partner = parameter.replace("bias_ih", "bias_hh")
+        value, other = value + before[partner], other + after[name(partner, after)]
+    elif "bias_hh" in parameter:
+        continue
+    assert torch.equal(value, other), parameter
+print(len(before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["forecaster", "tagger", "convolution", "translator"])
+def test_the_round_trip_gives_the_weights_back(sides: TorchSides, tmp_path: Path, name: str) -> None:
+    """From PyTorch to Keras and back, every weight has the same bits; of two biases their sum."""
+    file = GALLERY / f"{name}.py"
+    port(sides, file, tmp_path / "keras")
+    back = tmp_path / "torch"
+    back.mkdir()
+    assert port_model(str(tmp_path / "keras" / "model.keras"), back, Options()).proved
+    command = [sys.executable, "-c", ROUND_TRIP, str(file), str(back / "weights.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
