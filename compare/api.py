@@ -12,6 +12,8 @@ from typing import Any, Literal
 from rich.console import Console
 
 from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
+from compare.effect.equivalence import Effect
+from compare.effect.measuring import check_seeds, measure_effects
 from compare.errors import InputError
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
@@ -20,6 +22,7 @@ from compare.explain.pair_file import OTHER, Pair, read_pair
 from compare.explain.two_alike import explain_against, explain_backends, explain_modules
 from compare.judge import Comparison, Verdict
 from compare.port.entry import Options, Ported, port_model
+from compare.report.effect import sentences
 from compare.report.explain_page import DoingLine, write_explanation
 from compare.report.html import write_html
 from compare.report.junit import write_junit
@@ -27,7 +30,7 @@ from compare.report.progress import LiveTable, ProgressLines, shows_live
 from compare.report.summary import write_summary
 from compare.report.tensorboard import folder_for_tensorboard, write_tensorboard
 from compare.report.tune_page import write_tune_page
-from compare.results import ExplainResult, RunResult, TuneResult
+from compare.results import ExplainResult, RunResult, TuneResult, verdict_json
 from compare.run.folder import folder_of_now, run_folder
 from compare.run.kernels import required_kernels
 from compare.run.plan import plan, prepare
@@ -59,6 +62,7 @@ def run(
     command: str = "compare.run",
     summary: str | Path | None = None,
     tensorboard: str | Path | None = None,
+    seeds: int | None = None,
 ) -> RunResult:
     """Train cases in native PyTorch and in Keras and judge whether both train alike.
 
@@ -79,11 +83,13 @@ def run(
         command: how the report says that it was made.
         summary: a Markdown file for a pull request.
         tensorboard: a new folder for TensorBoard.
+        seeds: with how many other seeds it is measured whether a difference matters; five if None and that is cheap.
 
     Raises InputError for what cannot be used, before anything is trained.
 
     """
     check_work(jobs, timeout, device)
+    check_seeds(seeds)
     chosen_backends = choose_backends([backends] if isinstance(backends, str) else list(backends or ()))
     kernel_of = required_kernels(kernels, chosen_backends)
     seeded = {} if seed is None else {"seed": seed}
@@ -97,13 +103,16 @@ def run(
         with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout, device=device) as pool:
             with show_progress(trainings, chosen, progress) as on_event:
                 verdict = run_cases(experiments, chosen_backends, folder, pool, on_event, kernels=kernel_of)
+            effects = measure_effects(experiments, verdict.comparisons, folder, pool, seeds, _said(progress))
             threads = pool.threads
-        environment = write_reports(verdict, chosen, folder, threads, command, device)
+        if effects:
+            write_json(folder / "verdict.json", verdict_json(verdict, effects))
+        environment = write_reports(verdict, chosen, folder, threads, command, device, effects)
     if summary_file is not None:
-        write_summary(verdict, environment, summary_file)
+        write_summary(verdict, environment, summary_file, effects)
     if board is not None:
         write_tensorboard(verdict, board)
-    return RunResult(chosen, verdict, folder)
+    return RunResult(chosen, verdict, folder, effects)
 
 
 def explain(
@@ -257,17 +266,22 @@ def tune(
     where = checked_place(on, address, jobs or os.cpu_count() or 1, timeout, device)
     search = read_search(Path(file), trials=trials, metric=metric, side=side)
     folder = Path(out or folder_of_now())
-
-    def say(line: str) -> None:
-        if progress:
-            print(line, file=sys.stderr, flush=True)
-
-    outcome = run_tune(search, folder, where, say)
+    outcome = run_tune(search, folder, where, _said(progress))
     conditions = {**machine(), "where": on, "device": device, "command": command}
     write_tune_page(outcome, conditions, folder / "report.html")
     if outcome.verdict is not None and outcome.case is not None:
         write_reports(outcome.verdict, [outcome.case], folder / CONFIRMATION, 1, command, device)
     return TuneResult(outcome, folder)
+
+
+def _said(shown: bool) -> Callable[[str], None]:
+    """What says a line on standard error, where that is wanted."""
+
+    def say(line: str) -> None:
+        if shown:
+            print(line, file=sys.stderr, flush=True)
+
+    return say
 
 
 def checked_place(on: Literal["local", "ray"], address: str | None, jobs: int, timeout: float, device: str) -> Where:
@@ -329,7 +343,13 @@ def show_progress(
 
 
 def write_reports(
-    verdict: Verdict, cases: Sequence[Case], out: Path, threads: int, command: str, device: str = "cpu"
+    verdict: Verdict,
+    cases: Sequence[Case],
+    out: Path,
+    threads: int,
+    command: str,
+    device: str = "cpu",
+    effects: Sequence[Effect] = (),
 ) -> dict[str, str]:
     """Write a run's reports into its folder; return what they say of where they were made."""
     versions = {name: version for c in verdict.comparisons for name, version in c.versions.items()}
@@ -340,6 +360,6 @@ def write_reports(
         "threads for each runner": str(threads),
         "command": command,
     }
-    write_html(verdict, cases, conditions, out / "report.html")
+    write_html(verdict, cases, conditions, out / "report.html", sentences(effects))
     write_junit(verdict, out / "junit.xml")
     return conditions

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from compare.config.case import Case
+from compare.effect.equivalence import Effect
 from compare.explain.fixes.fix import Fixed
 from compare.judge import Comparison, Verdict
 from compare.judge.verdict import Cause, Difference
 from compare.report.console import print_verdict
+from compare.report.effect import sentences
 from compare.report.explain_page import conclusion as explain_conclusion
 from compare.report.explain_page import print_explanation
 from compare.report.notebook import as_html, curve_pictures, score_picture
 from compare.report.tune_page import print_tuning, tune_conclusion
 from compare.report.wording import conclusion
 from compare.tune.results import Outcome, Tried
+
+
+def verdict_json(verdict: Verdict, effects: Sequence[Effect]) -> dict[str, Any]:
+    """The content of `verdict.json`, with whether each difference matters where that was measured."""
+    return verdict.as_json() | ({"effects": [effect.as_json() for effect in effects]} if effects else {})
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,6 +32,7 @@ class RunResult:
     cases: Sequence[Case]
     verdict: Verdict
     out: Path
+    effects: Sequence[Effect] = ()
 
     @property
     def agree(self) -> bool:
@@ -45,7 +53,10 @@ class RunResult:
         return f"<RunResult: {conclusion(self.verdict)} {self.report}>"
 
     def _repr_html_(self) -> str:
-        return as_html(lambda console: print_verdict(console, self.verdict), curve_pictures(self.comparisons))
+        return as_html(
+            lambda console: print_verdict(console, self.verdict, sentences(self.effects)),
+            curve_pictures(self.comparisons),
+        )
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `--help` is quick
     from compare.config.case import Case
+    from compare.effect.equivalence import Effect
     from compare.judge import Verdict
 
 # The exit codes of what failed by a runner or the disk, and by this project itself.
@@ -34,19 +35,25 @@ def command_line() -> str:
 
 
 def print_outcome(
-    options: argparse.Namespace, verdict: "Verdict", out: Path | None = None, matched: "Sequence[Case]" = ()
+    options: argparse.Namespace,
+    verdict: "Verdict",
+    out: Path | None = None,
+    matched: "Sequence[Case]" = (),
+    effects: "Sequence[Effect]" = (),
 ) -> None:
     """Print a verdict as `--json` and `--quiet` say, and how the two sides of the cases `matched` were matched."""
     from rich.console import Console
 
     from compare.report.console import print_known_differences, print_verdict
+    from compare.report.effect import sentences
     from compare.report.wording import conclusion
+    from compare.results import verdict_json
 
     for comparison in verdict.comparisons:
         if comparison.internal_error:
             print(f"rnn-parity: {comparison.case}, {comparison.runner}: {comparison.error}", file=sys.stderr)
     if options.json:
-        print(json.dumps(verdict.as_json(), indent=1))
+        print(json.dumps(verdict_json(verdict, effects), indent=1))
         return
     console = Console(highlight=False)
     if options.quiet:
@@ -55,7 +62,7 @@ def print_outcome(
     if matched:
         print_known_differences(console, matched)
         console.print()
-    print_verdict(console, verdict)
+    print_verdict(console, verdict, sentences(effects))
     console.print(f"Device: {options.device}", markup=False)
     if out is not None:
         console.print(f"Report: {out / 'report.html'}", markup=False, soft_wrap=True)

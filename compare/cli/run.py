@@ -26,6 +26,12 @@ def add_run(commands: Any) -> None:
     )
     run.add_argument("--summary", metavar="FILE.md", help="write a summary for a pull request")
     run.add_argument("--tensorboard", metavar="DIR", help="write the curves for TensorBoard into a new folder")
+    run.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="other seeds by which it is told whether a difference matters (default: 5 where cheap; 0: none)",
+    )
     add_work_options(run)
 
 
@@ -44,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         command=command_line(),
         summary=options.summary,
         tensorboard=options.tensorboard,
+        seeds=options.seeds,
     )
-    print_outcome(options, result.verdict, result.out, result.cases)
+    print_outcome(options, result.verdict, result.out, result.cases, result.effects)
     return result.verdict.exit_code

@@ -42,20 +42,24 @@ def print_known_differences(console: Console, cases: Sequence[Case]) -> None:
         console.print(f"{state}  [bold]{name}[/]  {escape(message)}", soft_wrap=True)
 
 
-def print_verdict(console: Console, verdict: Verdict) -> None:
-    """Print the table of comparisons, what is to be said of each, and the conclusion."""
-    print_comparisons(console, verdict)
+Sentences = Mapping[tuple[str, str], str]
+
+
+def print_verdict(console: Console, verdict: Verdict, effects: Sentences | None = None) -> None:
+    """Print the table of comparisons, what is to be said of each, also whether it matters, and the conclusion."""
+    print_comparisons(console, verdict, effects)
     console.print(f"\n[bold]{escape(conclusion(verdict))}[/]", soft_wrap=True)
 
 
-def print_comparisons(console: Console, verdict: Verdict) -> None:
-    """Print the table of comparisons and what is to be said of each."""
+def print_comparisons(console: Console, verdict: Verdict, effects: Sentences | None = None) -> None:
+    """Print the table of comparisons and what is to be said of each, by case and runner whether it matters too."""
     console.print(_fitting_table(console, verdict))
     for comparison in verdict.comparisons:
         lines = list(comparison.notes)
         if comparison.status != "agrees":
             lines.insert(0, explain(comparison))
         lines += map(explain_cause, comparison.causes)
+        lines += [text for place, text in (effects or {}).items() if place == (comparison.case, comparison.runner)]
         if comparison.log and not comparison.causes:
             lines.append(f"last lines of its log:\n{comparison.log}")
         for line in lines:

@@ -21,8 +21,14 @@ if TYPE_CHECKING:  # Bokeh takes a second
 MARKS = {"agrees": "✓", "differs": "✗", "failed": "!", "undecidable": "?", "defect": "◆"}
 
 
-def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str, str], path: Path) -> None:
-    """Write the report of a run as one self-contained file."""
+def write_html(
+    verdict: Verdict,
+    cases: Sequence[Case],
+    environment: Mapping[str, str],
+    path: Path,
+    effects: Mapping[tuple[str, str], str] | None = None,
+) -> None:
+    """Write the report of a run as one self-contained file; `effects` say by case and runner what matters."""
     sections = []
     for number, case in enumerate(cases):
         comparisons = [comparison for comparison in verdict.comparisons if comparison.case == case.name]
@@ -47,6 +53,7 @@ def write_html(verdict: Verdict, cases: Sequence[Case], environment: Mapping[str
         folds=[(case, list(summaries)) for case, summaries in groupby(verdict.folds, key=lambda summary: summary.case)],
         environment=environment,
         anchor=anchor,
+        effects=effects or {},
         marks=MARKS,
         next_step=wording.next_step(verdict),
     )

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from compare.effect.equivalence import Effect
 from compare.judge.verdict import Comparison, Verdict
 from compare.report.console import SHOWN_METRICS, metric
+from compare.report.effect import sentences
 from compare.report.html import MARKS
 from compare.report.wording import METRICS, conclusion, explain, figure, next_step, status, tolerance_ratio
 from compare.storage import write_text
@@ -14,13 +16,14 @@ from compare.storage import write_text
 MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~@&])")
 
 
-def write_summary(verdict: Verdict, environment: Mapping[str, str], path: Path) -> None:
+def write_summary(verdict: Verdict, environment: Mapping[str, str], path: Path, effects: Sequence[Effect] = ()) -> None:
     """Write the conclusion, the table of comparisons, what differs with its causes, and the environment."""
     differing = [comparison for comparison in verdict.comparisons if comparison.status != "agrees"]
     parts = [
         f"### rnn-parity: {_plain(conclusion(verdict))}",
         _table(verdict.comparisons),
         *map(_difference, differing),
+        *(f"- {_plain(' on '.join(place))}: {_plain(text)}" for place, text in sentences(effects).items()),
         _plain(next_step(verdict)),
         _details("Environment", [f"{_plain(name)}: {_plain(value)}" for name, value in environment.items()]),
     ]

@@ -25,6 +25,7 @@ ORDER = (
     "judge",
     "known",
     "run",
+    "effect",
     "golden",
     "sweep",
     "tune",
