@@ -46,10 +46,10 @@ def html_of(verdict: Verdict, cases: list[Case], folder: Path) -> str:
     return (folder / "report.html").read_text("utf-8")
 
 
-def console_of(verdict: Verdict) -> str:
+def console_of(verdict: Verdict, width: int = 200) -> str:
     """Print a verdict and read it."""
     text = io.StringIO()
-    print_verdict(Console(file=text, width=200), verdict)
+    print_verdict(Console(file=text, width=width), verdict)
     return text.getvalue()
 
 
@@ -100,12 +100,17 @@ def test_the_console_shows_the_metric_of_the_task() -> None:
     """Accuracy stands in a column of its own beside the error of forecasts, each where there is one."""
     forecast = Comparison("lstm", "keras-jax", "torch", "float32", "agrees", metrics={"keras-jax": {"mse": 0.5}})
     failed = Comparison("gru", "keras-jax", "torch", "float32", "failed", error="it broke")
-    assert console_of(Verdict([forecast])).splitlines()[1].split()[-2:] == ["tolerance", "mse"]
-    assert console_of(Verdict([failed])).splitlines()[1].split()[-2:] == ["tolerance", "mse"]
+    assert console_of(Verdict([forecast])).splitlines()[1].split()[-2:] == ["tolerance", "MSE"]
+    assert console_of(Verdict([failed])).splitlines()[1].split()[-2:] == ["tolerance", "MSE"]
     assert console_of(Verdict([classified()])).splitlines()[1].split()[-2:] == ["tolerance", "accuracy"]
     both = console_of(Verdict([forecast, classified()])).splitlines()
-    assert both[1].split()[-3:] == ["tolerance", "mse", "accuracy"]
+    assert both[1].split()[-3:] == ["tolerance", "MSE", "accuracy"]
     assert both[2].split()[-2:] == ["5.0e-01", "–"]
+    whole = replace(forecast, metrics={"keras-jax": {"mse": 0.5, "mae": 0.25, "r2": 0.75}})
+    for width, metrics in ((80, ["MSE", "MAE", "R²"]), (50, ["MSE"])):
+        lines = console_of(Verdict([whole]), width).splitlines()
+        assert lines[1].split()[lines[1].split().index("tolerance") + 1 :] == metrics
+    assert "2.5e-01  0.750" in console_of(Verdict([whole]))
     assert both[3].split()[-2:] == ["–", "90.0%"]
 
 
