@@ -87,21 +87,34 @@ def parameter_map(file: str) -> dict[str, Callable[[Arrays], np.ndarray]]:
     with np.load(file) as saved:
         places = json.loads(str(saved["names"]))
         indices = {name.removeprefix("of "): saved[name] for name in saved.files if name != "names"}
-    return {name: partial(_gathered, index=index, parts=_parts(index, places)) for name, index in indices.items()}
+    return {name: _function(index, places) for name, index in indices.items()}
 
 
-def _parts(index: np.ndarray, places: Mapping[str, Any]) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Of each weight that a tensor has something of: where in the tensor, and from where."""
+def _function(index: np.ndarray, places: Mapping[str, Any]) -> Callable[[Arrays], np.ndarray]:
+    """What makes a tensor of Keras's weights: of one weight as it is or transposed, without looking at each number."""
     parts = []
     for path, (offset, shape) in places.items():
         held = (index >= offset) & (index < offset + int(np.prod(shape, dtype=int)))
         if held.any():
             parts.append((path, held, index[held] - offset))
-    return parts
+    if len(parts) == 1 and index.size == np.prod(places[parts[0][0]][1], dtype=int):
+        path, _, flat = parts[0]
+        counted = np.arange(index.size).reshape(places[path][1])
+        for turned in (False, True):
+            if np.array_equal((counted.T if turned else counted).ravel(), flat):
+                return partial(_whole, path=path, turned=turned, shape=index.shape)
+    return partial(_gathered, shape=index.shape, parts=parts)
 
 
-def _gathered(arrays: Arrays, index: np.ndarray, parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> np.ndarray:
-    out = np.zeros(index.shape)
+def _whole(arrays: Arrays, path: str, turned: bool, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(arrays[path])
+    return (array.T if turned else array).reshape(shape)
+
+
+def _gathered(
+    arrays: Arrays, shape: tuple[int, ...], parts: Sequence[tuple[str, np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    out = np.zeros(shape)
     for path, held, places in parts:
         out[held] = np.asarray(arrays[path]).ravel()[places]
     return out
