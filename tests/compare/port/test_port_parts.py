@@ -110,10 +110,9 @@ def test_a_graph_is_the_same_after_it_was_sent() -> None:
     layer = Layer(
         "own", "Own", {"units": 2}, {"w": np.ones((2, 2), np.float32)}, ("w",), {"cell": Layer("c", "C")}, inner
     )
-    call = Call(
-        "cut", "ops.get_item", (Tensor("x"), [slice(None), slice(1, None, 2), ..., -1]), {"by": Weight("own", "w")}, "own",
-        ((None, 2),), ("float32",),
-    )  # fmt: skip
+    key = [slice(None), slice(1, None, 2), ..., -1]
+    keywords = {"by": Weight("own", "w")}
+    call = Call("cut", "ops.get_item", (Tensor("x"), key), keywords, "own", ((None, 2),), ("float32",))
     graph = Graph("all", {"x": Tensor("x")}, [Tensor("cut", 1)], [call], {"own": layer}, [None, Tensor("cut")])
     facts, arrays = packed(as_tree(graph))
     sent = graph_of(unpacked(facts, arrays))
