@@ -62,7 +62,11 @@ def measure_effects(
             continue
         left -= needed
         say(f"{experiment.case.name}: does it matter? {count} other seeds are trained")
-        effects += _effects(experiment, differing, runners, folder, pool, count)
+        try:
+            effects += _effects(experiment, differing, runners, folder, pool, count)
+        except Exception as error:  # the verdict stands already, whatever becomes of this
+            told = f"not measured: {type(error).__name__}: {error}"
+            effects += [Effect(c.case, c.runner, c.reference, note=told) for c in differing]
     return effects
 
 

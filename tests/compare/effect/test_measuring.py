@@ -85,6 +85,13 @@ def test_trainings_that_fail_are_told(out: Path) -> None:
     assert effect.as_json()["answer"] is None
 
 
+def test_an_error_of_its_own_leaves_the_verdict(out: Path) -> None:
+    """Whatever goes wrong here is said in a note: the verdict and the exit code are made already."""
+    (out / "lstm" / "seeds").write_text("a file where a folder is to be")
+    (effect,) = measure_effects([EXPERIMENT], [DIFFERS], out, PretendedPool(off), 2)  # type: ignore[arg-type]
+    assert effect.note.startswith("not measured: NotADirectoryError")
+
+
 def test_a_negative_number_is_refused(refused: Callable) -> None:
     """A number of seeds below zero is a mistake."""
     assert "--seeds -1 must not be negative" in refused("run", "lstm", "--seeds", "-1")

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from helpers.damaged_traces import DamagedTraces
 from helpers.small_runs import CELLS, Run, tiny_case
+from helpers.tune_runs import PretendedPool, search_of, tried_all
 
 from compare.judge import Comparison, Verdict
 from compare.report.html import write_html
+from compare.report.tune_page import write_tune_page
+from compare.tune.results import Outcome
 
 BROWSER = shutil.which("chromium")
 pytestmark = [
@@ -112,3 +115,30 @@ def test_a_long_run_opens_soon(comparisons: list[Comparison], tmp_path: Path) ->
     content, errors = browse(page, 1280)
     assert errors == []
     assert 1 <= content.count("data-drawn") < 8
+
+
+# Writes into the page's title whether it is wider than its window, once its charts are drawn.
+WIDTH = """<script>
+addEventListener("load", () => setTimeout(() => {
+  document.title = document.documentElement.scrollWidth > innerWidth ? "wide" : "fits";
+}, 3000));
+</script>"""
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
+def test_the_page_of_a_search_works_in_a_browser(width: int, tmp_path: Path) -> None:
+    """Each trial has its row, the charts are drawn, the page is no wider than its window, and there is no error."""
+    text = "[grid]\nmodel.units = [2, 3, 4]\nmodel.cell = ['lstm', 'gru']\n[tune]\nsampler = 'grid'\nfolds = 2\n"
+    search = search_of(tmp_path, text)
+    pool = PretendedPool(lambda case: None if case.model.units == 3 else case.model.units / 10)
+    trials = tried_all(search, tmp_path / "out", pool)
+    page = tmp_path / "report.html"
+    write_tune_page(Outcome(search, trials, {"model.units": 0.9, "model.cell": 0.1}), {"machine": "this one"}, page)
+    page.write_text(page.read_text("utf-8").replace("</body>", f"{WIDTH}</body>"), "utf-8")
+    content, errors = browse(page, width)
+    assert errors == []
+    assert "<title>fits</title>" in content
+    assert 'data-drawn="4"' in content
+    rows = content[content.index('class="trials"') :].split("</table>")[0].count('scope="row"')
+    assert rows == len(trials) == 6
+    assert content.count("failed: torch: it broke") == 2
