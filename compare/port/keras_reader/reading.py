@@ -41,8 +41,9 @@ class Reader:
         self.variables = dict(builder.variables())
         self.notes: list[str] = []
         own = not isinstance(model, Functional | keras.Sequential)
-        if own and not model._call_has_training_arg and any(map(_as_in_inference, self.graph.layers.values())):
-            self.notes.append(NO_TRAINING)
+        if own and not model._call_has_training_arg:
+            changed = [_as_in_inference(layer) for layer in self.graph.layers.values()]
+            self.notes += [NO_TRAINING] if any(changed) else []
 
 
 def _as_in_inference(layer: g.Layer) -> bool:

@@ -290,10 +290,8 @@ def test_files_that_are_no_models_are_refused(
     assert message in str(refused.value)
 
 
-def test_the_command_writes_what_is_proved_and_nothing_else(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`port` exits 0 with everything written, 1 with nothing where it differs, 2 for bad input."""
+def test_the_command_writes_what_is_proved(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`port` exits 0 with everything written, and 2 for bad input, with a sentence and no folder."""
     out = tmp_path / "out"
     assert main(["port", str(files / "plain.keras"), "--to", str(out), "--json"]) == 0
     verdict = json.loads(capsys.readouterr().out)
@@ -302,6 +300,17 @@ def test_the_command_writes_what_is_proved_and_nothing_else(
     assert json.loads((out / "verdict.json").read_text("utf-8")) == verdict
     assert {"model.py", "train.py", "weights.safetensors", "verdict.json"} == {file.name for file in out.iterdir()}
     shutil.rmtree(out)
+    assert main(["port", "weights.pkl", "--to", str(out)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_the_command_keeps_nothing_that_is_not_proved(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs exits 1 and leaves nothing but with --unproved; what is refused halfway leaves nothing either."""
+    out = tmp_path / "out"
     assert main(["port", str(files / "lambda.keras"), "--to", str(out)]) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert not out.exists()
@@ -311,3 +320,26 @@ def test_the_command_writes_what_is_proved_and_nothing_else(
     assert main(["port", str(files / "plain.keras"), "--to", str(out), "--unproved"]) == 1
     assert (out / "train.py").exists()
     assert "learning-rate" in capsys.readouterr().out
+
+
+def test_a_subclassed_model_without_training_is_ported_as_it_trains(
+    port: Callable[..., Ported], tmp_path: Path
+) -> None:
+    """Where call() takes no `training` Keras never drops: nor does what was written, in any of its layers."""
+    body = """
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__(name='own')
+        self.first, self.second = layers.Dropout(0.5), layers.Dropout(0.4)
+        self.rnn, self.head = layers.LSTM(3), layers.Dense(2)
+    def call(self, x):
+        return self.head(self.second(self.rnn(self.first(x))))
+m = Own()
+m(ops.ones((2, 6, 3)))
+m.compile('adam', 'mse')
+return m
+"""
+    ported = port(written(tmp_path, body))
+    assert statuses(ported) == ["agrees"] * 3
+    assert "ropout" not in (ported.folder / "model.py").read_text("utf-8")
+    assert any("takes no `training`" in note for note in ported.notes)
