@@ -266,9 +266,97 @@ def _step_by_step(a: Architecture) -> None:
     a.width = units
 
 
+def _own_cell(a: Architecture) -> None:
+    """A cell of raw matrices or linears, in a loop."""
+    units = a.random.randint(3, 5)
+    form = a.choice("minimal", "lstm", "rnn")
+    if form == "minimal":
+        name = a.name("cell")
+        a.init.append(f"self.{name}_w = nn.Parameter(torch.randn({a.width}, {2 * units}) * 0.3)")
+        a.init.append(f"self.{name}_u = nn.Parameter(torch.randn({units}, {2 * units}) * 0.3)")
+        a.init.append(f"self.{name}_b = nn.Parameter(torch.zeros({2 * units}))")
+        a.say(f"h = x.new_zeros(x.size(0), {units})", "outputs = []", "for t in range(x.shape[1]):")
+        a.say(f"    gates = x[:, t] @ self.{name}_w + h @ self.{name}_u + self.{name}_b")
+        a.say(f"    f, n = torch.sigmoid(gates[:, :{units}]), torch.tanh(gates[:, {units}:])")
+        a.say("    h = f * h + (1 - f) * n", "    outputs.append(h.unsqueeze(1))", "x = torch.cat(outputs, dim=1)")
+    elif form == "lstm":
+        both = a.module("gates", f"nn.Linear({a.width + units}, {4 * units})")
+        a.say(f"h = torch.zeros(x.size(0), {units})", f"c = torch.zeros(x.size(0), {units})")
+        a.say(f"out = torch.zeros(x.size(0), x.size(1), {units})", "for t in range(x.size(1)):")
+        a.say(f"    i, f, g, o = {both}(torch.cat([x[:, t], h], dim=1)).chunk(4, 1)")
+        a.say(
+            "    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)",
+            "    h = torch.sigmoid(o) * torch.tanh(c)",
+        )
+        a.say("    out[:, t] = h", "x = out")
+    else:
+        inner, outer = (
+            a.module("i2h", f"nn.Linear({a.width}, {units})"),
+            a.module("h2h", f"nn.Linear({units}, {units})"),
+        )
+        a.say(f"h = torch.zeros(x.size(0), {units}, device=x.device)", "outputs = []")
+        a.say("for step in x.unbind(1):", f"    h = torch.tanh({inner}(step) + {outer}(h))", "    outputs += [h]")
+        a.say("x = torch.stack(outputs, 1)")
+    a.width = units
+
+
+def _decoder(a: Architecture) -> None:
+    """The last state of one layer begins another."""
+    units, kind = a.random.randint(2, 5), str(a.choice("GRU", "LSTM"))
+    encoder = a.module("encoder", f"nn.{kind}({a.width}, {units}, batch_first=True)")
+    decoder = a.module("decoder", f"nn.{kind}({a.width}, {units}, batch_first=True)")
+    a.say(
+        f"_, state = {encoder}(x)",
+        f"x, _ = {decoder}(x, state)" if a.chance(0.5) else f"x, _ = {decoder}(x.flip(1), state)",
+    )
+    a.width = units
+
+
+def _split_directions(a: Architecture) -> None:
+    units = a.random.randint(2, 5)
+    rnn = a.module("bilstm", f"nn.LSTM({a.width}, {units}, batch_first=True, bidirectional=True)")
+    a.say(f"x, _ = {rnn}(x)")
+    if a.chance(0.5):
+        a.say(f"x = x[:, :, :{units}] + x[:, :, {units}:]")
+    else:
+        a.say(f"x = x.view(x.size(0), x.size(1), 2, {units}).sum(2)")
+    a.width = units
+
+
+def _standardised(a: Architecture) -> None:
+    a.say(
+        str(
+            a.choice(
+                "x = (x - x.mean(dim=1, keepdim=True)) / (x.std(dim=1, keepdim=True) + 1e-3)",
+                "x = F.normalize(x, dim=-1)",
+                "x = x - x.mean(1, keepdim=True)",
+                "x = x.clamp(-2, 2)",
+                "x = x.cumsum(1) / 4",
+                "x = torch.where(x > 0, x, 0.1 * x)",
+                "x = x + 0.5",
+                "x = F.pad(x[:, 1:], (0, 0, 1, 0))",
+                "x = torch.roll(x, 1, 1)",
+            )
+        )
+    )
+
+
+def _sequential(a: Architecture) -> None:
+    width, out = a.random.randint(3, 8), a.random.randint(3, 8)
+    parts = [
+        f"nn.Linear({a.width}, {width})",
+        f"nn.{a.choice(*ACTIVATIONS)}()",
+        "nn.Dropout(0.2)",
+        f"nn.Linear({width}, {out})",
+    ]
+    a.say(f"x = {a.module('mlp', f'nn.Sequential({chr(44).join(parts)})')}(x)")
+    a.width = out
+
+
 SEQUENCE = [
     (_recurrent, 9), (_linear, 4), (_dropout, 2), (_norm, 2), (_residual, 2), (_convolution, 3), (_attention, 2),
     (_own_attention, 2), (_positions, 1), (_views, 1), (_step_by_step, 1), (_activation, 1),
+    (_own_cell, 1), (_decoder, 2), (_split_directions, 1), (_standardised, 2), (_sequential, 1),
 ]  # fmt: skip
 
 
@@ -277,8 +365,17 @@ def _reduced(a: Architecture) -> None:
     last = getattr(a, "last", None)
     forms = ["x[:, -1, :]", "x[:, -1]", "x.mean(dim=1)", "x.max(dim=1).values", "x.flatten(1)", "x[:, 0]", "x.sum(1)"]
     forms += ["attention", "state", "state"] if last else ["attention"]
+    if a.lengths:
+        forms += ["index", "gather", "masked mean"] * 2
     form = str(a.choice(*forms))
-    if form == "attention":
+    if form == "index":
+        a.say("x = x[torch.arange(x.size(0)), lengths - 1]")
+    elif form == "gather":
+        a.say("places = (lengths - 1).view(-1, 1, 1).expand(-1, 1, x.size(2))", "x = x.gather(1, places).squeeze(1)")
+    elif form == "masked mean":
+        a.say("mask = torch.arange(x.size(1))[None, :] < lengths[:, None]", "mask = mask.unsqueeze(-1).float()")
+        a.say("x = (x * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)")
+    elif form == "attention":
         score = a.module("score", f"nn.Linear({a.width}, 1)")
         a.say(f"weights = torch.softmax({score}(x), dim=1)", "x = (weights * x).sum(dim=1)")
     elif form == "state":
@@ -354,19 +451,36 @@ def architecture(seed: int) -> tuple[str, list[str]]:
     if vector:
         _reduced(a)
     loss = _head(a, vector)
-    result = "x"
-    if not vector or "h = state" not in "".join(a.forward):
-        result = "x"
+    result, extra = "x", []
+    if "MSELoss()" in loss and a.chance(0.3):
+        result, loss = "x, x * 2", "loss"
+        extra = ["", "", "def loss(outputs, target):", "    first, second = outputs"]
+        extra += [
+            f"    return F.mse_loss(first, target) + {a.choice('second.abs().mean()', '0.1 * (second ** 2).mean()')}"
+        ]
     optimizer = str(a.choice(*OPTIMIZERS)).format(p="model.parameters()")
     lines = [HEAD.rstrip("\n"), *(f"        {line}" for line in a.init)]
     lines += ["", f"    def forward(self, {', '.join(a.arguments)}):", *(f"        {line}" for line in a.forward)]
     lines += [
         f"        return {result}",
+        *extra,
         "",
         "",
         "def factory():",
         f"    torch.manual_seed({seed})",
         "    model = Model()",
     ]
-    lines += [f"    return model, {loss}, {optimizer}", ""]
+    lines += [f"    optimizer = {optimizer}"]
+    if a.chance(0.3):
+        lines += [
+            "    for _ in range(2):",
+            "        optimizer.zero_grad()",
+            "        for parameter in model.parameters():",
+        ]
+        lines += [
+            "            torch.manual_seed(len(parameter))",
+            "            parameter.grad = torch.randn_like(parameter) * 0.1",
+            "        optimizer.step()",
+        ]
+    lines += [f"    return model, {loss}, optimizer", ""]
     return "\n".join(lines), a.examples

@@ -167,7 +167,7 @@ class TorchModule:
         for _ in range(steps):
             inputs = [each.array(batch, generator) for each in self.examples]
             with torch.no_grad():
-                result = deepcopy(self.made[0]).eval()(*(torch.from_numpy(array) for array in inputs))
+                result = deepcopy(self.made[0]).eval()(*(torch.tensor(array) for array in inputs))
             first = next(leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
             batches.append((inputs, self.target.array(tuple(first.shape), generator)))
         results: dict[str, Any] = {"float64": self._trained(batches, torch.float64)}
@@ -222,28 +222,34 @@ class TorchModule:
 
     def _halve_biases(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Give both biases of a sum one half of it, where each of them decays: so does Keras's one bias."""
-        if (
-            not any(group.get("weight_decay") for group in optimizer.param_groups)
-            or type(optimizer) is torch.optim.AdamW
-        ):
+        decays = any(group.get("weight_decay") for group in optimizer.param_groups)
+        if not decays or isinstance(optimizer, torch.optim.AdamW):
             return
         parameters = dict(module.named_parameters())
         with torch.no_grad():
             for weight_map in self.low.maps.values():
                 if weight_map.summed:
-                    pair = [parameters[name] for name in weight_map.names]
-                    half = (pair[0] + pair[1]) / 2
-                    for parameter in pair:
-                        parameter.copy_(half)
+                    first, second = (parameters[name] for name in weight_map.names)
+                    _make_equal(first, second)
+                    own, other = optimizer.state.get(first, {}), optimizer.state.get(second, {})
+                    for slot in own.keys() & other.keys():
+                        if isinstance(own[slot], torch.Tensor):
+                            _make_equal(own[slot], other[slot])
 
     def noise(self, batch: int, seed: int) -> dict[str, Any]:
         """Whether two passes in training mode differ: whether a dropout is at work."""
         generator = np.random.default_rng(seed)
-        inputs = [torch.from_numpy(each.array(batch, generator)) for each in self.examples]
+        inputs = [torch.tensor(each.array(batch, generator)) for each in self.examples]
         module = deepcopy(self.made[0]).train()
         with torch.no_grad():
             passes = [[x for x in tree_leaves(module(*inputs)) if isinstance(x, torch.Tensor)] for _ in range(2)]
         return {"noisy": [not torch.equal(a, b) for a, b in zip(*passes, strict=True)]}
+
+
+def _make_equal(first: torch.Tensor, second: torch.Tensor) -> None:
+    mean = (first + second) / 2
+    first.copy_(mean)
+    second.copy_(mean)
 
 
 def _perturb(module: nn.Module, member: int) -> None:
@@ -304,7 +310,7 @@ def _computing_in(
     before = torch.get_default_dtype()
 
     def tensor(array: np.ndarray) -> torch.Tensor:
-        made = torch.from_numpy(np.ascontiguousarray(array))
+        made = torch.tensor(array)
         return made.to(dtype) if made.is_floating_point() else made
 
     try:

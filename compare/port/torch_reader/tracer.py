@@ -239,7 +239,7 @@ def tracing(tracer: Tracer) -> Iterator[None]:
 def trace(module: nn.Module, inputs: Sequence[np.ndarray], batch: int, training: bool = True) -> Program:
     """The steps of `module(*inputs)`; the module itself stays as it is. Raises InputError with the user's line."""
     copy = deepcopy(module).train(training)
-    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
+    tensors = [torch.tensor(array) for array in inputs]
     program = trace_call(copy, lambda: copy(*tensors), tensors, batch)
     # As they were before the forward pass, which may have moved running statistics.
     program.parameters.update(_arrays(module))

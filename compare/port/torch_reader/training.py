@@ -107,7 +107,7 @@ def _outputs(module: nn.Module, arrays: list[np.ndarray]) -> Any:
     training = module.training
     try:
         with torch.no_grad():
-            result = module.eval()(*(torch.from_numpy(array) for array in arrays))
+            result = module.eval()(*(torch.tensor(array) for array in arrays))
     finally:
         module.train(training)
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, result)
@@ -115,7 +115,7 @@ def _outputs(module: nn.Module, arrays: list[np.ndarray]) -> Any:
 
 def _traced(loss: Any, outputs: Any, target: Target, batch: int) -> Program:
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    wanted = torch.from_numpy(target.array(tuple(tensors[0].shape), np.random.default_rng(0)))
+    wanted = torch.tensor(target.array(tuple(tensors[0].shape), np.random.default_rng(0)))
     root = loss if isinstance(loss, nn.Module) else nn.Module()
     return trace_call(root, lambda: loss(outputs, wanted), [*tensors, wanted], batch)
 
@@ -217,9 +217,10 @@ def linear(low: Lowering, arrays: Mapping[str, np.ndarray], sums: bool = False) 
     result: dict[str, np.ndarray] = {}
     for (layer, weight), weight_map in low.maps.items():
         own = [arrays.get(name, arrays.get(low.program.tied.get(name, name))) for name in weight_map.names]
-        if weight_map.summed and not sums:  # both have the same, unless one of them is not trained
-            one = next((array for array in own if array is not None), None)
-            own = [one, None if one is None else np.zeros_like(one)]
+        if weight_map.summed and not sums:  # both have the same, unless one of them decays otherwise or is not trained
+            trained = [array for array in own if array is not None]
+            mean: Any = sum(trained) / len(trained) if trained else None
+            own = [mean, None if mean is None else np.zeros_like(mean)]
         if any(array is None for array in own):
             continue
         result[f"{layer}/{weight}"] = np.ascontiguousarray(weight_map.function(*own))
