@@ -1,4 +1,6 @@
-"""Ports random Keras models to PyTorch and counts what is proved, refused and wrong: `python benchmarks/port.py 0 100`.
+"""Ports random models and counts what is proved, refused and wrong: `python benchmarks/port.py 0 100`.
+
+Keras models to PyTorch; with `--from-torch` modules (`benchmarks/torch_architectures.py`) to Keras.
 
 Each architecture (`benchmarks/port_architectures.py`) is read, written, and proved as the command does it: its weights
 taken back, its outputs for random inputs, at least five training steps. `--out FILE` keeps a line of JSON for each.
@@ -12,8 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from torch_architectures import architecture
+
 from compare.errors import InputError
+from compare.port import from_torch
 from compare.port.from_keras import port_with
+from compare.port.from_torch import TorchSides
 from compare.port.ported import Options
 from compare.port.proof import PortSides
 from compare.port.source import read_source
@@ -58,6 +64,29 @@ def port_seed(sides: PortSides, seed: int, folder: Path) -> dict[str, Any]:
     return outcome | {"seconds": round(time.monotonic() - began, 1)}
 
 
+def port_torch_seed(sides: TorchSides, seed: int, folder: Path) -> dict[str, Any]:
+    """Port the PyTorch module of a number; what came of it, and how long that took."""
+    began = time.monotonic()
+    text, examples = architecture(seed)
+    file, out = folder / f"module_{seed}.py", folder / f"port_{seed}"
+    file.write_text(text, "utf-8")
+    out.mkdir()
+    outcome: dict[str, Any] = {"seed": seed}
+    try:
+        source, options = read_source(f"{file}:factory"), Options(examples=examples)
+        (comparison,) = from_torch.port_with(sides, source, out, options, lambda what: None).comparisons
+    except InputError as error:
+        outcome |= {"outcome": "refused", "why": str(error).replace(str(folder), "")[:400]}
+    except Exception as error:  # a crash is an outcome too
+        outcome |= {"outcome": "crashed", "why": f"{type(error).__name__}: {error}"[:400]}
+    else:
+        outcome["outcome"] = "proved" if comparison.status == "agrees" else "not proved"
+        outcome |= {"steps": comparison.steps, "ratio": comparison.trajectory_tolerance_ratio}
+        outcome["lines"] = len((out / "model.py").read_text("utf-8").splitlines()), len(text.splitlines())
+        outcome["why"] = [] if comparison.status == "agrees" else [str(comparison.first_difference)[:500]]
+    return outcome | {"seconds": round(time.monotonic() - began, 1)}
+
+
 def main() -> None:
     """Port the models of some numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,14 +94,15 @@ def main() -> None:
     parser.add_argument("end", type=int)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--backend", default="torch")
+    parser.add_argument("--from-torch", action="store_true")
     options = parser.parse_args()
     counts: collections.Counter[str] = collections.Counter()
     seeds = list(range(options.first, options.end))
     lines = []
     for begin in range(0, len(seeds), MODELS_A_PROCESS):
-        with PortSides(options.backend, 120) as sides, tempfile.TemporaryDirectory() as folder:
+        with _sides(options) as sides, tempfile.TemporaryDirectory() as folder:
             for seed in seeds[begin : begin + MODELS_A_PROCESS]:
-                outcome = port_seed(sides, seed, Path(folder))
+                outcome = (port_torch_seed if options.from_torch else port_seed)(sides, seed, Path(folder))
                 counts[outcome["outcome"]] += 1
                 lines.append(json.dumps(outcome))
                 print(
@@ -81,6 +111,12 @@ def main() -> None:
                 if options.out:
                     options.out.write_text("\n".join(lines) + "\n", "utf-8")
     print(dict(counts))
+
+
+def _sides(options: argparse.Namespace) -> Any:
+    if options.from_torch:
+        return TorchSides([options.backend], 120, lambda what: None)
+    return PortSides(options.backend, 120)
 
 
 if __name__ == "__main__":
