@@ -10,8 +10,8 @@ from compare.errors import InputError
 
 WRITTEN = re.compile(r"([\d]+b?(?:,\d+b?)*)(?::(?:(float)|(bool)|(?:(\d+)<=)?int<(\d+)))?")
 USAGE = (
-    "write a shape with the batch first, as 32,10,1 for floats, 32,10:int<5000 for whole numbers below 5000, "
-    "8:1<=int<11 for lengths from 1 to 10, 32,10:bool; 10,32b,1 where the batch is not the first"
+    "write a shape with the batch first, as 32,10,1 for floats, '32,10:int<5000' for whole numbers below 5000, "
+    "'8:1<=int<11' for lengths from 1 to 10, 32,10:bool; 10,32b,1 where the batch is not the first"
 )
 
 

@@ -45,7 +45,7 @@ def port_torch(source: Source, to: Path, options: Options, on_doing: Callable[[s
     if not options.examples:
         raise InputError(
             f"{where}: give the shape of each input, the batch first: --example 32,10,1; "
-            "--example 32,10:int<5000 for whole numbers"
+            "--example '32,10:int<5000' for whole numbers"
         )
     if options.weights is not None or options.own is not None:
         raise InputError(f"{where} is a PyTorch module: --weights and --with are for Keras models")
