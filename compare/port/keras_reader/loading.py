@@ -136,11 +136,20 @@ def named_model(source: Mapping[str, Any], compiled: bool) -> Any:
     from compare.port.keras_reader.reading import Reader
 
     model = load(**source)
-    variables = Reader(model).variables
-    for name, variable in variables.items():
+    reader = Reader(model)
+    for name, variable in reader.variables.items():
         variable._path = name
-    SNAPSHOT.give(model, variables)
+    SNAPSHOT.give(model, reader.variables)
+    if reader.notes:  # nothing that this model draws is ever used, though cells draw it
+        _never_drop(model)
     if not compiled:
-        count = len(keras.tree.flatten(model.outputs))
+        count = len(keras.tree.flatten(reader.trace.outputs))
         model.compile(keras.optimizers.SGD(0.01), loss="mse" if count == 1 else ["mse"] * count)
     return model
+
+
+def _never_drop(model: Any) -> None:
+    for layer in model._flatten_layers():
+        for name in ("rate", "dropout", "recurrent_dropout"):
+            if isinstance(vars(layer).get(name), float):  # a layer shows those of its cell too
+                setattr(layer, name, 0.0)
