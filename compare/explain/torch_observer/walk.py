@@ -65,6 +65,8 @@ COMPUTING = {
 ROOM = 2e-6
 # Of the processor's time, so that what is found does not depend on what else the machine does.
 SECONDS_A_FINDING = 25.0
+# No further finding is begun after so many.
+SECONDS_A_WALK = 75.0
 MOST_FINDINGS = 8
 MOST_NEAR = 20
 MOST_TIES = 3
@@ -167,7 +169,10 @@ class Walk:
     def findings(self) -> Iterator[Finding]:
         """Every place where the forward pass leaves Keras's values, each with what mends it put in for the next."""
         blocked: set[Any] = set()
-        for _ in range(MOST_FINDINGS):
+        began = time.process_time()
+        for number in range(MOST_FINDINGS):
+            if number and time.process_time() - began > SECONDS_A_WALK:
+                return
             training = self.run(self.setup)
             view = View(self.align, self.is_loss, training.current.recording)
             if view.agrees or not view.bad:
