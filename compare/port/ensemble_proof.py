@@ -72,9 +72,10 @@ class Proof:
         if not finite.any():
             return
         size = max(float(np.abs(expected[finite]).max()), scale) or 1.0
-        error = float(np.abs(obtained - expected)[finite].max()) / size
-        own = max(float(np.abs(np.asarray(single, np.float64) - expected)[finite].max()) / size for single in singles)
-        spread = max(float(np.abs(np.asarray(member) - obtained)[finite].max()) / size for member in ours)
+        error = float(np.abs(obtained[finite] - expected[finite]).max()) / size
+        members = [np.asarray(single, np.float64)[finite] for single in singles]
+        own = max(float(np.abs(member - expected[finite]).max()) / size for member in members)
+        spread = max(float(np.abs(np.asarray(member)[finite] - obtained[finite]).max()) / size for member in ours)
         tolerance = max(ULPS * UNIT, MARGIN * own, MARGIN * spread)
         self.largest = max(self.largest, error / tolerance)
         if error > tolerance:

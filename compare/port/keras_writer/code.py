@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from compare.port.graph import Call, Graph, Layer, Tensor, leaves
+from compare.port.keras_writer.rolling import rolled
 
 # Names that written code has another use for.
 RESERVED = {"keras", "layers", "ops", "np", "build", "loss", *keyword.kwlist, *dir(builtins), *"lOI"}
 WIDTH = 88
+# Stands for what is returned while loops are looked for.
+RESULT = "_result"
 # How long an expression within another may be.
 NESTED = 60
 # Settings that are written without their names.
@@ -335,9 +338,11 @@ def model_code(graph: Graph, lines: Mapping[str, tuple[int, str]], title: str) -
     """The whole of model.py, and the variables that calls are assigned to."""
     writer = Writer(graph, lines)
     statements = writer.write()
+    marks = [f"{RESULT} = {outputs_code(writer, graph.outputs)}"]
+    statements, vanished = rolled([*statements, *marks], WIDTH)
+    outputs = statements.pop().removeprefix(f"{RESULT} = ")
     inputs = [writer.text(tensor) for tensor in leaves(graph.inputs)]
     given = inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]"
-    outputs = outputs_code(writer, graph.outputs)
     statements.append(call_of("return keras.Model", [given, outputs, f'name="{graph.name}"'], 4))
     body = "\n".join(statements).splitlines()
     needed = [name for name in ("layers", "ops") if any(f"{name}." in line for line in body)]
@@ -351,7 +356,9 @@ def model_code(graph: Graph, lines: Mapping[str, tuple[int, str]], title: str) -
         "def build() -> keras.Model:",
         '    """The model, with new weights."""',
     ]
-    return "\n".join([*text, *(f"    {line}" for line in body), ""]), writer.variables
+    return "\n".join([*text, *(f"    {line}" for line in body), ""]), {
+        call: variable for call, variable in writer.variables.items() if variable not in vanished
+    }
 
 
 def outputs_code(writer: Writer, outputs: Any) -> str:
