@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from compare.bench.cost import TOLD_FROM, predict
 from compare.config.case import DEFAULT_SUITE, Case, fold_cases, load_case, with_fields
 from compare.effect.equivalence import Effect
 from compare.effect.measuring import check_seeds, measure_effects
 from compare.errors import InputError
+from compare.experiment.experiment import Experiment
 from compare.experiment.size import check_jobs, check_size
 from compare.explain.entry import explain_pair
 from compare.explain.fixes.fix import check_target, fix_pair
@@ -39,7 +41,7 @@ from compare.storage import file_to_write, new_folder, write_json
 from compare.sweep.running import Where
 from compare.tune.running import CONFIRMATION, run_tune
 from compare.tune.search import read_search
-from compare.workers.backends import check_device, choose_backends, machine
+from compare.workers.backends import REFERENCE_RUNNER, check_device, choose_backends, keras_runner, machine
 from compare.workers.pool import Pool
 from compare.workers.tasks import Event
 
@@ -99,6 +101,8 @@ def run(
     summary_file = None if summary is None else file_to_write("--summary", summary)
     board = None if tensorboard is None else folder_for_tensorboard(tensorboard)
     trainings = sum(len(plan(experiment, chosen_backends, folder)) for experiment in experiments)
+    if progress:
+        say_cost(experiments, chosen_backends, jobs or os.cpu_count() or 1)
     with run_folder(folder, experiments, chosen_backends, device):
         with Pool(folder / "logs", jobs or os.cpu_count() or 1, timeout, device=device) as pool:
             with show_progress(trainings, chosen, progress) as on_event:
@@ -113,6 +117,13 @@ def run(
     if board is not None:
         write_tensorboard(verdict, board)
     return RunResult(chosen, verdict, folder, effects)
+
+
+def say_cost(experiments: Sequence[Experiment], backends: Sequence[str], processes: int) -> None:
+    """Say on standard error what a run will take, where that is long."""
+    prediction = predict(experiments, (REFERENCE_RUNNER, *map(keras_runner, backends)), processes)
+    if prediction.seconds > TOLD_FROM:
+        print(f"{prediction} (on two cores, as measured in benchmarks/growth.md)", file=sys.stderr, flush=True)
 
 
 def explain(

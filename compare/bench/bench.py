@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from compare.bench.cost import operations
 from compare.config.case import Case, with_fields
-from compare.config.gates import gate_count
 from compare.config.model import ModelConfig
 from compare.config.training import TrainingConfig
 from compare.errors import InputError
@@ -212,19 +212,6 @@ def _row(experiment: Experiment, child: Child, stock: Child, speed: float) -> Ro
         kernel=child.facts["execution"]["kernel"],
         device=child.facts["execution"]["device"],
     )
-
-
-def operations(experiment: Experiment) -> float:
-    """Count the floating-point operations of the products of matrices in a training step of a whole batch.
-
-    Each product forward takes two of its size on the way back: one for its input's gradient, one for its weights'.
-    """
-    model, batch, time = experiment.case.model, experiment.case.training.batch_size, experiment.case.data.window
-    gates, units = gate_count(model.cell), model.units
-    seen = [experiment.examples.features or 1, *[units] * (model.layers - 1)]
-    forward = sum(2 * batch * time * gates * units * (width + units) for width in seen)
-    forward += 2 * batch * units * experiment.examples.outputs
-    return 3.0 * forward
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

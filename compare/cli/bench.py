@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from compare.cli.options import add_backend_option, add_device_option
@@ -24,6 +26,8 @@ def add_bench(commands: Any) -> None:
     bench.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any field, repeatable")
     bench.add_argument("--rounds", type=int, metavar="N", help="rounds of each way of training (default: 9)")
     bench.add_argument("--write", metavar="FILE", help="write a Markdown table, and its plot beside it as SVG")
+    bench.add_argument("--growth", action="store_true", help="how the cost of a verdict grows, of one built-in cell")
+    bench.add_argument("--budget", type=float, metavar="SECONDS", help="of a value of --growth (default: 60)")
     bench.add_argument("--json", action="store_true", help="the rows on standard output, nothing else there")
     bench.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -44,6 +48,8 @@ def _bench(options: argparse.Namespace) -> int:
     check_device(options.device)
     cases = choose_cases(options.cases or None, dict(map(parse_setting, options.set)))
     backends = choose_backends(options.backend)
+    if options.budget is not None and not options.growth:
+        raise InputError("--budget is of --growth")
     table = file_to_write("--write", options.write) if options.write else None
     picture = file_to_write("--write", table.with_suffix(".svg")) if table else None
 
@@ -51,6 +57,8 @@ def _bench(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    if options.growth:
+        return _growth(options, backends, table, say)
     bench = run_bench(cases, backends, rounds, say, options.device)
     for of, error in bench.failures:
         message = f"{of}: {error}" if isinstance(error, BenchError) else internal_error(error, prefix=f"{of}: ")
@@ -65,3 +73,34 @@ def _bench(options: argparse.Namespace) -> int:
     if not bench.failures:
         return 0
     return FAILED if all(isinstance(error, BenchError) for _, error in bench.failures) else INTERNAL_ERROR
+
+
+def _growth(
+    options: argparse.Namespace, backends: Sequence[str], table: Path | None, say: Callable[[str], None]
+) -> int:
+    from rich.console import Console
+
+    from compare.bench.growth import BUDGET, measure_growth
+    from compare.config.case import DEFAULT_SUITE
+    from compare.report.growth_table import draw_growth, markdown, print_growth
+    from compare.storage import file_to_write, write_json, write_text
+    from compare.workers.backends import machine
+
+    if len(options.cases) != 1 or options.cases[0] not in DEFAULT_SUITE or options.set or options.rounds:
+        raise InputError(
+            f"--growth takes one of {', '.join(DEFAULT_SUITE)}, whose sizes it sets, and no --set or --rounds"
+        )
+    budget = BUDGET if options.budget is None else options.budget
+    if not budget > 0:
+        raise InputError(f"--budget {budget} must be positive")
+    beside = [file_to_write("--write", table.with_suffix(suffix)) for suffix in (".svg", ".json")] if table else []
+    growth = measure_growth(options.cases[0], backends, budget, say)
+    if options.json:
+        print(json.dumps(growth.as_json(), indent=1))
+    else:
+        print_growth(Console(highlight=False), growth)
+    if table:
+        write_text(table, markdown(growth, machine(), beside[0].name))
+        write_text(beside[0], draw_growth(growth))
+        write_json(beside[1], growth.model.as_json())
+    return 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.small_runs import tiny_case
 
-from compare.bench.bench import ENGINES, Bench, BenchError, Child, check_case, operations, run_bench
+from compare.bench.bench import ENGINES, Bench, BenchError, Child, check_case, run_bench
+from compare.bench.cost import operations
 from compare.config.case import built_in_names, load_case
 from compare.errors import InputError
 from compare.experiment.experiment import make_experiment
