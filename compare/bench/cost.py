@@ -7,7 +7,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
-from scipy.optimize import nnls
 
 from compare.config.gates import gate_count
 from compare.experiment.experiment import Experiment
@@ -81,6 +80,8 @@ def fit(measured: Mapping[str, Sequence[tuple[Work, float]]]) -> CostModel:
 
     Raises ValueError where a part has no measurement, or one that took no time.
     """
+    from scipy.optimize import nnls  # a run predicts, and fits nothing
+
     parts = {}
     for part, points in measured.items():
         seconds = np.array([second for _, second in points])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.pairs import CAUSES, pair_text
 from helpers.paths import ROOT
 
 from compare.cli.main import _parse
@@ -110,3 +111,14 @@ def test_the_pair_of_explain_is_python() -> None:
     names: dict[str, object] = {}
     exec(compile(shown, "pair.py", "exec"), names)  # noqa: S102 - the page's own text
     assert {"data", "keras_side", "torch_side", "batch_size"} <= names.keys()
+
+
+def test_the_ten_answers_are_of_the_catalogue() -> None:
+    """Each section shows a pair file as it is, and confirms the causes that are in it."""
+    page = (ROOT / "docs" / "answers.md").read_text("utf-8")
+    sections = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert len(sections) == 10
+    for name, section in sections:
+        text = pair_text(name)
+        assert text[text.index("def torch_side") :].rstrip() in section
+        assert re.findall(r"^([\w-]+) \(confirmed", section, re.MULTILINE) == CAUSES[name]
