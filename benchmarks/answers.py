@@ -35,8 +35,8 @@ PAIRS = (
 HEAD = """# Ten answers
 
 Pair files of the catalogue in `tests/pairs`, and what `python -m compare explain FILE --backend torch` prints of them.
-`python benchmarks/answers.py` writes this page. The notes below an answer, of the initial weights and the order of the examples,
-are left out.
+`python benchmarks/answers.py` writes this page. The notes below an answer, of the initial weights and the order of the
+examples, are left out.
 """
 
 
