@@ -37,7 +37,8 @@ def print_growth(console: Console, growth: Growth) -> None:
     """Print seconds by part, and exponents."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings(growth):
-        table.add_column(heading, overflow="fold", justify="left" if heading in ("grows", "value") else "right")
+        is_name = heading in ("grows", "value")
+        table.add_column(heading, overflow="fold", no_wrap=is_name, justify="left" if is_name else "right")
     for row in rows_of(growth):
         table.add_row(*row)
     console.print(table)
@@ -73,14 +74,18 @@ def draw_growth(growth: Growth) -> str:
         figure = Figure(figsize=(9, 6.4), layout="constrained")
         for axes, dimension in zip(figure.subplots(2, 2).flat, DIMENSIONS, strict=True):
             points = growth.of_dimension(dimension)
+            axes.set_visible(bool(points))
+            if not points:
+                continue
             for part in growth.parts:
                 seconds = [point.seconds[part] for point in points]
                 axes.plot([p.value for p in points], seconds, marker="o", color=PART_COLOURS[part], label=part)
+            drawn = axes
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xlabel(dimension)
             axes.set_ylabel("seconds")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(growth.parts))
+        figure.legend(*drawn.get_legend_handles_labels(), loc="outside lower center", ncols=len(growth.parts))
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
