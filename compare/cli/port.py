@@ -21,7 +21,7 @@ def add_port(commands: Any) -> None:
         metavar="SHAPE",
         help="an input of the PyTorch module, the batch first: 32,10,1; 32,10:int<5000; 8:1<=int<11; 10,32b,1",
     )
-    add("--with", dest="own", metavar="FILE.py", help="the counterparts of your own layers; see README.md")
+    add("--with", dest="own", metavar="FILE.py", help="registers your own Keras layers, for a saved model")
     add("--trust", action="store_true", help="let code that the model file holds run")
     add("--unproved", action="store_true", help="write what is not proved too; the verdict says where it differs")
     add("--backend", nargs="+", metavar="NAME", help="of Keras, on which it is proved (default: torch)")

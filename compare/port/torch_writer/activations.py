@@ -45,7 +45,8 @@ def name_of(activation: Any, call: Call) -> str:
         held = activation.get("config")
         activation = held if isinstance(held, str) else activation.get("class_name")
     if str(activation) not in {*TORCH, *FUNCTIONAL, *OTHERS}:
-        raise Refused(call, f"the activation {activation!r} has no counterpart here; give one with --with FILE.py")
+        needed = "write it, and port the model with a linear activation in its place"
+        raise Refused(call, f"the activation {activation!r} has no counterpart here: {needed}")
     return str(activation)
 
 

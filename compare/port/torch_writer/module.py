@@ -110,8 +110,8 @@ def _write(module: Module, call: Call) -> None:
         HANDLERS[call.kind](module, call)
     else:
         config = {} if layer is None else {k: v for k, v in layer.config.items() if isinstance(v, int | float | str)}
-        needed = "its equations: --with FILE.py can give its counterpart"
-        raise Refused(call, f"layers of this kind are not known here; needed are {needed}", config)
+        needed = "write its counterpart, and port what is before and after it by itself"
+        raise Refused(call, f"layers of this kind are not known here: {needed}", config)
 
 
 def _nested(module: Module, call: Call, layer: Layer) -> None:

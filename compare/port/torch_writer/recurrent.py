@@ -206,7 +206,8 @@ def _cell(module: Module, call: Call, cell: Layer, path: str, tensors: str, feat
         name = write_class(cell.graph, module.file, cell.kind, f"{module.path}{path}", prefix, [sizes])
         return f"{name}()", int(cell.config["output_size"])
     if kind_of_cell(cell.kind) not in MODULES:
-        raise Refused(call, f"its cell {cell.kind} is not known here; --with FILE.py can give its counterpart")
+        needed = "write its counterpart, and port what is before and after it by itself"
+        raise Refused(call, f"its cell {cell.kind} is not known here: {needed}")
     return own_cell(module, call, cell, path, tensors, features), int(cell.config["units"])
 
 
