@@ -55,18 +55,29 @@ def module_transfer(work: Work, own_map: Mapping[str, Any]) -> ModuleTransfer:
     names = [name for name in training.named if name.rpartition(".")[0] in layers or name in own_map]
     unused = [name for name in training.named if name not in names]
     names.sort(key=lambda name: layers.get(name.rpartition(".")[0], len(used)))
-    shapes = {name: tuple(training.named[name].shape) for name in names}
     variables = {path: tuple(shape) for path, shape in work.trace["variables"].items()}
     inputs = [name for name, _ in named("x", work.inputs)]
-    maps = transfer(variables, shapes, own_map, parameter_uses(recorder.operations, names, inputs))
-    lone = [path for path in maps.unmatched if path.rpartition("/")[2].startswith(("bias", "beta"))]
-    left = [path for path in maps.unmatched if path not in lone and path in work.trace["trainable"]]
+
+    def transferred(names: list[str]) -> tuple[Transfer, dict[str, tuple[int, ...]], list[str]]:
+        shapes = {name: tuple(training.named[name].shape) for name in names}
+        maps = transfer(variables, shapes, own_map, parameter_uses(recorder.operations, names, inputs))
+        return maps, shapes, [path for path in maps.unmatched if path in work.trace["trainable"] and not _is_lone(path)]
+
+    maps, shapes, left = transferred(names)
+    if left and unused:  # a layer that is made, and whose call is forgotten: all in the order in which they are made
+        maps, shapes, left = transferred(list(training.named))
+    lone = [path for path in maps.unmatched if _is_lone(path)]
     if left:
         ours = ", ".join(f"{path} {variables[path]}" for path in left)
         theirs = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise InputError(f"no PyTorch parameters are left for Keras's {ours}; PyTorch has {theirs}: give parameter_map")
     notes = [f"the module's {', '.join(unused[:MOST_TOLD])} is never used"] if unused else []
     return ModuleTransfer(maps, lone, notes + unseen(work, maps, training))
+
+
+def _is_lone(path: str) -> bool:
+    """Whether a variable may be one that only Keras has."""
+    return path.rpartition("/")[2].startswith(("bias", "beta"))
 
 
 def _loss_scale(work: Work, recorder: Recorder) -> float:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from helpers.pairs import CAUSES, write_pair
+from helpers.pairs import CAUSES, mutated, write_pair
+from helpers.paths import PAIRS
 
 from compare.explain.entry import explain_with
 from compare.explain.pair_file import read_pair
@@ -45,3 +46,18 @@ def test_an_argument_is_found(names: tuple[str, ...], place: int | None, express
     (site,) = sites
     assert site is not None
     assert argument_of(site, names, place).expression == expression
+
+
+def test_a_layer_that_is_made_and_never_called(sides: Sides, tmp_path: Path) -> None:
+    """Its weights are Keras's all the same: the line that should get what it makes is named."""
+    edits = {
+        "layers.Dense(1)": "layers.LayerNormalization(),\nlayers.Dense(1)",
+        "self.fc =": "self.norm = nn.LayerNorm(10, eps=1e-3)\nself.fc =",
+    }
+    file = tmp_path / "not_called.py"
+    file.write_text(mutated((PAIRS / "bases" / "lstm_features.py").read_text("utf-8"), {"edits": edits}), "utf-8")
+    comparison = explain_with(sides, read_pair(str(file)))
+    cause = comparison.causes[0]
+    assert (cause.name, cause.confirmed) == ("forward-code", True)
+    assert "self.fc(" in cause.source["text"]
+    assert any("norm.weight, norm.bias is never used" in note for note in comparison.notes)
