@@ -11,10 +11,11 @@ from compare.trace.trace import Trace
 
 @dataclass(frozen=True)
 class Undecidable:
-    """The first step of which nothing can be said, and why."""
+    """The first step of which nothing can be said, and why; of one that is checked its errors may still tell."""
 
     step: int
     reason: str
+    errors_tell: bool = True
 
 
 def undecidable_from(
@@ -32,14 +33,19 @@ def undecidable_from(
 
 
 def _beyond_range(references: Sequence[StepReference]) -> Undecidable | None:
-    """The first checked step of which a number, or the rounding of one, is beyond the working precision."""
+    """The first checked step of which a number, or the rounding of one, is beyond the working precision.
+
+    The gradient of a normalisation by v has v^(-3/2), the cube of what is normalised, which is lost below that range.
+    """
     for reference in sorted(references, key=lambda reference: reference.step):
         largest, computed = float(np.finfo(reference.precision).max), reference.computed
+        cubed = reference.experiment.case.model.normalization is not None
         for name, tensor in computed.exact.items():
+            limit = np.cbrt(largest) if cubed and name.startswith("forward/") else largest
             sizes = np.max(np.abs(tensor), initial=0.0), np.max(computed.rounding[name], initial=0.0)
-            if not max(sizes) <= largest or np.isnan(sizes).any():
+            if not max(sizes) <= limit or np.isnan(sizes).any():
                 reason = f"{name} of step {reference.step} is beyond the range of {reference.precision}"
-                return Undecidable(reference.step, f"cannot be decided: {reason}, and before it nothing differs")
+                return Undecidable(reference.step, f"cannot be decided: {reason}, and before it nothing differs", False)
     return None
 
 

@@ -112,14 +112,18 @@ def judge(
 def _as_far_as_decidable(comparison: Comparison, undecidable: Undecidable) -> Comparison:
     """Keep the differences before the step from which nothing can be decided; without any the comparison is open.
 
-    That step itself begins from a finite state: where it is checked, a finite error of it is a difference too.
+    That step itself begins from a finite state: where it is checked, a finite error of it is a difference too, unless
+    what it computes is beyond the working precision.
     """
     of_infinity = ("not-finite", "no-ensemble")
     kept = [
         difference
         for difference in comparison.differences
         if difference.kind not in of_infinity
-        and (difference.step < undecidable.step or _is_error_of_step(difference, undecidable.step))
+        and (
+            difference.step < undecidable.step
+            or (undecidable.errors_tell and _is_error_of_step(difference, undecidable.step))
+        )
     ]
     if kept:
         return replace(comparison, differences=kept, status="differs")
