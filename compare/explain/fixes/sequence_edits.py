@@ -87,7 +87,7 @@ def _kept(request: Request, call: ast.Call) -> Iterator[Edit]:
 
 
 def mask_edits(request: Request) -> Iterator[Edit]:
-    """A layer that is given packed sequences: zeros behind are no timesteps."""
+    """A layer that is given packed sequences, or other lengths of them: zeros behind are no timesteps."""
     source = request.source
     for node in source.at(request.line, request.expression):
         function = enclosing(source, node)
@@ -95,6 +95,9 @@ def mask_edits(request: Request) -> Iterator[Edit]:
             continue
         given, x = source.text_of(node.args[0]), function.args.args[1].arg
         for count in (f"({x} != 0).sum(1)", f"({x} != 0).any(-1).sum(1)"):
+            if request.code.startswith("lengths = "):
+                yield request.edit(f"line {node.lineno}: {count}", source.replaced(node, count))
+                continue
             packed = (
                 f"torch.nn.utils.rnn.pack_padded_sequence({given}, {count}.clamp(min=1).cpu(), "
                 "batch_first=True, enforce_sorted=False)"
