@@ -45,7 +45,7 @@ def test_fail_pass_fail_regenerate_pass(pytester: pytest.Pytester, pool: Pool) -
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*golden cannot be read: No such file or directory; *", "or: pytest *::test_lstm --parity-regen"]
+        ["*golden cannot be read: No such file or directory; *", "or run: pytest *::test_lstm --parity-regen"]
     )
 
     result = run("--parity-regen")
@@ -58,7 +58,7 @@ def test_fail_pass_fail_regenerate_pass(pytester: pytest.Pytester, pool: Pool) -
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*is of another case: training.learning_rate was 0.001, the test has 0.01", "or: pytest * --parity-regen"]
+        ["*is of another case: training.learning_rate was 0.001, the test has 0.01", "or run: pytest * --parity-regen"]
     )
 
     run("--parity-regen-all").assert_outcomes(passed=1)

@@ -97,8 +97,3 @@ def test_a_fault_under_fit_is_found(pool: Pool, tmp_path: Path) -> None:
     faults = {"keras-torch": "wrong_data.py:samples_swapped_within_a_batch"}
     faulty = run_cases_in(tmp_path / "out", pool, [case], ["torch"], faults)
     assert faulty.comparison("gru", "keras-torch").status == "differs"
-    with pytest.raises(AssertionError):
-        check_same_steps(
-            read_trace(run.folder / "gru-compiled" / "keras-torch"),
-            read_trace(tmp_path / "out" / "gru" / "keras-torch"),
-        )

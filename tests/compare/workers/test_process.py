@@ -185,8 +185,13 @@ def test_every_child_is_the_one_child_module(kind: str, commands: list[list[str]
         assert factory in {node.name for node in source.body if isinstance(node, ast.ClassDef)}
 
 
-# Where processes may be started: children, the question which packages another interpreter has, and git.
-STARTING = {"compare/workers/process.py", "compare/workers/interpreters.py", "compare/explain/two_alike.py"}
+# Where processes may be started: children, the question which packages another interpreter has, git, and ruff.
+STARTING = {
+    "compare/workers/process.py",
+    "compare/workers/interpreters.py",
+    "compare/explain/two_alike.py",
+    "compare/port/formatting.py",
+}
 
 
 def starting_processes(sources: dict[str, str]) -> set[str]:
