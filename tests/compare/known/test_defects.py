@@ -53,6 +53,7 @@ def test_every_rule_is_repeated_as_the_defect_has_it(more_repeated: Run, rule: s
     assert (comparison.status, comparison.expected) == ("differs", True), comparison.first_difference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_repeated_tokens_are_told_from_a_mistake(repeated: Run, rule: str) -> None:
     """Keras on TensorFlow squares and clips an embedding's rows one by one: it differs, and why is said."""
@@ -62,6 +63,7 @@ def test_repeated_tokens_are_told_from_a_mistake(repeated: Run, rule: str) -> No
     assert not comparison.expected
 
 
+@pytest.mark.slow
 def test_repeated_tokens_alone_are_no_defect(repeated: Run) -> None:
     """Where nothing is squared or clipped the rows add up, one after the other, which is rounding."""
     comparison = repeated.comparison("sgd", "keras-tensorflow")

@@ -56,6 +56,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, environment: dict[str, str], don
     assert not any((tmp_path / "out" / "traces").iterdir())
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_trains_nothing(
     finished_sweep: tuple[Path, dict[str, int]], environment: dict[str, str]
 ) -> None:

@@ -33,6 +33,9 @@ training.learning_rate = {low = 1e-3, high = 0.1, log = true}
 """
 TRAININGS = 19
 
+# A whole search, killed and given again; `test_study.py` kills it at every training without one.
+pytestmark = pytest.mark.slow
+
 
 class Finished(NamedTuple):
     """A search at its end: its folder, what it printed, and what it said."""
@@ -105,7 +108,6 @@ def test_the_page_lists_every_trial(resumed: Finished) -> None:
     assert (resumed.folder / "out" / "confirmation" / "report.html").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_search(tmp_path: Path, environment: dict[str, str], resumed: Finished) -> None:
     """Two processes at one folder train each fold once, and both tell the result of the one that was killed."""
     pair = [start_counted(tmp_path, environment, SEARCH, "tune", "--jobs", "1") for _ in range(2)]
@@ -115,7 +117,6 @@ def test_two_processes_share_a_search(tmp_path: Path, environment: dict[str, str
         assert [t["trial"] for t in one.outcome["ranking"]] == [t["trial"] for t in resumed.outcome["ranking"]]
 
 
-@pytest.mark.slow
 def test_ray_gives_the_same(tmp_path: Path, environment: dict[str, str], resumed: Finished) -> None:
     """On Ray the scores are the same to the last digit."""
     finished = finish(start_counted(tmp_path, environment, SEARCH, "tune", "--jobs", "1", "--on", "ray"), tmp_path)
