@@ -16,6 +16,7 @@ from compare.storage import read_json
 from compare.trace.trace import END
 from compare.workers.backends import REFERENCE_RUNNER, keras_runner
 from compare.workers.pool import Pool
+from compare.workers.tasks import Task
 from compare.workers.temporary_folder import TemporaryFolder
 
 # What grows, one at a time from the base case; a dimension ends with the value that takes longer than the budget.
@@ -134,16 +135,11 @@ def _measure(experiment: Experiment, backends: Sequence[str], pool: Pool, out: P
     seconds: dict[str, float] = {}
     first_epoch = make_experiment(with_fields(experiment.case, {"training.epochs": 1}))
     write_experiments(first_epoch, out / "first" / experiment.case.name)
-    for event in pool.run([task for task in plan(first_epoch, backends, out / "first") if task.out.name in runners]):
-        if event.kind == "failed":
-            raise RuntimeError(f"{event.task.runner}: {event.error}")
-    for event in pool.run(plan(experiment, backends, out)):
-        if event.kind == "failed":
-            raise RuntimeError(f"{event.task.runner}: {event.error}")
-        if event.kind == "done":
-            name = event.task.out.name
-            part = name if name in runners else ENSEMBLE
-            seconds[part] = seconds.get(part, 0.0) + read_json(event.task.out / END)["seconds"]
+    for _ in _done(pool, [task for task in plan(first_epoch, backends, out / "first") if task.out.name in runners]):
+        pass
+    for task in _done(pool, plan(experiment, backends, out)):
+        part = task.out.name if task.out.name in runners else ENSEMBLE
+        seconds[part] = seconds.get(part, 0.0) + read_json(task.out / END)["seconds"]
     step_references.cache_clear()
     began = time.perf_counter()
     (comparison, *_) = judge_job(Job(experiment, backends[:1]), out, {})
@@ -151,6 +147,15 @@ def _measure(experiment: Experiment, backends: Sequence[str], pool: Pool, out: P
     if comparison.status != "agrees":
         raise RuntimeError(f"the comparison that is timed does not agree: {comparison.first_difference}")
     return {STOCK: _stock_seconds(experiment, out)} | seconds
+
+
+def _done(pool: Pool, tasks: Sequence[Task]) -> Iterator[Task]:
+    """Yield each task that is done; raises RuntimeError where one fails."""
+    for event in pool.run(tasks):
+        if event.kind == "failed":
+            raise RuntimeError(f"{event.task.runner}: {event.error}")
+        if event.kind == "done":
+            yield event.task
 
 
 def _stock_seconds(experiment: Experiment, out: Path) -> float:

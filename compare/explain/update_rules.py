@@ -1,4 +1,4 @@
-"""Two update rules compared: which cause each differing choice is, the code that mends it, what is said of it."""
+"""Two update rules compared: which cause each differing choice is, the code that fixes it, what is said of it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -167,7 +167,7 @@ class Walk:
         return self._cache[key]
 
     def findings(self) -> Iterator[Finding]:
-        """Every place where the forward pass leaves Keras's values, each with what mends it put in for the next."""
+        """Every place where the forward pass leaves Keras's values, each with its fix put in for the next."""
         blocked: set[Any] = set()
         began = time.process_time()
         for number in range(MOST_FINDINGS):

@@ -10,18 +10,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from helpers.sweep_runs import PATIENCE_SECONDS, start_counted, trainings
+from helpers.tune_runs import SMALL
 
 from compare.config.case import load_case
 
 # Three trials of two folds on both sides: with the confirmation 12 + 7 trainings.
-SEARCH = """
-case = "lstm"
-backends = ["torch"]
-[fields]
-data.points = 60
-data.window = 4
-training.epochs = 2
-training.batch_size = 16
+SEARCH = (
+    SMALL
+    + """
 [grid]
 model.units = [2, 4]
 [tune]
@@ -31,6 +27,7 @@ side = "both"
 [tune.space]
 training.learning_rate = {low = 1e-3, high = 0.1, log = true}
 """
+)
 TRAININGS = 19
 
 # A whole search, killed and given again; `test_study.py` kills it at every training without one.
